@@ -1,0 +1,373 @@
+//! Reading: the header is checked at once, everything else when it is asked for.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::Error;
+use crate::types::{
+    Array, Composite, Datasec, Def, Enum, Enumerator, Int, Kind, Linkage, Member, Param, Proto, SectionVar, Type,
+    TypeId,
+};
+
+/// Deepest chain of types that is followed (modifiers, arrays of arrays, nested structs).
+pub(crate) const MAX_DEPTH: u32 = 64;
+const MAGIC: u16 = 0xeb9f;
+
+/// Bytes with an owner of any kind: a `Vec`, a mapping of `/sys/kernel/btf/vmlinux`.
+pub type Bytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// A set of types. Cheap to clone: clones share bytes and indexes.
+#[derive(Clone)]
+pub struct Btf(Arc<Inner>);
+
+struct Inner {
+    bytes: Bytes,
+    /// Type and string sections as ranges of `bytes`, checked.
+    types: (usize, usize),
+    strings: (usize, usize),
+    big_endian: bool,
+    base: Option<Btf>,
+    /// Number of the first type and of the first string byte that are ours and not the base's.
+    first_id: u32,
+    first_string: u32,
+    /// Where each type of ours starts, in the type section. Filled by the first question that needs it.
+    offsets: OnceLock<Result<Box<[u32]>, Error>>,
+}
+
+/// Equal records behind a type, decoded one by one.
+#[derive(Clone, Copy)]
+pub(crate) struct Records<'a> {
+    btf: &'a Btf,
+    bytes: &'a [u8],
+    /// Bytes of one record.
+    each: usize,
+}
+
+impl std::fmt::Debug for Records<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} records", self.len())
+    }
+}
+
+impl<'a> Records<'a> {
+    fn len(&self) -> usize {
+        self.bytes.len().checked_div(self.each).unwrap_or(0)
+    }
+
+    fn iter(self) -> impl ExactSizeIterator<Item = [u32; 3]> + 'a {
+        let big_endian = self.btf.0.big_endian;
+        self.bytes.chunks_exact(self.each.max(1)).map(move |record| {
+            let word = |n: usize| {
+                let start = n.saturating_mul(4);
+                let bytes = record.get(start..start.saturating_add(4)).and_then(|b| b.try_into().ok());
+                bytes.map_or(0, |b| if big_endian { u32::from_be_bytes(b) } else { u32::from_le_bytes(b) })
+            };
+            [word(0), word(1), word(2)]
+        })
+    }
+}
+
+impl<'a> Composite<'a> {
+    /// Number of members.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// No members.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The members in the order of the source.
+    pub fn members(&self) -> impl ExactSizeIterator<Item = Result<Member<'a>, Error>> + use<'a> {
+        let (btf, bitfields) = (self.members.btf, self.bitfields);
+        self.members.iter().map(move |[name, ty, offset]| {
+            // kind_flag: the upper 8 bits of the offset are a bit-field's width
+            // (Documentation/bpf/btf.rst, BTF_KIND_STRUCT).
+            let (bit_offset, bit_size) =
+                if bitfields { (offset & 0xff_ffff, (offset >> 24) as u8) } else { (offset, 0) };
+            Ok(Member { name: btf.string(name)?, ty: TypeId(ty), bit_offset, bit_size })
+        })
+    }
+}
+
+impl<'a> Enum<'a> {
+    /// The values in the order of the source.
+    pub fn values(&self) -> impl ExactSizeIterator<Item = Result<Enumerator<'a>, Error>> + use<'a> {
+        let (btf, signed, is_64) = (self.values.btf, self.signed, self.is_64);
+        self.values.iter().map(move |[name, low, high]| {
+            let value = match (is_64, signed) {
+                (true, _) => (u64::from(high) << 32 | u64::from(low)).cast_signed(),
+                (false, true) => i64::from(low.cast_signed()),
+                (false, false) => i64::from(low),
+            };
+            Ok(Enumerator { name: btf.string(name)?, value })
+        })
+    }
+}
+
+impl<'a> Proto<'a> {
+    /// The parameters in order.
+    pub fn params(&self) -> impl ExactSizeIterator<Item = Result<Param<'a>, Error>> + use<'a> {
+        let btf = self.params.btf;
+        self.params.iter().map(move |[name, ty, _]| Ok(Param { name: btf.string(name)?, ty: TypeId(ty) }))
+    }
+}
+
+impl<'a> Datasec<'a> {
+    /// The variables in order.
+    pub fn vars(&self) -> impl ExactSizeIterator<Item = SectionVar> + use<'a> {
+        self.vars.iter().map(|[ty, offset, size]| SectionVar { ty: TypeId(ty), offset, size })
+    }
+}
+
+impl std::fmt::Debug for Btf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Btf({} types)", self.len())
+    }
+}
+
+impl Btf {
+    /// Reads the header. The types are looked at when they are asked for.
+    ///
+    /// # Errors
+    /// [`Error::Header`] when this is no BTF of version 1, or sections point outside the bytes.
+    pub fn parse(bytes: Bytes) -> Result<Btf, Error> {
+        Self::parse_on(bytes, None)
+    }
+
+    /// Reads split BTF (a kernel module's), whose numbers and strings go on where `base` ends.
+    ///
+    /// # Errors
+    /// As [`Btf::parse`].
+    pub fn parse_split(bytes: Bytes, base: &Btf) -> Result<Btf, Error> {
+        Self::parse_on(bytes, Some(base.clone()))
+    }
+
+    fn parse_on(bytes: Bytes, base: Option<Btf>) -> Result<Btf, Error> {
+        let data = (*bytes).as_ref();
+        let magic = data.first_chunk::<2>().ok_or(Error::Header("shorter than a header"))?;
+        let big_endian = match (u16::from_le_bytes(*magic), u16::from_be_bytes(*magic)) {
+            (MAGIC, _) => false,
+            (_, MAGIC) => true,
+            _ => return Err(Error::Header("the magic number is not that of BTF")),
+        };
+        if data.get(2) != Some(&1) {
+            return Err(Error::Header("a version other than 1"));
+        }
+        let word = |at| word_at(data, at, big_endian).ok_or(Error::Header("shorter than a header"));
+        let section = |offset: u32, len: u32| {
+            let start =
+                word(4)?.checked_add(offset).ok_or(Error::Header("a section starts outside the data"))? as usize;
+            let end = start.checked_add(len as usize).filter(|end| *end <= data.len());
+            Ok((start, end.ok_or(Error::Header("a section ends outside the data"))?))
+        };
+        let types = section(word(8)?, word(12)?)?;
+        let strings = section(word(16)?, word(20)?)?;
+        let (first_id, first_string) = match &base {
+            Some(base) => (base.len(), base.strings_end()),
+            None => (1, 0),
+        };
+        Ok(Btf(Arc::new(Inner {
+            bytes,
+            types,
+            strings,
+            big_endian,
+            base,
+            first_id,
+            first_string,
+            offsets: OnceLock::new(),
+        })))
+    }
+
+    /// Written on a big-endian machine, or for one.
+    pub fn is_big_endian(&self) -> bool {
+        self.0.big_endian
+    }
+
+    /// The BTF on which this one goes on.
+    pub fn base(&self) -> Option<&Btf> {
+        self.0.base.as_ref()
+    }
+
+    /// All the bytes, header included.
+    pub fn bytes(&self) -> &[u8] {
+        (*self.0.bytes).as_ref()
+    }
+
+    /// Number of types, `void` and the base's included: valid numbers are below it.
+    pub fn len(&self) -> u32 {
+        let own = self.offsets().map_or(0, |offsets| u32::try_from(offsets.len()).unwrap_or(u32::MAX));
+        self.0.first_id.saturating_add(own)
+    }
+
+    /// Nothing but `void`.
+    pub fn is_empty(&self) -> bool {
+        self.len() <= 1
+    }
+
+    /// Number of the first type that is this BTF's own and not its base's.
+    pub fn first_own(&self) -> TypeId {
+        TypeId(self.0.first_id)
+    }
+
+    /// The type of this number.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchType`], or what is damaged in it.
+    pub fn get(&self, id: TypeId) -> Result<Type<'_>, Error> {
+        if id == TypeId::VOID {
+            return Ok(Type { id, name: "", def: Def::Void });
+        }
+        let Some(own) = id.0.checked_sub(self.0.first_id) else {
+            return self.base().ok_or(Error::NoSuchType(id))?.get(id);
+        };
+        let offset = *self.offsets()?.get(own as usize).ok_or(Error::NoSuchType(id))?;
+        self.decode(id, offset as usize)
+    }
+
+    /// Every type of this BTF's own, damaged ones as errors.
+    pub fn own_types(&self) -> impl Iterator<Item = Result<Type<'_>, Error>> {
+        (self.0.first_id..self.len()).map(|id| self.get(TypeId(id)))
+    }
+
+    /// A string of the string section by its offset.
+    ///
+    /// # Errors
+    /// [`Error::BadString`].
+    pub fn string(&self, offset: u32) -> Result<&str, Error> {
+        let Some(own) = offset.checked_sub(self.0.first_string) else {
+            return self.base().ok_or(Error::BadString(offset))?.string(offset);
+        };
+        let rest = self.strings().get(own as usize..).ok_or(Error::BadString(offset))?;
+        let text = memchr::memchr(0, rest).and_then(|end| rest.get(..end)).ok_or(Error::BadString(offset))?;
+        std::str::from_utf8(text).map_err(|_| Error::BadString(offset))
+    }
+
+    fn strings(&self) -> &[u8] {
+        self.bytes().get(self.0.strings.0..self.0.strings.1).unwrap_or_default()
+    }
+
+    fn strings_end(&self) -> u32 {
+        let own = u32::try_from(self.strings().len()).unwrap_or(u32::MAX);
+        self.0.first_string.saturating_add(own)
+    }
+
+    fn type_section(&self) -> &[u8] {
+        self.bytes().get(self.0.types.0..self.0.types.1).unwrap_or_default()
+    }
+
+    fn offsets(&self) -> Result<&[u32], Error> {
+        match self.0.offsets.get_or_init(|| self.index()) {
+            Ok(offsets) => Ok(offsets),
+            Err(error) => Err(error.clone()),
+        }
+    }
+
+    /// One pass over the type section.
+    fn index(&self) -> Result<Box<[u32]>, Error> {
+        let section = self.type_section();
+        let mut offsets = Vec::with_capacity(section.len() / 24);
+        let mut at = 0usize;
+        while at < section.len() {
+            let id = TypeId(u32::try_from(offsets.len()).unwrap_or(u32::MAX).saturating_add(self.0.first_id));
+            let bad = |what| Error::BadType { id, what };
+            offsets.push(u32::try_from(at).map_err(|_| Error::Full)?);
+            let info = word_at(section, at.saturating_add(4), self.0.big_endian).ok_or(bad("it is cut off"))?;
+            let body = body_len(info).ok_or(bad("its kind is unknown"))?;
+            at = at.saturating_add(HEAD).saturating_add(body);
+            if at > section.len() {
+                return Err(bad("it is cut off"));
+            }
+        }
+        Ok(offsets.into_boxed_slice())
+    }
+
+    fn decode(&self, id: TypeId, at: usize) -> Result<Type<'_>, Error> {
+        let bad = |what| Error::BadType { id, what };
+        let rest = self.type_section().get(at..).ok_or(bad("it is cut off"))?;
+        let word = |n: usize| word_at(rest, n.saturating_mul(4), self.0.big_endian).ok_or(bad("it is cut off"));
+        let (name, info, size) = (word(0)?, word(1)?, word(2)?);
+        let body = body_len(info).ok_or(bad("its kind is unknown"))?;
+        let body = rest.get(HEAD..HEAD.saturating_add(body)).ok_or(bad("it is cut off"))?;
+        let records = |each| Records { btf: self, bytes: body, each };
+        let (kind, flag, vlen) = (kind_of(info).ok_or(bad("its kind is unknown"))?, info >> 31 == 1, info & 0xffff);
+        let linkage = |number| match number {
+            0 => Ok(Linkage::Static),
+            1 => Ok(Linkage::Global),
+            2 => Ok(Linkage::Extern),
+            _ => Err(bad("its linkage is unknown")),
+        };
+        let ty = TypeId(size);
+        let def = match kind {
+            Kind::Void => return Err(bad("its kind is unknown")),
+            Kind::Int => {
+                let info = word(3)?;
+                let encoding = info >> 24;
+                Def::Int(Int {
+                    size,
+                    bits: (info & 0xff) as u8,
+                    offset: (info >> 16 & 0xff) as u8,
+                    signed: encoding & 1 != 0,
+                    char: encoding & 2 != 0,
+                    bool: encoding & 4 != 0,
+                })
+            }
+            Kind::Ptr => Def::Ptr(ty),
+            Kind::Array => Def::Array(Array { element: TypeId(word(3)?), index: TypeId(word(4)?), len: word(5)? }),
+            Kind::Struct => Def::Struct(Composite { size, members: records(12), bitfields: flag }),
+            Kind::Union => Def::Union(Composite { size, members: records(12), bitfields: flag }),
+            Kind::Enum => Def::Enum(Enum { size, signed: flag, is_64: false, values: records(8) }),
+            Kind::Enum64 => Def::Enum(Enum { size, signed: flag, is_64: true, values: records(12) }),
+            Kind::Fwd => Def::Fwd { is_union: flag },
+            Kind::Typedef => Def::Typedef(ty),
+            Kind::Volatile => Def::Volatile(ty),
+            Kind::Const => Def::Const(ty),
+            Kind::Restrict => Def::Restrict(ty),
+            // A function keeps its linkage where others keep the number of records (btf.rst, BTF_KIND_FUNC).
+            Kind::Func => Def::Func { proto: ty, linkage: linkage(vlen)? },
+            Kind::FuncProto => Def::FuncProto(Proto { ret: ty, params: records(8) }),
+            Kind::Var => Def::Var { ty, linkage: linkage(word(3)?)? },
+            Kind::Datasec => Def::Datasec(Datasec { size, vars: records(12) }),
+            Kind::Float => Def::Float { size },
+            Kind::DeclTag => {
+                let component = word(3)?;
+                Def::DeclTag { ty, component: (component != u32::MAX).then_some(component) }
+            }
+            Kind::TypeTag => Def::TypeTag(ty),
+        };
+        Ok(Type { id, name: self.string(name)?, def })
+    }
+}
+
+/// Bytes of `struct btf_type`.
+const HEAD: usize = 12;
+
+fn word_at(bytes: &[u8], at: usize, big_endian: bool) -> Option<u32> {
+    let word = bytes.get(at..)?.first_chunk::<4>()?;
+    Some(if big_endian { u32::from_be_bytes(*word) } else { u32::from_le_bytes(*word) })
+}
+
+fn kind_of(info: u32) -> Option<Kind> {
+    Kind::from_number((info >> 24 & 0x1f) as u8)
+}
+
+/// Bytes behind the head of a type with this `info` word.
+fn body_len(info: u32) -> Option<usize> {
+    let records = (info & 0xffff) as usize;
+    Some(match kind_of(info)? {
+        Kind::Void => return None,
+        Kind::Int | Kind::Var | Kind::DeclTag => 4,
+        Kind::Array => 12,
+        Kind::Struct | Kind::Union | Kind::Datasec | Kind::Enum64 => records.saturating_mul(12),
+        Kind::Enum | Kind::FuncProto => records.saturating_mul(8),
+        Kind::Ptr
+        | Kind::Fwd
+        | Kind::Typedef
+        | Kind::Volatile
+        | Kind::Const
+        | Kind::Restrict
+        | Kind::Func
+        | Kind::Float
+        | Kind::TypeTag => 0,
+    })
+}
