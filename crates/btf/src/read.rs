@@ -31,12 +31,25 @@ struct Inner {
     /// Number of the first type and of the first string byte that are ours and not the base's.
     first_id: u32,
     first_string: u32,
-    /// Where each type of ours starts, in the type section. Filled by the first question that needs it.
-    offsets: OnceLock<Result<Box<[u32]>, Error>>,
+    /// Filled by the first question that needs it.
+    index: OnceLock<Result<Index, Error>>,
     /// Answers to questions for names.
     names: Names,
     pointer_size: OnceLock<u32>,
 }
+
+/// Where our types are in the type section. Records differ in length, so one is found by walking from
+/// the nearest before it that is kept here: the few steps cost less than the memory for all of them.
+pub(crate) struct Index {
+    /// Types of our own.
+    count: u32,
+    /// Where every [`STEP`]th of them starts.
+    starts: Box<[u32]>,
+}
+
+const STEP: u32 = 8;
+/// Bytes of as many types, in most kernels.
+const USUAL_STEP: usize = 200;
 
 /// Equal records behind a type, decoded one by one.
 #[derive(Clone, Copy)]
@@ -180,7 +193,7 @@ impl Btf {
             base,
             first_id,
             first_string,
-            offsets: OnceLock::new(),
+            index: OnceLock::new(),
             names: Names::default(),
             pointer_size: OnceLock::new(),
         })))
@@ -203,8 +216,7 @@ impl Btf {
 
     /// Number of types, `void` and the base's included: valid numbers are below it.
     pub fn len(&self) -> u32 {
-        let own = self.offsets().map_or(0, |offsets| u32::try_from(offsets.len()).unwrap_or(u32::MAX));
-        self.0.first_id.saturating_add(own)
+        self.0.first_id.saturating_add(self.index().map_or(0, |index| index.count))
     }
 
     /// Nothing but `void`.
@@ -228,13 +240,28 @@ impl Btf {
         let Some(own) = id.0.checked_sub(self.0.first_id) else {
             return self.base().ok_or(Error::NoSuchType(id))?.get(id);
         };
-        let offset = *self.offsets()?.get(own as usize).ok_or(Error::NoSuchType(id))?;
-        self.decode(id, offset as usize)
+        let index = self.index()?;
+        if own >= index.count {
+            return Err(Error::NoSuchType(id));
+        }
+        let start = own.checked_div(STEP).and_then(|n| index.starts.get(n as usize));
+        let mut at = *start.ok_or(Error::NoSuchType(id))? as usize;
+        let (section, big_endian) = (self.type_section(), self.0.big_endian);
+        for _ in 0..own & STEP.wrapping_sub(1) {
+            at = record_end(section, at, big_endian).ok_or(Error::NoSuchType(id))?;
+        }
+        self.decode(id, at)
     }
 
     /// Every type of this BTF's own, damaged ones as errors.
     pub fn own_types(&self) -> impl Iterator<Item = Result<Type<'_>, Error>> {
-        (self.0.first_id..self.len()).map(|id| self.get(TypeId(id)))
+        let (section, big_endian) = (self.type_section(), self.0.big_endian);
+        let mut at = 0;
+        (self.0.first_id..self.len()).map(move |id| {
+            let ty = self.decode(TypeId(id), at);
+            at = record_end(section, at, big_endian).unwrap_or(usize::MAX);
+            ty
+        })
     }
 
     /// A string of the string section by its offset.
@@ -275,30 +302,39 @@ impl Btf {
         &self.0.pointer_size
     }
 
-    pub(crate) fn offsets(&self) -> Result<&[u32], Error> {
-        match self.0.offsets.get_or_init(|| self.index()) {
-            Ok(offsets) => Ok(offsets),
-            Err(error) => Err(error.clone()),
-        }
+    fn index(&self) -> Result<&Index, Error> {
+        self.0.index.get_or_init(|| self.scan(|_, _| ())).as_ref().map_err(Error::clone)
     }
 
-    /// One pass over the type section.
-    fn index(&self) -> Result<Box<[u32]>, Error> {
-        let section = self.type_section();
-        let mut offsets = Vec::with_capacity(section.len() / 24);
-        let mut at = 0usize;
+    /// Where each of our types starts, in the type section.
+    pub(crate) fn record_starts(&self) -> Result<impl Iterator<Item = usize>, Error> {
+        let (section, big_endian) = (self.type_section(), self.0.big_endian);
+        let next = move |at: &usize| record_end(section, *at, big_endian);
+        Ok(std::iter::successors(Some(0), next).take(self.index()?.count as usize))
+    }
+
+    /// One pass over our types that tells number and name of each, and leaves the index behind.
+    pub(crate) fn scan_names(&self, visit: impl FnMut(TypeId, u32)) {
+        let index = self.scan(visit);
+        // Another thread may have been faster; its index is the same.
+        let _ = self.0.index.set(index);
+    }
+
+    fn scan(&self, mut visit: impl FnMut(TypeId, u32)) -> Result<Index, Error> {
+        let (section, big_endian) = (self.type_section(), self.0.big_endian);
+        let mut starts = Vec::with_capacity(section.len() / USUAL_STEP);
+        let (mut at, mut count) = (0, 0u32);
         while at < section.len() {
-            let id = TypeId(u32::try_from(offsets.len()).unwrap_or(u32::MAX).saturating_add(self.0.first_id));
-            let bad = |what| Error::BadType { id, what };
-            offsets.push(u32::try_from(at).map_err(|_| Error::Full)?);
-            let info = word_at(section, at.saturating_add(4), self.0.big_endian).ok_or(bad("it is cut off"))?;
-            let body = body_len(info).ok_or(bad("its kind is unknown"))?;
-            at = at.saturating_add(HEAD).saturating_add(body);
-            if at > section.len() {
-                return Err(bad("it is cut off"));
+            let id = TypeId(self.0.first_id.checked_add(count).ok_or(Error::Full)?);
+            if count & STEP.wrapping_sub(1) == 0 {
+                starts.push(u32::try_from(at).map_err(|_| Error::Full)?);
             }
+            let end = record_end(section, at, big_endian).filter(|end| *end <= section.len());
+            let end = end.ok_or(Error::BadType { id, what: "it is cut off, or its kind is unknown" })?;
+            visit(id, word_at(section, at, big_endian).unwrap_or(0));
+            (at, count) = (end, count.saturating_add(1));
         }
-        Ok(offsets.into_boxed_slice())
+        Ok(Index { count, starts: starts.into_boxed_slice() })
     }
 
     fn decode(&self, id: TypeId, at: usize) -> Result<Type<'_>, Error> {
@@ -373,6 +409,13 @@ pub(crate) const MAX_RECORDS: u32 = 0xff_ffff;
 
 fn kind_of(info: u32) -> Option<Kind> {
     Kind::from_number((info >> 24 & 0x7f) as u8)
+}
+
+/// Where the type that starts here ends.
+#[inline]
+fn record_end(section: &[u8], at: usize, big_endian: bool) -> Option<usize> {
+    let info = word_at(section, at.checked_add(4)?, big_endian)?;
+    at.checked_add(HEAD)?.checked_add(body_len(info)?)
 }
 
 /// Bytes behind the head of a type with this `info` word.
