@@ -245,21 +245,19 @@ impl Btf {
             return Err(Error::NoSuchType(id));
         }
         let start = own.checked_div(STEP).and_then(|n| index.starts.get(n as usize));
-        let mut at = *start.ok_or(Error::NoSuchType(id))? as usize;
-        let (section, big_endian) = (self.type_section(), self.0.big_endian);
+        let mut rest = start.and_then(|at| self.type_section().get(*at as usize..)).ok_or(Error::NoSuchType(id))?;
         for _ in 0..own & STEP.wrapping_sub(1) {
-            at = record_end(section, at, big_endian).ok_or(Error::NoSuchType(id))?;
+            (_, rest) = split_record(rest, self.0.big_endian).ok_or(Error::NoSuchType(id))?;
         }
-        self.decode(id, at)
+        self.decode(id, rest)
     }
 
     /// Every type of this BTF's own, damaged ones as errors.
     pub fn own_types(&self) -> impl Iterator<Item = Result<Type<'_>, Error>> {
-        let (section, big_endian) = (self.type_section(), self.0.big_endian);
-        let mut at = 0;
+        let mut rest = self.type_section();
         (self.0.first_id..self.len()).map(move |id| {
-            let ty = self.decode(TypeId(id), at);
-            at = record_end(section, at, big_endian).unwrap_or(usize::MAX);
+            let ty = self.decode(TypeId(id), rest);
+            (_, rest) = split_record(rest, self.0.big_endian).unwrap_or_default();
             ty
         })
     }
@@ -308,9 +306,13 @@ impl Btf {
 
     /// Where each of our types starts, in the type section.
     pub(crate) fn record_starts(&self) -> Result<impl Iterator<Item = usize>, Error> {
-        let (section, big_endian) = (self.type_section(), self.0.big_endian);
-        let next = move |at: &usize| record_end(section, *at, big_endian);
-        Ok(std::iter::successors(Some(0), next).take(self.index()?.count as usize))
+        let section = self.type_section();
+        let mut rest = section;
+        Ok((0..self.index()?.count).map(move |_| {
+            let start = section.len().saturating_sub(rest.len());
+            (_, rest) = split_record(rest, self.0.big_endian).unwrap_or_default();
+            start
+        }))
     }
 
     /// One pass over our types that tells number and name of each, and leaves the index behind.
@@ -321,25 +323,24 @@ impl Btf {
     }
 
     fn scan(&self, mut visit: impl FnMut(TypeId, u32)) -> Result<Index, Error> {
-        let (section, big_endian) = (self.type_section(), self.0.big_endian);
+        let section = self.type_section();
         let mut starts = Vec::with_capacity(section.len() / USUAL_STEP);
-        let (mut at, mut count) = (0, 0u32);
-        while at < section.len() {
+        let (mut rest, mut count) = (section, 0u32);
+        while !rest.is_empty() {
             let id = TypeId(self.0.first_id.checked_add(count).ok_or(Error::Full)?);
             if count & STEP.wrapping_sub(1) == 0 {
-                starts.push(u32::try_from(at).map_err(|_| Error::Full)?);
+                starts.push(u32::try_from(section.len().saturating_sub(rest.len())).map_err(|_| Error::Full)?);
             }
-            let end = record_end(section, at, big_endian).filter(|end| *end <= section.len());
-            let end = end.ok_or(Error::BadType { id, what: "it is cut off, or its kind is unknown" })?;
-            visit(id, word_at(section, at, big_endian).unwrap_or(0));
-            (at, count) = (end, count.saturating_add(1));
+            let (name, behind) = split_record(rest, self.0.big_endian)
+                .ok_or(Error::BadType { id, what: "it is cut off, or its kind is unknown" })?;
+            visit(id, name);
+            (rest, count) = (behind, count.saturating_add(1));
         }
         Ok(Index { count, starts: starts.into_boxed_slice() })
     }
 
-    fn decode(&self, id: TypeId, at: usize) -> Result<Type<'_>, Error> {
+    fn decode<'a>(&'a self, id: TypeId, rest: &'a [u8]) -> Result<Type<'a>, Error> {
         let bad = |what| Error::BadType { id, what };
-        let rest = self.type_section().get(at..).ok_or(bad("it is cut off"))?;
         let word = |n: usize| word_at(rest, n.saturating_mul(4), self.0.big_endian).ok_or(bad("it is cut off"));
         let (name, info, size) = (word(0)?, word(1)?, word(2)?);
         let body = body_len(info).ok_or(bad("its kind is unknown"))?;
@@ -411,14 +412,21 @@ fn kind_of(info: u32) -> Option<Kind> {
     Kind::from_number((info >> 24 & 0x7f) as u8)
 }
 
-/// Where the type that starts here ends.
+/// Name of the first type of this piece of the type section, and what comes behind it.
 #[inline]
-fn record_end(section: &[u8], at: usize, big_endian: bool) -> Option<usize> {
-    let info = word_at(section, at.checked_add(4)?, big_endian)?;
-    at.checked_add(HEAD)?.checked_add(body_len(info)?)
+fn split_record(section: &[u8], big_endian: bool) -> Option<(u32, &[u8])> {
+    let ([n0, n1, n2, n3, i0, i1, i2, i3, ..], behind) = section.split_first_chunk::<HEAD>()?;
+    let (name, info) = ([*n0, *n1, *n2, *n3], [*i0, *i1, *i2, *i3]);
+    let (name, info) = if big_endian {
+        (u32::from_be_bytes(name), u32::from_be_bytes(info))
+    } else {
+        (u32::from_le_bytes(name), u32::from_le_bytes(info))
+    };
+    Some((name, behind.get(body_len(info)?..)?))
 }
 
 /// Bytes behind the head of a type with this `info` word.
+#[inline]
 fn body_len(info: u32) -> Option<usize> {
     let records = (info & MAX_RECORDS) as usize;
     Some(match kind_of(info)? {
