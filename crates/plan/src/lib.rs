@@ -11,6 +11,7 @@
 )]
 
 mod core;
+mod fit;
 mod model;
 
 pub use model::{
