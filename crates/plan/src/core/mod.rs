@@ -28,77 +28,58 @@ pub use patch::Misfit;
 use spec::{Spec, root_name};
 use value::Value;
 
+/// An instruction that cannot be made to fit the kernel.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("instruction {insn} depends on {what}: {why}")]
+pub struct Error {
+    /// The local type and path: `struct task_struct.pid (0:12 @ offset 2468)`.
+    pub what: String,
+    /// Index of the instruction in its function, as in the file.
+    pub insn: usize,
+    /// Why.
+    pub why: Cause,
+}
+
 /// Why an instruction cannot be made to fit the kernel.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum Error {
+pub enum Cause {
     /// The kernel has no types to compare with.
-    #[error(
-        "{what} depends on the kernel's types, and this kernel shows none: it needs CONFIG_DEBUG_INFO_BTF=y, \
-         or give a file with its BTF"
-    )]
-    NoKernelTypes {
-        /// The local type.
-        what: String,
-    },
+    #[error("this kernel shows no types; it needs CONFIG_DEBUG_INFO_BTF=y, or give a file with its BTF")]
+    NoKernelTypes,
     /// The relocation's path is not one.
-    #[error("the relocation of {what} has the path \"{path}\": {why}; the object is damaged, compile it again")]
+    #[error("its path \"{path}\" makes no sense: {why}; the object is damaged, compile it again")]
     BadPath {
-        /// The local type.
-        what: String,
         /// As in the file.
         path: String,
         /// What is wrong with it.
         why: &'static str,
     },
     /// Types are looked up by name.
-    #[error(
-        "{what} has no name by which it could be found in the kernel; give the type a name in the program's source"
-    )]
-    Anonymous {
-        /// The local type.
-        what: String,
-    },
+    #[error("without a name it cannot be found in the kernel; name the type in the program's source")]
+    Anonymous,
     /// Types of one name give different answers.
     #[error(
-        "{what} has more than one meaning in this kernel: {candidates}; access a member that only the type you \
-         mean has, or give a BTF file with that type alone"
+        "the kernel's types of that name disagree: {0}; access a member that only the one you mean has, or give a \
+         BTF file with that type alone"
     )]
-    Ambiguous {
-        /// The local type and path.
-        what: String,
-        /// The kernel's types, and the answer of each.
-        candidates: String,
-    },
+    Ambiguous(String),
     /// There is no answer to this question about this field.
-    #[error("{what}: {why}")]
+    #[error("{of}: {why}")]
     Unanswerable {
-        /// Type and path.
-        what: String,
+        /// Type and path, here or in the kernel.
+        of: String,
         /// Why.
         why: &'static str,
     },
     /// The answer does not fit the instruction.
-    #[error("{what}: instruction {insn}: {why}")]
-    Misfit {
-        /// The local type and path.
-        what: String,
-        /// Index of the instruction in its function.
-        insn: usize,
-        /// Why.
-        why: Misfit,
-    },
-    /// Types are damaged.
+    #[error(transparent)]
+    Misfit(#[from] Misfit),
+    /// Types are damaged, or nested too deep to compare.
     #[error(transparent)]
     Btf(#[from] btf::Error),
     /// The kernel's types cannot be had.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
-}
-
-impl Error {
-    fn bad_path(btf: &Btf, reloc: &CoreReloc, why: &'static str) -> Error {
-        Error::BadPath { what: root_name(btf, reloc.ty), path: reloc.access.clone(), why }
-    }
 }
 
 /// What kinds of relocation have in common.
@@ -140,11 +121,14 @@ struct Answer {
 enum Targets<'a> {
     Kernel(&'a Kernel),
     #[cfg(test)]
-    Given { main: &'a Btf, modules: &'a [Btf] },
+    Given {
+        main: &'a Btf,
+        modules: &'a [Btf],
+    },
 }
 
 impl<'a> Targets<'a> {
-    fn main(&self) -> Result<Option<&'a Btf>, Error> {
+    fn main(&self) -> Result<Option<&'a Btf>, Cause> {
         match self {
             Targets::Kernel(kernel) => Ok(kernel.btf()?),
             #[cfg(test)]
@@ -152,7 +136,7 @@ impl<'a> Targets<'a> {
         }
     }
 
-    fn modules(&self) -> Result<Vec<&'a Btf>, Error> {
+    fn modules(&self) -> Result<Vec<&'a Btf>, Cause> {
         match self {
             Targets::Kernel(kernel) => Ok(kernel.modules()?.iter().map(|module| &module.btf).collect()),
             #[cfg(test)]
@@ -206,15 +190,16 @@ impl<'a> Relocator<'a> {
     /// The relocation makes no sense, the kernel's types give several answers, or the answer does not fit the
     /// instruction. That the kernel does not have the type or field is no error: see [`Answer::target`].
     pub(crate) fn apply(&mut self, reloc: &CoreReloc, insns: &mut [Insn]) -> Result<(), Error> {
-        let answer = self.answer(reloc)?;
         let from_there = insns.get_mut(reloc.insn..).unwrap_or_default();
-        patch::patch(from_there, &answer).map_err(|why| {
-            let what = Spec::local(self.local, reloc).map_or_else(|_| root_name(self.local, reloc.ty), |s| s.to_string());
-            Error::Misfit { what, insn: reloc.insn, why }
+        let answer = self.answer(reloc);
+        answer.and_then(|answer| Ok(patch::patch(from_there, &answer)?)).map_err(|why| {
+            let spec = Spec::local(self.local, reloc);
+            let what = spec.map_or_else(|_| root_name(self.local, reloc.ty), |spec| spec.to_string());
+            Error { what, insn: reloc.insn, why }
         })
     }
 
-    fn answer(&mut self, reloc: &CoreReloc) -> Result<Answer, Error> {
+    fn answer(&mut self, reloc: &CoreReloc) -> Result<Answer, Cause> {
         let key = (reloc.ty, reloc.kind, reloc.access.clone());
         if let Some(answer) = self.answers.get(&key) {
             return Ok(*answer);
@@ -225,7 +210,7 @@ impl<'a> Relocator<'a> {
     }
 
     /// libbpf `bpf_core_calc_relo_insn`.
-    fn calculate(&mut self, reloc: &CoreReloc) -> Result<Answer, Error> {
+    fn calculate(&mut self, reloc: &CoreReloc) -> Result<Answer, Cause> {
         let spec = Spec::local(self.local, reloc)?;
         let local = spec.value(reloc.kind)?;
         if reloc.kind == CoreKind::TypeIdLocal {
@@ -244,7 +229,7 @@ impl<'a> Relocator<'a> {
         if found.iter().any(|(_, spec, other)| spec.bits != first.bits || other.value != value.value) {
             let candidates: Vec<String> =
                 found.iter().map(|(candidate, spec, v)| format!("{} {spec} gives {}", candidate.id, v.value)).collect();
-            return Err(Error::Ambiguous { what: spec.to_string(), candidates: candidates.join(", ") });
+            return Err(Cause::Ambiguous(candidates.join(", ")));
         }
         // What one path rules out does not count for the next: a program that reads `a` and `b` means a type that has
         // both. libbpf prunes in the same way, and objects rely on it.
@@ -254,14 +239,14 @@ impl<'a> Relocator<'a> {
 
     /// Types of the kernel of the same name and kind; of its modules only where the kernel itself has none
     /// (libbpf `bpf_core_find_cands`).
-    fn candidates(&mut self, root: TypeId) -> Result<Vec<Candidate<'a>>, Error> {
+    fn candidates(&mut self, root: TypeId) -> Result<Vec<Candidate<'a>>, Cause> {
         let entry = match self.candidates.entry(root) {
             Entry::Occupied(known) => return Ok(known.get().clone()),
             Entry::Vacant(entry) => entry,
         };
         let ty = self.local.get(root)?;
         if ty.name.is_empty() {
-            return Err(Error::Anonymous { what: root_name(self.local, root) });
+            return Err(Cause::Anonymous);
         }
         let find = |btf: &'a Btf, found: &mut Vec<Candidate<'a>>| {
             for id in btf.candidates(essential_name(ty.name)) {
@@ -269,11 +254,11 @@ impl<'a> Relocator<'a> {
                     found.push(Candidate { btf, id });
                 }
             }
-            Ok::<(), Error>(())
+            Ok::<(), Cause>(())
         };
         let mut found = Vec::new();
         let main = self.targets.main()?;
-        find(main.ok_or_else(|| Error::NoKernelTypes { what: root_name(self.local, root) })?, &mut found)?;
+        find(main.ok_or(Cause::NoKernelTypes)?, &mut found)?;
         if found.is_empty() {
             self.targets.modules()?.into_iter().try_for_each(|module| find(module, &mut found))?;
         }

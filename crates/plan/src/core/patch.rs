@@ -100,13 +100,26 @@ pub(super) fn patch(insns: &mut [Insn], answer: &Answer) -> Result<(), Misfit> {
             if !plain || *second != (Insn { imm: second.imm, ..Insn::default() }) {
                 return Err(Misfit::Pseudo(was));
             }
-            expect(i64::from(second.imm) << 32 | i64::from(insn.imm.cast_unsigned()))?;
-            insn.imm = (new.value as u32).cast_signed();
-            second.imm = ((new.value >> 32) as u32).cast_signed();
+            let found = i64::from(second.imm) << 32 | i64::from(insn.imm.cast_unsigned());
+            let mut value = new.value;
+            // Compilers before clang 15 do not record that an enum is signed, but extend its values accordingly.
+            if answer.local.unsigned_word && found == i64::from(low_word_of(answer.local.value)) {
+                if new.unsigned_word {
+                    value = i64::from(low_word_of(value)).cast_unsigned();
+                }
+            } else {
+                expect(found)?;
+            }
+            insn.imm = low_word_of(value);
+            second.imm = low_word_of(value >> 32);
         }
         _ => return Err(Misfit::Kind(was)),
     }
     Ok(())
+}
+
+fn low_word_of(value: u64) -> i32 {
+    (value as u32).cast_signed()
 }
 
 /// The low 32 bits, when the rest is only their sign or zero.

@@ -6,7 +6,7 @@ use ringfence_btf::{self as btf, Array, Btf, Composite, Def, Enumerator, Member,
 use ringfence_object::{CoreKind, CoreReloc};
 
 use super::compat::{Fuel, Pair};
-use super::{Error, Group, group};
+use super::{Cause, Group, group};
 
 /// Deepest nesting of structs, unions and arrays (libbpf `BPF_CORE_SPEC_MAX_LEN`).
 const MAX_PATH: usize = 64;
@@ -37,7 +37,15 @@ pub(super) struct Spec<'a> {
     /// From the start of the root.
     pub(super) bits: u64,
     /// For the enumerator kinds.
-    pub(super) enumerator: Option<Enumerator<'a>>,
+    pub(super) enumerator: Option<Choice<'a>>,
+}
+
+/// An enumerator, and what its enum says about its value.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Choice<'a> {
+    pub(super) value: Enumerator<'a>,
+    pub(super) signed: bool,
+    pub(super) is_64: bool,
 }
 
 impl<'a> Spec<'a> {
@@ -46,11 +54,15 @@ impl<'a> Spec<'a> {
     }
 
     /// The path as the compiler wrote it (libbpf `bpf_core_parse_spec`).
-    pub(super) fn local(btf: &'a Btf, reloc: &CoreReloc) -> Result<Spec<'a>, Error> {
-        let bad = |why| Error::bad_path(btf, reloc, why);
+    pub(super) fn local(btf: &'a Btf, reloc: &CoreReloc) -> Result<Spec<'a>, Cause> {
+        let bad = |why| Cause::BadPath { path: reloc.access.clone(), why };
         let mut spec = Spec::new(btf, reloc.ty, reloc.kind);
         if group(reloc.kind) == Group::Type {
-            return if reloc.access == "0" { Ok(spec) } else { Err(bad("a relocation of a whole type has the path 0")) };
+            return if reloc.access == "0" {
+                Ok(spec)
+            } else {
+                Err(bad("a relocation of a whole type has the path 0"))
+            };
         }
         for number in reloc.access.split(':') {
             if spec.raw.len() == MAX_PATH {
@@ -67,7 +79,7 @@ impl<'a> Spec<'a> {
                 return Err(bad("an enumerator has one number"));
             }
             let value = def.values().nth(first as usize).ok_or(bad("the enum has fewer enumerators"))??;
-            spec.enumerator = Some(value);
+            spec.enumerator = Some(Choice { value, signed: def.signed, is_64: def.is_64 });
             spec.steps.push(Step { ty: root.id, index: first, member: None, last: false });
             return Ok(spec);
         }
@@ -101,7 +113,7 @@ impl<'a> Spec<'a> {
         self.steps.push(Step { ty, index, member: Some(member), last });
     }
 
-    fn index(&mut self, element: TypeId, index: u32) -> Result<(), Error> {
+    fn index(&mut self, element: TypeId, index: u32) -> Result<(), Cause> {
         let bytes = self.btf.size_of(element)?.saturating_mul(u64::from(index));
         self.bits = self.bits.saturating_add(bytes.saturating_mul(8));
         self.steps.push(Step { ty: element, index, member: None, last: false });
@@ -122,7 +134,7 @@ impl<'a> Spec<'a> {
         target: &'t Btf,
         root: TypeId,
         fuel: &mut Fuel,
-    ) -> Result<Option<Spec<'t>>, Error> {
+    ) -> Result<Option<Spec<'t>>, Cause> {
         let pair = Pair { local: self.btf, target };
         let mut found = Spec::<'t>::new(target, root, self.kind);
         match group(self.kind) {
@@ -139,8 +151,13 @@ impl<'a> Spec<'a> {
                 for (index, value) in (0..).zip(def.values()) {
                     fuel.burn(root)?;
                     let value = value?;
-                    if essential_name(value.name) == essential_name(wanted.name) {
-                        found.enumerator = Some(value);
+                    if essential_name(value.name) == essential_name(wanted.value.name) {
+                        // Kernels before 6.0 do not record signs; the program's own types do.
+                        let signed = def.signed || wanted.signed && !def.is_64;
+                        let low = value.value as i32;
+                        let value =
+                            if signed && !def.is_64 { Enumerator { value: low.into(), ..value } } else { value };
+                        found.enumerator = Some(Choice { value, signed, is_64: def.is_64 });
                         found.raw.push(index);
                         found.steps.push(Step { ty: ty.id, index, member: None, last: false });
                         return Ok(Some(found));
@@ -169,7 +186,7 @@ impl<'a> Spec<'a> {
         }
     }
 
-    fn find_element(&mut self, element: TypeId, index: u32) -> Result<TypeId, Error> {
+    fn find_element(&mut self, element: TypeId, index: u32) -> Result<TypeId, Cause> {
         self.push_raw(element, index)?;
         self.index(element, index)?;
         Ok(element)
@@ -183,7 +200,7 @@ impl<'a> Spec<'a> {
         wanted: Member<'_>,
         of: TypeId,
         fuel: &mut Fuel,
-    ) -> Result<Option<TypeId>, Error> {
+    ) -> Result<Option<TypeId>, Cause> {
         let ty = self.btf.resolve(of)?;
         let (Def::Struct(def) | Def::Union(def)) = ty.def else { return Ok(None) };
         let depth = self.raw.len();
@@ -212,9 +229,9 @@ impl<'a> Spec<'a> {
         Ok(None)
     }
 
-    fn push_raw(&mut self, culprit: TypeId, index: u32) -> Result<(), Error> {
+    fn push_raw(&mut self, culprit: TypeId, index: u32) -> Result<(), Cause> {
         if self.raw.len() == MAX_PATH {
-            return Err(Error::Btf(btf::Error::TooDeep(culprit)));
+            return Err(Cause::Btf(btf::Error::TooDeep(culprit)));
         }
         self.raw.push(index);
         Ok(())
@@ -229,7 +246,7 @@ fn nth_member(def: Composite<'_>, index: u32) -> Option<Result<Member<'_>, btf::
 impl fmt::Display for Spec<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&root_name(self.btf, self.root))?;
-        if let Some(value) = self.enumerator {
+        if let Some(Choice { value, .. }) = self.enumerator {
             return write!(f, "::{} = {}", value.name, value.value);
         }
         if group(self.kind) != Group::Field {

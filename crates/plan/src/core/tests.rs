@@ -47,7 +47,8 @@ impl Types {
     }
 
     fn enumeration(&mut self, name: &str, values: &[(&str, i64)]) -> TypeId {
-        let values: Vec<Enumerator<'_>> = values.iter().map(|(name, value)| Enumerator { name, value: *value }).collect();
+        let values: Vec<Enumerator<'_>> =
+            values.iter().map(|(name, value)| Enumerator { name, value: *value }).collect();
         self.builder.add(name, New::Enum { size: 4, signed: false, values: &values })
     }
 
@@ -211,7 +212,7 @@ fn bit_fields_are_read_by_the_smallest_load_that_holds_them() {
     assert_eq!(ask(FieldLshiftU64, "0:2", 63), Some(0));
     assert_eq!(ask(FieldRshiftU64, "0:2", 63), Some(0));
     let wrong_shift = relocate(&local, &main, &reloc(FieldRshiftU64, root, "0:0"), &mut [mov(60)]);
-    assert!(matches!(wrong_shift, Err(Error::Misfit { .. })));
+    assert!(matches!(wrong_shift, Err(Error { why: Cause::Misfit(_), .. })));
 }
 
 #[test]
@@ -239,7 +240,7 @@ fn array_elements_stay_within_bounds_and_flexible_arrays_have_none() {
     assert_eq!(ask("0:2:5", 69), None, "of no length in the kernel, but not the last member");
     assert!(matches!(
         relocate(&local, &main, &reloc(FieldByteOffset, root, "0:0:3:0"), &mut [mov(0)]),
-        Err(Error::BadPath { .. })
+        Err(Error { why: Cause::BadPath { .. }, .. })
     ));
     // A load of an element has the element's width.
     let mut insns = [load(4, 24)];
@@ -248,7 +249,7 @@ fn array_elements_stay_within_bounds_and_flexible_arrays_have_none() {
     // An index has no sign and no shift.
     assert!(matches!(
         relocate(&local, &main, &reloc(FieldSigned, root, "0:0:1:2"), &mut [mov(1)]),
-        Err(Error::Unanswerable { .. })
+        Err(Error { why: Cause::Unanswerable { .. }, .. })
     ));
 }
 
@@ -274,9 +275,31 @@ fn enumerators_are_found_by_name_in_enums_of_either_width() {
     assert_eq!(run(EnumvalExists, "2", 1), wide(0));
     assert_eq!(run(EnumvalExists, "1", 1), wide(1));
     let too_large = relocate(&local, &main, &reloc(EnumvalValue, root, "1"), &mut [mov(i32::MIN)]);
-    assert!(matches!(too_large, Err(Error::Misfit { .. })));
+    assert!(matches!(too_large, Err(Error { why: Cause::Misfit(_), .. })));
     let beyond = relocate(&local, &main, &reloc(EnumvalValue, root, "3"), &mut wide(0));
-    assert!(matches!(beyond, Err(Error::BadPath { .. })));
+    assert!(matches!(beyond, Err(Error { why: Cause::BadPath { .. }, .. })));
+}
+
+#[test]
+fn enumerators_of_unknown_sign_keep_the_sign_that_the_program_sees() {
+    let signed_or_not = |signed, value| {
+        let mut builder = Builder::new();
+        let values = [Enumerator { name: "A", value }, Enumerator { name: "B", value: 1 }];
+        let root = builder.add("e", New::Enum { size: 4, signed, values: &values });
+        (builder.build().unwrap(), root)
+    };
+    let run = |local: &(Btf, TypeId), main: &(Btf, TypeId), from: i64| {
+        let mut insns = wide(from as u64);
+        relocate(&local.0, &main.0, &reloc(EnumvalValue, local.1, "0"), &mut insns).unwrap();
+        i64::from(insns[1].imm) << 32 | i64::from(insns[0].imm as u32)
+    };
+    // Compilers before clang 15, and kernels built before, record no signs: all enums look unsigned there.
+    let (signed, unsigned) = (signed_or_not(true, -5), signed_or_not(false, 0xffff_fffb));
+    assert_eq!(run(&signed, &signed, -5), -5);
+    assert_eq!(run(&unsigned, &unsigned, 0xffff_fffb), 0xffff_fffb);
+    assert_eq!(run(&signed, &unsigned, -5), -5, "an old kernel");
+    assert_eq!(run(&unsigned, &signed, -5), -5, "an old compiler");
+    assert_eq!(run(&unsigned, &unsigned, -5), -5, "both old");
 }
 
 #[test]
@@ -312,7 +335,7 @@ fn types_exist_have_numbers_and_match() {
     assert_eq!(ask(TypeIdLocal, same, 77), Some(same.0 as i32), "whatever the linker left there");
     assert!(matches!(
         relocate(&local, &main, &reloc(TypeExists, same, "0:0"), &mut [mov(1)]),
-        Err(Error::BadPath { .. })
+        Err(Error { why: Cause::BadPath { .. }, .. })
     ));
 }
 
@@ -333,7 +356,7 @@ fn candidates_that_disagree_are_an_error_unless_the_program_told_them_apart() {
     let mut relocator = Relocator::with(&local, Targets::Given { main: &main, modules: &[] });
     let both = reloc(FieldByteOffset, root, "0:0");
     let error = relocator.apply(&both, &mut [mov(0)]).unwrap_err().to_string();
-    assert!(error.contains("struct s.both (0:0 @ offset 0) has more than one meaning"), "{error}");
+    assert!(error.contains("instruction 0 depends on struct s.both (0:0 @ offset 0): the kernel"), "{error}");
     assert!(error.contains("struct s.both (0:0 @ offset 4) gives 4"), "{error}");
     assert!(error.contains("struct s___2.both (0:0 @ offset 8) gives 8"), "{error}");
 
@@ -382,19 +405,20 @@ fn paths_and_instructions_that_make_no_sense_are_errors() {
     let local = types.btf();
     for access in ["", ":", "0:", "x", "0:-1", "0:1", "0:0:0", "0:4294967296", &"0:".repeat(70), "-1", " 0"] {
         let got = relocate(&local, &local, &reloc(FieldByteOffset, root, access), &mut [mov(0)]);
-        assert!(matches!(got, Err(Error::BadPath { .. })), "{access:?}: {got:?}");
+        assert!(matches!(got, Err(Error { why: Cause::BadPath { .. }, .. })), "{access:?}: {got:?}");
     }
     let got = relocate(&local, &local, &reloc(FieldByteOffset, nameless, "0:0"), &mut [mov(0)]);
-    assert!(matches!(got, Err(Error::Anonymous { .. })), "{got:?}");
+    assert!(matches!(got, Err(Error { why: Cause::Anonymous, .. })), "{got:?}");
     let got = relocate(&local, &local, &reloc(FieldByteOffset, TypeId(99), "0:0"), &mut [mov(0)]);
-    assert!(matches!(got, Err(Error::Btf(btf::Error::NoSuchType(_)))), "{got:?}");
+    assert!(matches!(got, Err(Error { why: Cause::Btf(btf::Error::NoSuchType(_)), .. })), "{got:?}");
 
     let good = reloc(FieldByteOffset, root, "0:0");
-    let misfit = |insns: &mut [Insn], at| {
-        match relocate(&local, &local, &CoreReloc { insn: at, ..good.clone() }, insns).unwrap_err() {
-            Error::Misfit { why, .. } => why,
-            other => panic!("{other}"),
-        }
+    let misfit = |insns: &mut [Insn], at| match relocate(&local, &local, &CoreReloc { insn: at, ..good.clone() }, insns)
+        .unwrap_err()
+        .why
+    {
+        Cause::Misfit(why) => why,
+        other => panic!("{other}"),
     };
     assert_eq!(misfit(&mut [mov(0)], 1), Misfit::NoInsn);
     assert_eq!(misfit(&mut [Insn { code: Insn::EXIT, ..Insn::default() }], 0).to_string().is_empty(), false);
@@ -405,19 +429,21 @@ fn paths_and_instructions_that_make_no_sense_are_errors() {
 
 #[test]
 fn types_that_unfold_without_end_stop() {
-    // struct evil { struct { ...same, twice... }; struct { ... }; }: 2^64 anonymous members.
+    // Each anonymous struct holds two of the next one: 2^60 members in all.
     let mut types = Types::new();
     let members = [member("a", types.int, 0)];
     let root = types.structure("evil", 4, &members);
     let local = types.btf();
 
     let mut types = Types::new();
-    let anonymous = TypeId(types.builder.next_id().0);
-    types.structure("", 8, &[member("", anonymous, 0), member("", anonymous, 0)]);
-    types.structure("evil", 8, &[member("", anonymous, 0)]);
+    let mut inner = types.structure("", 8, &[]);
+    for _ in 0..60 {
+        inner = types.structure("", 8, &[member("", inner, 0), member("", inner, 0)]);
+    }
+    types.structure("evil", 8, &[member("", inner, 0)]);
     let main = types.btf();
     let got = relocate(&local, &main, &reloc(FieldByteOffset, root, "0:0"), &mut [mov(0)]);
-    assert!(matches!(got, Err(Error::Btf(btf::Error::TooDeep(_)))), "{got:?}");
+    assert!(matches!(got, Err(Error { why: Cause::Btf(btf::Error::TooDeep(_)), .. })), "{got:?}");
 
     // Prototypes with two parameters of their own type.
     let mut builder = Builder::new();
@@ -430,7 +456,7 @@ fn types_that_unfold_without_end_stop() {
     let both = builder.build().unwrap();
     for kind in [TypeExists, TypeMatches] {
         let got = relocate(&both, &both, &reloc(kind, root, "0"), &mut [mov(1)]);
-        assert!(matches!(got, Err(Error::Btf(btf::Error::TooDeep(_)))), "{got:?}");
+        assert!(matches!(got, Err(Error { why: Cause::Btf(btf::Error::TooDeep(_)), .. })), "{got:?}");
     }
 }
 

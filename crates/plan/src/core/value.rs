@@ -3,7 +3,7 @@
 use ringfence_btf::{self as btf, Btf, Def, Type, TypeId};
 use ringfence_object::CoreKind;
 
-use super::Error;
+use super::Cause;
 use super::spec::Spec;
 
 /// Most dimensions of an array.
@@ -15,6 +15,8 @@ pub(super) struct Value {
     pub(super) value: u64,
     /// What the compiler wrote into the instruction must be the answer for the local type.
     pub(super) certain: bool,
+    /// An enumerator of 32 bits that is, as far as BTF tells, unsigned.
+    pub(super) unsigned_word: bool,
     /// For a field's offset: what a load or store of it reads or writes.
     pub(super) access: Access,
 }
@@ -47,14 +49,18 @@ impl Access {
 
 impl Spec<'_> {
     /// The answer of a type that was found.
-    pub(super) fn value(&self, kind: CoreKind) -> Result<Value, Error> {
-        let sure = |value| Value { value, certain: true, access: Access::default() };
+    pub(super) fn value(&self, kind: CoreKind) -> Result<Value, Cause> {
+        let sure = |value| Value { value, certain: true, ..Value::default() };
         Ok(match kind {
             CoreKind::FieldExists | CoreKind::TypeExists | CoreKind::TypeMatches | CoreKind::EnumvalExists => sure(1),
             CoreKind::TypeSize => sure(self.btf.size_of(self.root)?),
             // Linking objects renumbers types but not the instructions that hold the numbers.
             CoreKind::TypeIdLocal | CoreKind::TypeIdTarget => Value { certain: false, ..sure(u64::from(self.root.0)) },
-            CoreKind::EnumvalValue => sure(self.enumerator.map_or(0, |value| value.value.cast_unsigned())),
+            CoreKind::EnumvalValue => {
+                let choice = self.enumerator.ok_or_else(|| self.unanswerable("it is no enumerator"))?;
+                let value = choice.value.value.cast_unsigned();
+                Value { unsigned_word: !choice.signed && !choice.is_64, ..sure(value) }
+            }
             CoreKind::FieldByteOffset
             | CoreKind::FieldByteSize
             | CoreKind::FieldSigned
@@ -63,17 +69,21 @@ impl Spec<'_> {
         })
     }
 
+    fn unanswerable(&self, why: &'static str) -> Cause {
+        Cause::Unanswerable { of: self.to_string(), why }
+    }
+
     /// libbpf `bpf_core_calc_field_relo`.
-    fn field(&self, kind: CoreKind) -> Result<Value, Error> {
-        let unanswerable = |why| Error::Unanswerable { what: self.to_string(), why };
-        let step = self.steps.last().ok_or(unanswerable("it has no path"))?;
+    fn field(&self, kind: CoreKind) -> Result<Value, Cause> {
+        let unanswerable = |why| self.unanswerable(why);
+        let step = self.steps.last().ok_or_else(|| unanswerable("it has no path"))?;
         let Some(member) = step.member else {
             let value = match kind {
                 CoreKind::FieldByteOffset => self.bits / 8,
                 CoreKind::FieldByteSize => self.btf.size_of(step.ty)?,
                 _ => return Err(unanswerable("an array element has an offset and a size, and nothing else")),
             };
-            return Ok(Value { value, certain: true, access: self.access(kind, step.ty)? });
+            return Ok(Value { value, certain: true, access: self.access(kind, step.ty)?, ..Value::default() });
         };
         let ty = self.btf.resolve(member.ty)?;
         let is_bitfield = member.bit_size > 0;
@@ -85,7 +95,7 @@ impl Spec<'_> {
             };
             let width = u64::from(member.bit_size);
             let (byte, bytes) = smallest_load(self.bits, width, u64::from(container))
-                .ok_or(unanswerable("no load of 1, 2, 4 or 8 bytes holds this bit-field"))?;
+                .ok_or_else(|| unanswerable("no load of 1, 2, 4 or 8 bytes holds this bit-field"))?;
             (byte, bytes, width)
         } else {
             let bytes = self.btf.size_of(ty.id)?;
@@ -113,10 +123,10 @@ impl Spec<'_> {
         // a matter of choice.
         let certain = !is_bitfield || matches!(kind, CoreKind::FieldSigned | CoreKind::FieldRshiftU64);
         let access = if is_bitfield { Access::default() } else { self.access(kind, ty.id)? };
-        Ok(Value { value, certain, access })
+        Ok(Value { value, certain, access, ..Value::default() })
     }
 
-    fn access(&self, kind: CoreKind, ty: TypeId) -> Result<Access, Error> {
+    fn access(&self, kind: CoreKind, ty: TypeId) -> Result<Access, Cause> {
         if kind != CoreKind::FieldByteOffset {
             return Ok(Access::default());
         }
