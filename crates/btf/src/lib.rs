@@ -15,6 +15,7 @@
 mod error;
 mod layout;
 mod lookup;
+mod older;
 mod read;
 mod types;
 mod write;
@@ -22,6 +23,7 @@ mod write;
 pub use error::Error;
 pub use layout::Field;
 pub use lookup::essential_name;
+pub use older::Newer;
 pub use read::{Btf, Bytes};
 pub use types::{
     Array, Composite, Datasec, Def, Enum, Enumerator, Int, Kind, Linkage, Member, Param, Proto, SectionVar, Type,
