@@ -46,11 +46,6 @@ pub(crate) fn btf(series: &str) -> Result<PathBuf> {
     Ok(btf)
 }
 
-/// The kernels that are there, of those that tests run against.
-pub(crate) fn present() -> Vec<&'static str> {
-    KERNELS.iter().copied().filter(|series| btf(series).is_ok()).collect()
-}
-
 /// Fetches one kernel unless it is there; its release.
 fn make(dir: &Path, series: &str, apt: &mut Option<apt::Apt>) -> Result<String> {
     let place = dir.join(series);
