@@ -46,6 +46,11 @@ pub(crate) fn btf(series: &str) -> Result<PathBuf> {
     Ok(btf)
 }
 
+/// The kernels that are there, of those that tests run against.
+pub(crate) fn present() -> impl Iterator<Item = &'static str> {
+    KERNELS.iter().copied().filter(|series| btf(series).is_ok())
+}
+
 /// Fetches one kernel unless it is there; its release.
 fn make(dir: &Path, series: &str, apt: &mut Option<apt::Apt>) -> Result<String> {
     let place = dir.join(series);

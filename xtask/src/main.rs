@@ -4,6 +4,7 @@
 
 mod kernels;
 mod objects;
+mod oracle;
 mod setup;
 mod test;
 mod tools;
@@ -43,6 +44,12 @@ const VERBS: &[Verb] = &[
         arguments: "[VERSION...]",
         help: "fill target/kernels with Debian's kernels and their BTF (never installed)",
         run: kernels::run,
+    },
+    Verb {
+        name: "oracle",
+        arguments: "[--set SET] [--object NAME] [--kernel VERSION|here] [--ringfence PROGRAM] [--write]",
+        help: "compare with libbpf, program by program; --write: into docs/oracle.md",
+        run: oracle::run,
     },
 ];
 

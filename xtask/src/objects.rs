@@ -32,6 +32,9 @@ pub(crate) fn place() -> PathBuf {
     target().join("objects")
 }
 
+/// The sets, by the names of their directories.
+pub(crate) const SETS: &[&str] = &["libbpf-tools", "xdp-tools", "selftests"];
+
 pub(crate) fn run(arguments: Arguments) -> Result<()> {
     finish(arguments)?;
     for set in PACKAGED {
