@@ -2,12 +2,14 @@
 //!
 //! Nothing here is part of what users get. Progress goes to stderr, results to stdout.
 
+mod bpf;
 mod kernels;
 mod objects;
 mod oracle;
 mod setup;
 mod test;
 mod tools;
+mod uapi;
 
 use anyhow::Result;
 use pico_args::Arguments;
@@ -44,6 +46,18 @@ const VERBS: &[Verb] = &[
         arguments: "[VERSION...]",
         help: "fill target/kernels with Debian's kernels and their BTF (never installed)",
         run: kernels::run,
+    },
+    Verb {
+        name: "bpf",
+        arguments: "[--check]",
+        help: "compile bpf/*.bpf.c to the objects in the tree; --check: only compare",
+        run: bpf::run,
+    },
+    Verb {
+        name: "uapi",
+        arguments: "[--check]",
+        help: "compare the tables of crates/uapi with the BTF of the kernels",
+        run: uapi::run,
     },
     Verb {
         name: "oracle",

@@ -8,6 +8,7 @@ mod headers;
 mod selftests;
 
 use headers::CLANG;
+pub(crate) use headers::libbpf_headers;
 
 use crate::tools::{self, cache, command, finish, have, link, target, text};
 use anyhow::{Context, Result};

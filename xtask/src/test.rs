@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that CI runs, in order, to the first failure.
 
 use crate::tools::{cargo, finish, run as execute};
-use crate::{kernels, objects, setup};
+use crate::{bpf, kernels, objects, setup, uapi};
 use anyhow::{Context, Result, bail};
 use pico_args::Arguments;
 use std::process::Command;
@@ -30,6 +30,8 @@ const STEPS: &[Step] = &[
     },
     Step { name: "kernels", work: Work::Verb(kernels::run, &[]) },
     Step { name: "objects", work: Work::Verb(objects::run, &[]) },
+    Step { name: "bpf", work: Work::Verb(bpf::run, &["--check"]) },
+    Step { name: "uapi", work: Work::Verb(uapi::run, &["--check"]) },
     Step { name: "build", work: Work::Cargo(&["build", "--workspace", "--all-targets", "--locked"]) },
     Step { name: "tests", work: Work::Cargo(&["test", "--workspace", "--locked"]) },
 ];
