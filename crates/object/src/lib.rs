@@ -12,6 +12,7 @@
 )]
 
 mod data;
+mod dwarf;
 mod elf;
 mod error;
 mod ext;
@@ -27,6 +28,7 @@ mod section;
 mod struct_ops;
 mod types;
 
+pub use dwarf::debug_types;
 pub use error::Error;
 pub use model::{
     CoreKind, CoreReloc, Data, DatasecLayout, Extern, ExternId, ExternKind, Function, FunctionId, Global, KconfigType,
