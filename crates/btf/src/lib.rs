@@ -12,7 +12,9 @@
     clippy::arithmetic_side_effects
 )]
 
+mod c;
 mod error;
+mod header;
 mod layout;
 mod lookup;
 mod older;

@@ -115,7 +115,7 @@ fn records_that_wrap() {
             bytes += record.body.len() + 8;
             ControlFlow::Continue(())
         });
-        drop(drained.unwrap());
+        let _ = drained.unwrap();
     }
     sys::perf_set_period(event.as_fd(), 1_000_000).unwrap();
     sys::perf_disable(event.as_fd()).unwrap();
