@@ -3,7 +3,8 @@
 
 mod common;
 
-use ringfence_value::{Clock, Histogram, Layout, Options, Row, Short};
+use ringfence_btf::Kind;
+use ringfence_value::{Clock, Error, Histogram, Layout, Options, Row, Short};
 use serde_json::{Value as Json, json};
 
 fn layout(name: &str) -> Layout {
@@ -199,16 +200,26 @@ fn flexible_arrays_take_what_is_left() {
 }
 
 #[test]
-fn a_tail_is_open_only_on_request() {
+fn a_record_is_cut_only_where_that_is_said() {
     let btf = common::btf("bpfel");
-    let ty = common::named(&btf, "buffer");
+    let cut = |name: &str, least| {
+        let options = Options { least: Some(least), ..Options::default() };
+        Layout::compile_with(&btf, common::named(&btf, name), options).unwrap()
+    };
     let bytes = [&6u32.to_le_bytes()[..], b"ls\0-l\0"].concat();
-    let fixed = Layout::compile(&btf, ty).unwrap();
-    assert_eq!(fixed.json(&bytes, &mut Vec::new()), Err(Short { have: 10, need: 36 }));
-    let open = Layout::compile_with(&btf, ty, Options { open_tail: true, ..Options::default() }).unwrap();
+    assert_eq!(layout("buffer").json(&bytes, &mut Vec::new()), Err(Short { have: 10, need: 36 }));
+    let open = cut("buffer", 4);
     assert_eq!(text(&open, &bytes), r#"{"size":6,"args":"ls -l"}"#);
     assert_eq!(text(&open, &[0; 36]), r#"{"size":0,"args":""}"#);
-    assert!(open.json(&bytes[..3], &mut Vec::new()).is_err());
+    assert_eq!(open.json(&bytes[..3], &mut Vec::new()), Err(Short { have: 3, need: 4 }));
+
+    let bytes = nested_bytes();
+    let open = cut("nested", 20);
+    assert_eq!(text(&open, &bytes), text(&layout("nested"), &bytes));
+    let short = json(&open, &bytes[..30]);
+    assert_eq!(short["path"], json!([{"x": 10, "y": 11}]));
+    assert_eq!((&short["grid"], &short["name"], &short["lines"]), (&json!([]), &json!(""), &json!([])));
+    assert_eq!(short["last"], Json::Null);
 }
 
 #[test]
@@ -314,5 +325,14 @@ fn values_of_maps_need_no_struct() {
     assert_eq!(text(&key, &[0, 0, 1, 2]), "258");
     assert_eq!(key.columns(), [""]);
     assert_eq!(text(&layout("in6_addr").unwrap(), &[0; 16]), r#""::""#);
-    assert!(layout(".bss").unwrap().columns().contains(&"nested.p.x".to_owned()));
+    assert!(matches!(layout(".bss"), Err(Error::NotData(..))), "its offsets are for the loader to fill in");
+    let section = Layout::of_variables(
+        &btf,
+        &[("a", btf.find("nested", Kind::Struct).unwrap(), 0), ("b", btf.find("__u32", Kind::Typedef).unwrap(), 84)],
+        Options::default(),
+    );
+    let section = section.unwrap();
+    assert_eq!(section.size(), 88);
+    assert_eq!(json(&section, &[0; 88])["b"], json!(0));
+    assert!(section.columns().contains(&"a.p.x".to_owned()));
 }
