@@ -17,7 +17,7 @@ pub(crate) fn plan(object: &str) -> Plan {
 /// A map without anything special.
 pub(crate) fn map(name: &str, kind: MapType, key_size: u32, value_size: u32, max_entries: u32) -> MapPlan {
     MapPlan {
-        id: MapId(0),
+        id: Some(MapId(0)),
         name: name.to_owned(),
         kernel_name: name.chars().take(15).map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect(),
         kind,
@@ -35,6 +35,7 @@ pub(crate) fn map(name: &str, kind: MapType, key_size: u32, value_size: u32, max
         freeze: false,
         slots: Vec::new(),
         pin: None,
+        must_exist: false,
         filled: Vec::new(),
     }
 }
