@@ -145,7 +145,7 @@ impl<'a> Loader<'a> {
     }
 
     fn problem(&self, problem: &ringfence_plan::Problem) -> Error {
-        let (object, program) = (self.plan.object.clone(), problem.program.clone());
+        let (object, program) = (self.plan.object.clone(), Some(problem.program.clone()));
         Error::Plan { object, program, source: problem.error.clone() }
     }
 }
