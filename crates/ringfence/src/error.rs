@@ -148,13 +148,13 @@ pub enum Error {
         /// What is wrong in it.
         source: ringfence_object::Error,
     },
-    /// A program of the plan cannot be loaded, for a reason known without asking the kernel.
-    #[error("{object}: program `{program}`: {source}")]
+    /// No plan can be made, or a program of it cannot be loaded for a reason known without asking the kernel.
+    #[error("{object}: {source}")]
     Plan {
         /// Name of the object.
         object: String,
-        /// Name of the program.
-        program: String,
+        /// Name of the program; `None`: no plan at all can be made.
+        program: Option<String>,
         /// Why.
         source: ringfence_plan::Error,
     },
