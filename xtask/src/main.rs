@@ -2,6 +2,7 @@
 //!
 //! Nothing here is part of what users get. Progress goes to stderr, results to stdout.
 
+mod bench;
 mod bpf;
 mod kernels;
 mod objects;
@@ -58,6 +59,12 @@ const VERBS: &[Verb] = &[
         arguments: "[--check]",
         help: "compare the tables of crates/uapi with the BTF of the kernels",
         run: uapi::run,
+    },
+    Verb {
+        name: "bench",
+        arguments: "load|ring [--rounds N] [--write]",
+        help: "measure against libbpf and aya in one run; --write: into docs/benchmarks.md",
+        run: bench::run,
     },
     Verb {
         name: "oracle",

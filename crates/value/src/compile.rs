@@ -24,7 +24,8 @@ pub(crate) fn compile(btf: &Btf, ty: TypeId, options: Options) -> Result<Layout,
     let size = compiler.size_of(ty, 0)?;
     let name = seen.name.into();
     let frame = Frame { limit: size, root: true };
-    let values = compiler.member(&Place { name: "", first: true, ty, bits: 0, width: 0, tail: true }, &frame, &NONE, 0)?;
+    let values =
+        compiler.member(&Place { name: "", first: true, ty, bits: 0, width: 0, tail: true }, &frame, &NONE, 0)?;
     if values > MAX_VALUES {
         return Err(Error::TooLarge(ty, "more values than a record has"));
     }
@@ -282,7 +283,11 @@ impl<'a> Compiler<'a> {
         };
         // An old-style description of a whole odd-sized integer is none of a bit-field.
         if bits == 0 || bits > 64 {
-            return if place.width == 0 { Ok(None) } else { self.not_data(&seen.ty, "it is a bit-field of this width") };
+            return if place.width == 0 {
+                Ok(None)
+            } else {
+                self.not_data(&seen.ty, "it is a bit-field of this width")
+            };
         }
         let from = place.bits.saturating_add(more.into());
         let skip = (from % 8) as u8;
@@ -488,9 +493,7 @@ impl<'a> Compiler<'a> {
                 Some((Leaf::Ipv6 { family, other: around.v4, number, sure: true }, 16))
             }
             Sense::Ip => Some((Leaf::Ipv6 { family, other: around.v4, number, sure: false }, 16)),
-            Sense::IpWithFamily => {
-                family.map(|_| (Leaf::Ipv6 { family, other: around.v4, number, sure: false }, 16))
-            }
+            Sense::IpWithFamily => family.map(|_| (Leaf::Ipv6 { family, other: around.v4, number, sure: false }, 16)),
             Sense::Mac => Some((Leaf::Mac, 6)),
             Sense::Text if size > 0 => {
                 Some((Leaf::Text { len: size as usize, rest: false, joined: false }, size.into()))
