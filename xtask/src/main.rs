@@ -5,6 +5,7 @@
 mod bench;
 mod bpf;
 mod kernels;
+mod mutate;
 mod objects;
 mod oracle;
 mod setup;
@@ -59,6 +60,12 @@ const VERBS: &[Verb] = &[
         arguments: "[--check]",
         help: "compare the tables of crates/uapi with the BTF of the kernels",
         run: uapi::run,
+    },
+    Verb {
+        name: "mutate",
+        arguments: "[--count N] [--seed N] [--ringfence PROGRAM]",
+        help: "damaged objects through `ringfence inspect`: an answer each, in a second and 100 MB",
+        run: mutate::run,
     },
     Verb {
         name: "bench",
