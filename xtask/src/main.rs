@@ -4,6 +4,7 @@
 
 mod bench;
 mod bpf;
+mod fuzz;
 mod kernels;
 mod mutate;
 mod objects;
@@ -66,6 +67,12 @@ const VERBS: &[Verb] = &[
         arguments: "[--count N] [--seed N] [--ringfence PROGRAM]",
         help: "damaged objects through `ringfence inspect`: an answer each, in a second and 100 MB",
         run: mutate::run,
+    },
+    Verb {
+        name: "fuzz",
+        arguments: "object|btf|plan|value [--for 60s] [--input FILE]",
+        help: "libFuzzer on the stable toolchain; see fuzz/README.md",
+        run: fuzz::run,
     },
     Verb {
         name: "bench",
