@@ -37,7 +37,7 @@ int count_switches(struct trace_event_raw_sched_switch *ctx)
 	__u64 one = 1, *count;
 	__u32 zero = 0;
 
-	__builtin_memcpy(task.comm, ctx->next_comm, sizeof(task.comm));
+	bpf_probe_read_kernel_str(task.comm, sizeof(task.comm), ctx->next_comm);
 	count = bpf_map_lookup_elem(&switches, &task);
 	if (count)
 		__sync_fetch_and_add(count, 1);
