@@ -27,6 +27,14 @@ pub enum Error {
     /// A size that no object can have.
     #[error("BTF type {0} has no size: {1}")]
     NoSize(TypeId, &'static str),
+    /// A struct or union that has no such member.
+    #[error("BTF type {id} has no member {path}")]
+    NoMember {
+        /// The struct, union or whatever it is.
+        id: TypeId,
+        /// The path that was asked for.
+        path: String,
+    },
     /// More types or more string bytes than the format can number.
     #[error("BTF grew past what the format can number")]
     Full,

@@ -13,12 +13,18 @@
 )]
 
 mod error;
+mod layout;
+mod lookup;
 mod read;
 mod types;
+mod write;
 
 pub use error::Error;
+pub use layout::Field;
+pub use lookup::essential_name;
 pub use read::{Btf, Bytes};
 pub use types::{
     Array, Composite, Datasec, Def, Enum, Enumerator, Int, Kind, Linkage, Member, Param, Proto, SectionVar, Type,
     TypeId,
 };
+pub use write::{Builder, New};

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use crate::lookup::Names;
+
 use crate::Error;
 use crate::types::{
     Array, Composite, Datasec, Def, Enum, Enumerator, Int, Kind, Linkage, Member, Param, Proto, SectionVar, Type,
@@ -31,6 +33,9 @@ struct Inner {
     first_string: u32,
     /// Where each type of ours starts, in the type section. Filled by the first question that needs it.
     offsets: OnceLock<Result<Box<[u32]>, Error>>,
+    /// Answers to questions for names.
+    names: Names,
+    pointer_size: OnceLock<u32>,
 }
 
 /// Equal records behind a type, decoded one by one.
@@ -176,6 +181,8 @@ impl Btf {
             first_id,
             first_string,
             offsets: OnceLock::new(),
+            names: Names::default(),
+            pointer_size: OnceLock::new(),
         })))
     }
 
@@ -243,20 +250,32 @@ impl Btf {
         std::str::from_utf8(text).map_err(|_| Error::BadString(offset))
     }
 
-    fn strings(&self) -> &[u8] {
+    pub(crate) fn strings(&self) -> &[u8] {
         self.bytes().get(self.0.strings.0..self.0.strings.1).unwrap_or_default()
     }
 
-    fn strings_end(&self) -> u32 {
+    pub(crate) fn strings_end(&self) -> u32 {
         let own = u32::try_from(self.strings().len()).unwrap_or(u32::MAX);
         self.0.first_string.saturating_add(own)
     }
 
-    fn type_section(&self) -> &[u8] {
+    pub(crate) fn type_section(&self) -> &[u8] {
         self.bytes().get(self.0.types.0..self.0.types.1).unwrap_or_default()
     }
 
-    fn offsets(&self) -> Result<&[u32], Error> {
+    pub(crate) fn names(&self) -> &Names {
+        &self.0.names
+    }
+
+    pub(crate) fn first_string(&self) -> u32 {
+        self.0.first_string
+    }
+
+    pub(crate) fn pointer_size_cell(&self) -> &OnceLock<u32> {
+        &self.0.pointer_size
+    }
+
+    pub(crate) fn offsets(&self) -> Result<&[u32], Error> {
         match self.0.offsets.get_or_init(|| self.index()) {
             Ok(offsets) => Ok(offsets),
             Err(error) => Err(error.clone()),
@@ -290,7 +309,8 @@ impl Btf {
         let body = body_len(info).ok_or(bad("its kind is unknown"))?;
         let body = rest.get(HEAD..HEAD.saturating_add(body)).ok_or(bad("it is cut off"))?;
         let records = |each| Records { btf: self, bytes: body, each };
-        let (kind, flag, vlen) = (kind_of(info).ok_or(bad("its kind is unknown"))?, info >> 31 == 1, info & 0xffff);
+        let (kind, flag, vlen) =
+            (kind_of(info).ok_or(bad("its kind is unknown"))?, info >> 31 == 1, info & MAX_RECORDS);
         let linkage = |number| match number {
             0 => Ok(Linkage::Static),
             1 => Ok(Linkage::Global),
@@ -340,20 +360,24 @@ impl Btf {
 }
 
 /// Bytes of `struct btf_type`.
-const HEAD: usize = 12;
+pub(crate) const HEAD: usize = 12;
 
-fn word_at(bytes: &[u8], at: usize, big_endian: bool) -> Option<u32> {
+pub(crate) fn word_at(bytes: &[u8], at: usize, big_endian: bool) -> Option<u32> {
     let word = bytes.get(at..)?.first_chunk::<4>()?;
     Some(if big_endian { u32::from_be_bytes(*word) } else { u32::from_le_bytes(*word) })
 }
 
+/// Most records that a type can have. 16 bits before Linux 7.1, whose writers left the next 8 bits zero;
+/// the kind likewise grew from 5 bits to 7 (include/uapi/linux/btf.h, BTF_INFO_VLEN, BTF_INFO_KIND).
+pub(crate) const MAX_RECORDS: u32 = 0xff_ffff;
+
 fn kind_of(info: u32) -> Option<Kind> {
-    Kind::from_number((info >> 24 & 0x1f) as u8)
+    Kind::from_number((info >> 24 & 0x7f) as u8)
 }
 
 /// Bytes behind the head of a type with this `info` word.
 fn body_len(info: u32) -> Option<usize> {
-    let records = (info & 0xffff) as usize;
+    let records = (info & MAX_RECORDS) as usize;
     Some(match kind_of(info)? {
         Kind::Void => return None,
         Kind::Int | Kind::Var | Kind::DeclTag => 4,

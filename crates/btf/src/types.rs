@@ -193,6 +193,16 @@ pub enum Linkage {
     Extern,
 }
 
+impl Linkage {
+    pub(crate) fn number(self) -> u32 {
+        match self {
+            Linkage::Static => 0,
+            Linkage::Global => 1,
+            Linkage::Extern => 2,
+        }
+    }
+}
+
 /// An integer type.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Int {

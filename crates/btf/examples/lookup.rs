@@ -1,0 +1,56 @@
+//! How long finding types by name takes: `cargo run --release -p ringfence-btf --example lookup -- FILE...`
+#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, clippy::indexing_slicing)]
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ringfence_btf::Btf;
+
+fn median(mut times: Vec<Duration>) -> f64 {
+    times.sort();
+    times[times.len() / 2].as_secs_f64() * 1e3
+}
+
+fn main() {
+    for path in std::env::args().skip(1) {
+        let bytes = Arc::new(std::fs::read(&path).unwrap());
+        let whole = Btf::parse(bytes.clone()).unwrap();
+        let named: Vec<String> =
+            whole.own_types().map(|ty| ty.unwrap().name.to_owned()).filter(|name| !name.is_empty()).collect();
+        println!("{path}: {} types", whole.len());
+        let index = (0..51).map(|_| {
+            let btf = Btf::parse(bytes.clone()).unwrap();
+            let start = Instant::now();
+            black_box(btf.len());
+            start.elapsed()
+        });
+        println!("  index                {:.3} ms", median(index.collect()));
+        for count in [1, 4, 20, 100] {
+            let step = named.len() / count;
+            let names: Vec<&str> = (0..count).map(|n| named[n * step + step / 2].as_str()).collect();
+            let (mut cold, mut again, mut warm) = (Vec::new(), Vec::new(), Vec::new());
+            for _ in 0..51 {
+                let btf = Btf::parse(bytes.clone()).unwrap();
+                let start = Instant::now();
+                btf.prefetch(&names);
+                cold.push(start.elapsed());
+                let others: Vec<&str> = names.iter().map(|name| &name[..name.len() - 1]).collect();
+                let start = Instant::now();
+                btf.prefetch(&others);
+                again.push(start.elapsed());
+                let start = Instant::now();
+                for name in &names {
+                    black_box(btf.named(name));
+                }
+                warm.push(start.elapsed());
+            }
+            println!(
+                "  {count:3} names: cold {:.3} ms, other names with the index there {:.3} ms, asked again {:.4} ms",
+                median(cold),
+                median(again),
+                median(warm)
+            );
+        }
+    }
+}
