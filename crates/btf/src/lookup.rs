@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::Btf;
-use crate::read::word_at;
 use crate::types::{Kind, TypeId};
 
 /// Own types by essential name.
@@ -88,65 +87,99 @@ impl Btf {
 
     /// One pass over the types for all of these essential names.
     fn search(&self, wanted: &[&[u8]]) {
-        let mut found: HashMap<&[u8], Vec<TypeId>> =
-            wanted.iter().filter(|name| !name.is_empty()).map(|name| (*name, Vec::new())).collect();
-        if found.is_empty() {
+        let mut wanted = Wanted::new(wanted);
+        if wanted.found.is_empty() {
             return;
         }
-        let filter = Filter::new(found.keys().copied());
-        let (types, strings) = (self.type_section(), self.strings());
-        let (first_id, first_string) = (self.first_own().0, self.first_string());
-        for (id, at) in (first_id..).zip(self.offsets().unwrap_or_default()) {
-            let name = word_at(types, *at as usize, self.is_big_endian()).unwrap_or(0);
-            let rest = name.checked_sub(first_string).and_then(|own| strings.get(own as usize..));
-            let Some(rest) = rest.filter(|rest| filter.may_be(rest)) else { continue };
-            let Some(name) = memchr::memchr(0, rest).and_then(|end| rest.get(..end)) else { continue };
-            if let Some(ids) = found.get_mut(essential(name)) {
-                ids.push(TypeId(id));
+        let (strings, first_string) = (self.strings(), self.first_string());
+        self.scan_names(|id, name| {
+            if let Some(name) = name.checked_sub(first_string).and_then(|own| strings.get(own as usize..)) {
+                wanted.offer(name, id);
             }
-        }
+        });
         let mut known = self.names().lock().unwrap_or_else(PoisonError::into_inner);
-        known.extend(found.into_iter().map(|(name, ids)| (name.into(), ids.into())));
+        known.extend(wanted.found.into_iter().map(|(name, ids)| (name.into(), ids.into())));
     }
 }
 
-/// Tells most names apart from the wanted ones by their first four bytes.
-struct Filter([u64; Filter::WORDS]);
+/// Names that are looked for. Nearly all others are turned away by one bit, found from their first eight bytes.
+struct Wanted<'a> {
+    found: Vec<(&'a [u8], Vec<TypeId>)>,
+    /// First bytes of names, sorted, with indexes into `found`.
+    keys: Vec<(u64, usize)>,
+    /// A bit for each hash of a key.
+    bits: [u64; 64],
+}
 
-impl Filter {
-    const WORDS: usize = 64;
-
-    fn new<'a>(wanted: impl Iterator<Item = &'a [u8]>) -> Filter {
-        let mut filter = Filter([0; Self::WORDS]);
-        for name in wanted {
+impl<'a> Wanted<'a> {
+    fn new(names: &[&'a [u8]]) -> Wanted<'a> {
+        let mut names: Vec<&[u8]> = names.iter().copied().filter(|name| !name.is_empty()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let mut wanted = Wanted { found: Vec::new(), keys: Vec::new(), bits: [0; 64] };
+        for name in names {
             // What follows the name is its end or a flavour.
-            for end in [b"\0\0\0\0".as_slice(), b"___"] {
-                let padded: Vec<u8> = name.iter().chain(end).copied().collect();
-                let (word, bit) = Self::place(&padded);
-                if let Some(word) = filter.0.get_mut(word) {
+            for end in [b"\0", b"___".as_slice()] {
+                let key = key([name, end, &[0; 8]].concat().as_slice());
+                wanted.keys.push((key, wanted.found.len()));
+                let (word, bit) = bit_of(key);
+                if let Some(word) = wanted.bits.get_mut(word) {
                     *word |= bit;
                 }
             }
+            wanted.found.push((name, Vec::new()));
         }
-        filter
+        wanted.keys.sort_unstable();
+        wanted.keys.dedup();
+        wanted
     }
 
+    /// `rest` begins with the name of this type and goes on behind it.
     #[inline]
-    fn may_be(&self, name: &[u8]) -> bool {
-        let (word, bit) = Self::place(name);
-        self.0.get(word).is_some_and(|word| word & bit != 0)
+    fn offer(&mut self, rest: &[u8], id: TypeId) {
+        let key = key(rest);
+        let (word, bit) = bit_of(key);
+        if self.bits.get(word).is_some_and(|word| word & bit != 0) {
+            self.offer_likely(key, rest, id);
+        }
     }
 
-    #[inline]
-    fn place(name: &[u8]) -> (usize, u64) {
-        let start = match name.first_chunk::<4>() {
-            Some(start) => u32::from_le_bytes(*start),
-            None => name.iter().rev().fold(0, |start, byte| start << 8 | u32::from(*byte)),
-        };
-        // Bytes behind the end of the name belong to the next one.
-        let zeros = start.wrapping_sub(0x0101_0101) & !start & 0x8080_8080;
-        let start = if zeros == 0 { start } else { start & (zeros & zeros.wrapping_neg()).wrapping_sub(1) >> 7 };
-        let hash = start.wrapping_mul(0x9e37_79b1) >> 20;
-        ((hash >> 6) as usize, 1 << (hash & 63))
+    fn offer_likely(&mut self, key: u64, rest: &[u8], id: TypeId) {
+        let first = self.keys.partition_point(|(other, _)| *other < key);
+        for (_, index) in self.keys.iter().skip(first).take_while(|(other, _)| *other == key) {
+            let Some((name, ids)) = self.found.get_mut(*index) else { continue };
+            let Some(behind) = rest.strip_prefix(*name) else { continue };
+            let ends = matches!(behind, [0, ..] | [b'_', b'_', b'_', ..]);
+            let whole = memchr::memchr(0, rest).and_then(|end| rest.get(..end)).filter(|_| ends);
+            if whole.is_some_and(|whole| essential(whole) == *name) {
+                ids.push(id);
+            }
+        }
     }
+}
+
+/// The first eight bytes of a name up to its end or its first three underscores, whichever comes first.
+/// So a name and its flavours have the same key but for those of six and seven letters.
+#[inline]
+fn key(name: &[u8]) -> u64 {
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = LOW << 7;
+    const UNDERSCORES: u64 = 0x5f5f_5f5f_5f5f_5f5f;
+    let start = match name.first_chunk::<8>() {
+        Some(start) => u64::from_le_bytes(*start),
+        None => name.iter().rev().fold(0, |start, byte| start << 8 | u64::from(*byte)),
+    };
+    // The highest bit of each byte that is 0 (exact up to the first of them), of each that is an underscore.
+    let zeros = start.wrapping_sub(LOW) & !start & HIGH;
+    let other = start ^ UNDERSCORES;
+    let underscores = !((other & !HIGH).wrapping_add(!HIGH) | other | !HIGH);
+    let ends = zeros | underscores & underscores >> 8 & underscores >> 16;
+    let end = ends & ends.wrapping_neg();
+    start & end.wrapping_sub(1) >> 7
+}
+
+#[inline]
+fn bit_of(key: u64) -> (usize, u64) {
+    let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52;
+    ((hash >> 6) as usize, 1 << (hash & 63))
 }

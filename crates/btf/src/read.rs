@@ -31,12 +31,25 @@ struct Inner {
     /// Number of the first type and of the first string byte that are ours and not the base's.
     first_id: u32,
     first_string: u32,
-    /// Where each type of ours starts, in the type section. Filled by the first question that needs it.
-    offsets: OnceLock<Result<Box<[u32]>, Error>>,
+    /// Filled by the first question that needs it.
+    index: OnceLock<Result<Index, Error>>,
     /// Answers to questions for names.
     names: Names,
     pointer_size: OnceLock<u32>,
 }
+
+/// Where our types are in the type section. Records differ in length, so one is found by walking from
+/// the nearest before it that is kept here: the few steps cost less than the memory for all of them.
+pub(crate) struct Index {
+    /// Types of our own.
+    count: u32,
+    /// Where every [`STEP`]th of them starts.
+    starts: Box<[u32]>,
+}
+
+const STEP: u32 = 8;
+/// Bytes of as many types, in most kernels.
+const USUAL_STEP: usize = 200;
 
 /// Equal records behind a type, decoded one by one.
 #[derive(Clone, Copy)]
@@ -180,7 +193,7 @@ impl Btf {
             base,
             first_id,
             first_string,
-            offsets: OnceLock::new(),
+            index: OnceLock::new(),
             names: Names::default(),
             pointer_size: OnceLock::new(),
         })))
@@ -203,8 +216,7 @@ impl Btf {
 
     /// Number of types, `void` and the base's included: valid numbers are below it.
     pub fn len(&self) -> u32 {
-        let own = self.offsets().map_or(0, |offsets| u32::try_from(offsets.len()).unwrap_or(u32::MAX));
-        self.0.first_id.saturating_add(own)
+        self.0.first_id.saturating_add(self.index().map_or(0, |index| index.count))
     }
 
     /// Nothing but `void`.
@@ -228,13 +240,26 @@ impl Btf {
         let Some(own) = id.0.checked_sub(self.0.first_id) else {
             return self.base().ok_or(Error::NoSuchType(id))?.get(id);
         };
-        let offset = *self.offsets()?.get(own as usize).ok_or(Error::NoSuchType(id))?;
-        self.decode(id, offset as usize)
+        let index = self.index()?;
+        if own >= index.count {
+            return Err(Error::NoSuchType(id));
+        }
+        let start = own.checked_div(STEP).and_then(|n| index.starts.get(n as usize));
+        let mut rest = start.and_then(|at| self.type_section().get(*at as usize..)).ok_or(Error::NoSuchType(id))?;
+        for _ in 0..own & STEP.wrapping_sub(1) {
+            (_, rest) = split_record(rest, self.0.big_endian).ok_or(Error::NoSuchType(id))?;
+        }
+        self.decode(id, rest)
     }
 
     /// Every type of this BTF's own, damaged ones as errors.
     pub fn own_types(&self) -> impl Iterator<Item = Result<Type<'_>, Error>> {
-        (self.0.first_id..self.len()).map(|id| self.get(TypeId(id)))
+        let mut rest = self.type_section();
+        (self.0.first_id..self.len()).map(move |id| {
+            let ty = self.decode(TypeId(id), rest);
+            (_, rest) = split_record(rest, self.0.big_endian).unwrap_or_default();
+            ty
+        })
     }
 
     /// A string of the string section by its offset.
@@ -275,35 +300,47 @@ impl Btf {
         &self.0.pointer_size
     }
 
-    pub(crate) fn offsets(&self) -> Result<&[u32], Error> {
-        match self.0.offsets.get_or_init(|| self.index()) {
-            Ok(offsets) => Ok(offsets),
-            Err(error) => Err(error.clone()),
-        }
+    fn index(&self) -> Result<&Index, Error> {
+        self.0.index.get_or_init(|| self.scan(|_, _| ())).as_ref().map_err(Error::clone)
     }
 
-    /// One pass over the type section.
-    fn index(&self) -> Result<Box<[u32]>, Error> {
+    /// Where each of our types starts, in the type section.
+    pub(crate) fn record_starts(&self) -> Result<impl Iterator<Item = usize>, Error> {
         let section = self.type_section();
-        let mut offsets = Vec::with_capacity(section.len() / 24);
-        let mut at = 0usize;
-        while at < section.len() {
-            let id = TypeId(u32::try_from(offsets.len()).unwrap_or(u32::MAX).saturating_add(self.0.first_id));
-            let bad = |what| Error::BadType { id, what };
-            offsets.push(u32::try_from(at).map_err(|_| Error::Full)?);
-            let info = word_at(section, at.saturating_add(4), self.0.big_endian).ok_or(bad("it is cut off"))?;
-            let body = body_len(info).ok_or(bad("its kind is unknown"))?;
-            at = at.saturating_add(HEAD).saturating_add(body);
-            if at > section.len() {
-                return Err(bad("it is cut off"));
-            }
-        }
-        Ok(offsets.into_boxed_slice())
+        let mut rest = section;
+        Ok((0..self.index()?.count).map(move |_| {
+            let start = section.len().saturating_sub(rest.len());
+            (_, rest) = split_record(rest, self.0.big_endian).unwrap_or_default();
+            start
+        }))
     }
 
-    fn decode(&self, id: TypeId, at: usize) -> Result<Type<'_>, Error> {
+    /// One pass over our types that tells number and name of each, and leaves the index behind.
+    pub(crate) fn scan_names(&self, visit: impl FnMut(TypeId, u32)) {
+        let index = self.scan(visit);
+        // Another thread may have been faster; its index is the same.
+        let _ = self.0.index.set(index);
+    }
+
+    fn scan(&self, mut visit: impl FnMut(TypeId, u32)) -> Result<Index, Error> {
+        let section = self.type_section();
+        let mut starts = Vec::with_capacity(section.len() / USUAL_STEP);
+        let (mut rest, mut count) = (section, 0u32);
+        while !rest.is_empty() {
+            let id = TypeId(self.0.first_id.checked_add(count).ok_or(Error::Full)?);
+            if count & STEP.wrapping_sub(1) == 0 {
+                starts.push(u32::try_from(section.len().saturating_sub(rest.len())).map_err(|_| Error::Full)?);
+            }
+            let (name, behind) = split_record(rest, self.0.big_endian)
+                .ok_or(Error::BadType { id, what: "it is cut off, or its kind is unknown" })?;
+            visit(id, name);
+            (rest, count) = (behind, count.saturating_add(1));
+        }
+        Ok(Index { count, starts: starts.into_boxed_slice() })
+    }
+
+    fn decode<'a>(&'a self, id: TypeId, rest: &'a [u8]) -> Result<Type<'a>, Error> {
         let bad = |what| Error::BadType { id, what };
-        let rest = self.type_section().get(at..).ok_or(bad("it is cut off"))?;
         let word = |n: usize| word_at(rest, n.saturating_mul(4), self.0.big_endian).ok_or(bad("it is cut off"));
         let (name, info, size) = (word(0)?, word(1)?, word(2)?);
         let body = body_len(info).ok_or(bad("its kind is unknown"))?;
@@ -375,7 +412,21 @@ fn kind_of(info: u32) -> Option<Kind> {
     Kind::from_number((info >> 24 & 0x7f) as u8)
 }
 
+/// Name of the first type of this piece of the type section, and what comes behind it.
+#[inline]
+fn split_record(section: &[u8], big_endian: bool) -> Option<(u32, &[u8])> {
+    let ([n0, n1, n2, n3, i0, i1, i2, i3, ..], behind) = section.split_first_chunk::<HEAD>()?;
+    let (name, info) = ([*n0, *n1, *n2, *n3], [*i0, *i1, *i2, *i3]);
+    let (name, info) = if big_endian {
+        (u32::from_be_bytes(name), u32::from_be_bytes(info))
+    } else {
+        (u32::from_le_bytes(name), u32::from_le_bytes(info))
+    };
+    Some((name, behind.get(body_len(info)?..)?))
+}
+
 /// Bytes behind the head of a type with this `info` word.
+#[inline]
 fn body_len(info: u32) -> Option<usize> {
     let records = (info & MAX_RECORDS) as usize;
     Some(match kind_of(info)? {

@@ -51,33 +51,32 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every kind, in the order of its number.
-    pub const ALL: [Kind; 20] = [
-        Kind::Void,
-        Kind::Int,
-        Kind::Ptr,
-        Kind::Array,
-        Kind::Struct,
-        Kind::Union,
-        Kind::Enum,
-        Kind::Fwd,
-        Kind::Typedef,
-        Kind::Volatile,
-        Kind::Const,
-        Kind::Restrict,
-        Kind::Func,
-        Kind::FuncProto,
-        Kind::Var,
-        Kind::Datasec,
-        Kind::Float,
-        Kind::DeclTag,
-        Kind::TypeTag,
-        Kind::Enum64,
-    ];
-
     /// The kind of this number.
+    #[inline]
     pub fn from_number(number: u8) -> Option<Kind> {
-        Kind::ALL.get(usize::from(number)).copied()
+        Some(match number {
+            0 => Kind::Void,
+            1 => Kind::Int,
+            2 => Kind::Ptr,
+            3 => Kind::Array,
+            4 => Kind::Struct,
+            5 => Kind::Union,
+            6 => Kind::Enum,
+            7 => Kind::Fwd,
+            8 => Kind::Typedef,
+            9 => Kind::Volatile,
+            10 => Kind::Const,
+            11 => Kind::Restrict,
+            12 => Kind::Func,
+            13 => Kind::FuncProto,
+            14 => Kind::Var,
+            15 => Kind::Datasec,
+            16 => Kind::Float,
+            17 => Kind::DeclTag,
+            18 => Kind::TypeTag,
+            19 => Kind::Enum64,
+            _ => return None,
+        })
     }
 }
 

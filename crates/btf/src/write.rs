@@ -87,7 +87,6 @@ impl Builder {
     /// What is damaged in the original.
     pub fn copy_of(btf: &Btf) -> Result<Builder, Error> {
         let section = btf.type_section();
-        let offsets = btf.offsets()?;
         let word = |bytes: &[u8]| word_at(bytes, 0, btf.is_big_endian()).unwrap_or(0);
         let strings = btf.strings().to_vec();
         Ok(Builder {
@@ -95,7 +94,7 @@ impl Builder {
             first_id: btf.first_own().0,
             first_string: btf.first_string(),
             words: section.chunks_exact(4).map(word).collect(),
-            starts: offsets.iter().map(|at| *at as usize / 4).collect(),
+            starts: btf.record_starts()?.map(|at| at / 4).collect(),
             copied: strings.len(),
             strings,
             added: HashMap::new(),

@@ -11,9 +11,23 @@
     clippy::arithmetic_side_effects
 )]
 
+mod data;
+mod elf;
+mod error;
+mod ext;
+mod externs;
+mod functions;
+mod layout;
+mod legacy;
+mod maps;
 mod model;
+mod parse;
+mod relocs;
+mod struct_ops;
+mod types;
 
+pub use error::Error;
 pub use model::{
-    CoreKind, CoreReloc, Data, Extern, ExternId, ExternKind, Function, FunctionId, KconfigType, Line, Map, MapId,
-    Object, Program, Reloc, Role, Slot, SlotTarget, StructOps, Target, Visibility,
+    CoreKind, CoreReloc, Data, DatasecLayout, Extern, ExternId, ExternKind, Function, FunctionId, Global, KconfigType,
+    Line, Map, MapId, Object, Program, Reloc, Role, Slot, SlotTarget, StructOps, Tag, Target, VarLayout, Visibility,
 };

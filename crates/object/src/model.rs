@@ -1,7 +1,9 @@
 //! What an object file says, as plain data. Indexes refer to the vectors of [`Object`].
 
-use ringfence_btf::{Btf, TypeId};
+use ringfence_btf::{Btf, Linkage, TypeId};
 use ringfence_uapi::{Insn, MapType};
+
+use crate::Error;
 
 /// Everything that an ELF file says, and nothing about any machine.
 #[derive(Clone, Debug)]
@@ -25,6 +27,14 @@ pub struct Object {
     pub maps: Vec<Map>,
     /// What the object leaves for the loader to find.
     pub externs: Vec<Extern>,
+    /// Sizes and offsets of the `DATASEC`s, which compilers leave to the loader.
+    pub datasecs: Vec<DatasecLayout>,
+    /// The `DECL_TAG`s of the object's BTF.
+    pub tags: Vec<Tag>,
+    /// Variables of data sections, by map and then by offset.
+    pub globals: Vec<Global>,
+    /// The `.jumptables` section: 8-byte offsets into the section of the function that jumps.
+    pub jump_tables: Vec<u8>,
     /// What a reader of the file should know although it stops nothing: a missing section and how to get it.
     pub notices: Vec<String>,
 }
@@ -75,6 +85,8 @@ pub struct Function {
     pub btf: Option<TypeId>,
     /// Source lines, by instruction.
     pub lines: Vec<Line>,
+    /// Why it cannot be used; the rest of the object can.
+    pub problem: Option<Error>,
 }
 
 /// What an instruction refers to.
@@ -133,6 +145,30 @@ pub enum CoreKind {
     TypeMatches = 12,
 }
 
+impl CoreKind {
+    /// Every kind, in the order of its number.
+    pub const ALL: [CoreKind; 13] = [
+        CoreKind::FieldByteOffset,
+        CoreKind::FieldByteSize,
+        CoreKind::FieldExists,
+        CoreKind::FieldSigned,
+        CoreKind::FieldLshiftU64,
+        CoreKind::FieldRshiftU64,
+        CoreKind::TypeIdLocal,
+        CoreKind::TypeIdTarget,
+        CoreKind::TypeExists,
+        CoreKind::TypeSize,
+        CoreKind::EnumvalExists,
+        CoreKind::EnumvalValue,
+        CoreKind::TypeMatches,
+    ];
+
+    /// The kind of this number.
+    pub fn from_number(number: u32) -> Option<CoreKind> {
+        CoreKind::ALL.get(usize::try_from(number).ok()?).copied()
+    }
+}
+
 /// A CO-RE relocation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CoreReloc {
@@ -172,8 +208,65 @@ pub struct Program {
     pub autoload: bool,
     /// The function.
     pub function: FunctionId,
-    /// Called when the program throws (`__exception_cb`).
+    /// Called when the program throws (`__exception_cb`). libbpf appends it to the program.
     pub exception_callback: Option<FunctionId>,
+}
+
+/// What a `DATASEC` in the object's BTF has to say before a kernel takes it.
+///
+/// Compilers leave the size, and the offsets of global variables, to the loader (libbpf,
+/// `btf_fixup_datasec`); externs become variables of the loader's own (`bpf_object__collect_externs`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DatasecLayout {
+    /// The `DATASEC`.
+    pub ty: TypeId,
+    /// Its name, that of the section.
+    pub name: String,
+    /// Bytes.
+    pub size: u32,
+    /// The variables in the order of their offsets.
+    pub vars: Vec<VarLayout>,
+}
+
+/// A variable's place in a `DATASEC`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VarLayout {
+    /// The `VAR`, or in `.ksyms` also the `FUNC`.
+    pub ty: TypeId,
+    /// Offset in the section, in bytes.
+    pub offset: u32,
+    /// Bytes.
+    pub size: u32,
+    /// What its linkage has to be: hidden variables become static, externs global.
+    pub linkage: Linkage,
+}
+
+/// `__attribute__((btf_decl_tag("...")))`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tag {
+    /// Its text.
+    pub text: String,
+    /// What it is on.
+    pub ty: TypeId,
+    /// On this member or parameter of it; `None`: on the whole.
+    pub component: Option<u32>,
+}
+
+/// A variable in a data section.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Global {
+    /// Its name.
+    pub name: String,
+    /// Its type; `None` where the object has no BTF.
+    pub ty: Option<TypeId>,
+    /// The data section's map.
+    pub map: MapId,
+    /// Bytes from the start of the section.
+    pub offset: u32,
+    /// Bytes.
+    pub size: u32,
+    /// `static`, or hidden.
+    pub is_static: bool,
 }
 
 /// A map as the object declares it. Sizes of 0 are for the user, or the loader, to fill in.
@@ -259,7 +352,7 @@ pub struct Data {
     pub datasec: Option<TypeId>,
     /// Addresses that the section holds: `(offset, function)`. Kept for a clear error: only struct_ops may.
     pub functions: Vec<(u32, FunctionId)>,
-    /// Placed in an arena (`.addr_space.1`).
+    /// The contents of an arena (`.addr_space.1`): [`Map`] is then the arena that `.maps` declares.
     pub arena: bool,
 }
 

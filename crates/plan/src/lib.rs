@@ -10,6 +10,7 @@
     clippy::arithmetic_side_effects
 )]
 
+mod core;
 mod model;
 
 pub use model::{

@@ -1,0 +1,193 @@
+//! The BPF ring buffer, on the consumer's side (kernel/bpf/ringbuf.c).
+
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
+
+use ringfence_uapi::MapType;
+use rustix::io::Errno;
+
+use crate::Result;
+use crate::fd::MapFd;
+use crate::memory::Mapping;
+
+/// The record is reserved and not yet submitted.
+const BUSY: u32 = 1 << 31;
+/// The record was thrown away by its producer.
+const DISCARD: u32 = 1 << 30;
+/// Bytes before each record.
+const HEADER: usize = 8;
+/// New records overwrite old ones: a ring without a consumer's position.
+const F_RB_OVERWRITE: u32 = 1 << 19;
+
+/// A ring or one of its records is not as the kernel writes them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RingError {
+    /// Position, in bytes since the ring was made.
+    pub position: usize,
+    /// Bytes that the record claims to have, its header included.
+    pub claimed: usize,
+    /// Bytes that are there.
+    pub present: usize,
+}
+
+/// What a drain did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub struct Drained {
+    /// Records that were handed out.
+    pub records: usize,
+    /// Nothing was left at the end: whoever waits for the descriptor now will be woken. Else there may be more.
+    pub emptied: bool,
+}
+
+/// The consumer of a ring buffer. There can be only one at a time.
+#[derive(Debug)]
+pub struct RingConsumer {
+    /// One page that we write: our position.
+    consumer: Mapping,
+    /// One page with the producers' position, then all data twice in a row, so that every record is in one piece.
+    producer: Mapping,
+    page: usize,
+    size: usize,
+}
+
+impl RingConsumer {
+    /// Maps the ring.
+    ///
+    /// # Errors
+    /// `EINVAL`: it is no ring buffer, or one that overwrites; what else mmap(2) says.
+    pub fn map(ring: &MapFd) -> Result<Self> {
+        let shape = ring.shape();
+        if shape.kind != MapType::RINGBUF || shape.flags & F_RB_OVERWRITE != 0 {
+            return Err(Errno::INVAL);
+        }
+        let page = rustix::param::page_size();
+        let size = shape.max_entries as usize;
+        let len = size.checked_mul(2).and_then(|twice| twice.checked_add(page)).ok_or(Errno::OVERFLOW)?;
+        // The kernel takes no other sizes (ringbuf_map_alloc); `drain` relies on it.
+        if !size.is_power_of_two() || size < page {
+            return Err(Errno::INVAL);
+        }
+        let consumer = Mapping::shared(ring.as_fd(), 0, page, true)?;
+        let producer = Mapping::shared(ring.as_fd(), page as u64, len, false)?;
+        Ok(Self { consumer, producer, page, size })
+    }
+
+    fn consumer_position(&self) -> &AtomicUsize {
+        // SAFETY: the page is mapped and writable as long as `self` lives; every access to it is atomic.
+        unsafe { AtomicUsize::from_ptr(self.consumer.at(0).cast()) }
+    }
+
+    fn producer_position(&self) -> &AtomicUsize {
+        // SAFETY: the page is mapped as long as `self` lives; it is only loaded from here.
+        unsafe { AtomicUsize::from_ptr(self.producer.at(0).cast()) }
+    }
+
+    /// Bytes of data that it can hold.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Bytes that are reserved or submitted and not yet consumed.
+    pub fn pending(&self) -> usize {
+        let consumer = self.consumer_position().load(Ordering::Acquire);
+        self.producer_position().load(Ordering::Acquire).wrapping_sub(consumer)
+    }
+
+    /// Hands out at most `max` records, in their order, each as it lies in the ring. `each` may end it; the
+    /// record for which it does so counts as consumed, also when it panics.
+    ///
+    /// Room is given back to the producers in steps of an eighth of the ring and at the end.
+    ///
+    /// # Errors
+    /// A header that points out of what was produced; nothing can be read from then on.
+    pub fn drain(&mut self, max: usize, mut each: impl FnMut(&[u8]) -> ControlFlow<()>) -> Result<Drained, RingError> {
+        let data = self.producer.at(self.page);
+        let (mask, step_back) = (self.size - 1, self.size / 8);
+        let start = self.consumer_position().load(Ordering::Relaxed);
+        let mut seen = Progress { shared: self.consumer_position(), position: start, published: start };
+        let (mut records, mut left) = (0, max);
+        loop {
+            let end = self.producer_position().load(Ordering::Acquire);
+            let mut present = end.wrapping_sub(seen.position);
+            if present > self.size {
+                return Err(RingError { position: seen.position, claimed: present, present: self.size });
+            }
+            while present > 0 {
+                if left == 0 {
+                    return Ok(Drained { records, emptied: false });
+                }
+                let at = data.wrapping_add(seen.position & mask);
+                // SAFETY: the position is inside of the ring (masked) and a multiple of 8, as it began at 0 and
+                // grew by multiples of 8; a torn start would only misalign it, which the check below excludes.
+                let header = unsafe { AtomicU32::from_ptr(at.cast()) }.load(Ordering::Acquire);
+                if header & BUSY != 0 {
+                    break;
+                }
+                let len = (header & !(BUSY | DISCARD)) as usize;
+                let whole = (len + HEADER).next_multiple_of(8);
+                if whole > present {
+                    return Err(RingError { position: seen.position, claimed: whole, present });
+                }
+                // Before `each`, so that a panic in it does not bring the same record again.
+                seen.position = seen.position.wrapping_add(whole);
+                present -= whole;
+                left -= 1;
+                if header & DISCARD == 0 {
+                    records += 1;
+                    // SAFETY: `whole` bytes from a place in the ring, at most the ring's size, lie in the double
+                    // mapping. The kernel does not write them until the position has been published, and it is
+                    // not while `each` borrows them.
+                    let record = unsafe { std::slice::from_raw_parts(at.wrapping_add(HEADER), len) };
+                    if each(record).is_break() {
+                        return Ok(Drained { records, emptied: false });
+                    }
+                }
+                if seen.position.wrapping_sub(seen.published) >= step_back {
+                    seen.publish();
+                }
+            }
+            // The kernel wakes a waiter only when it submits the record at which the consumer stands
+            // (bpf_ringbuf_commit). So publish first, and then look once more whether something came before the
+            // kernel could see that; the fence keeps the look from going ahead of the publication.
+            seen.publish();
+            fence(Ordering::SeqCst);
+            if !self.ready_at(seen.position) {
+                return Ok(Drained { records, emptied: true });
+            }
+        }
+    }
+
+    /// A submitted record begins at this position.
+    fn ready_at(&self, position: usize) -> bool {
+        if self.producer_position().load(Ordering::Acquire) == position {
+            return false;
+        }
+        let at = self.producer.at(self.page + (position & (self.size - 1)));
+        // SAFETY: as in `drain`.
+        unsafe { AtomicU32::from_ptr(at.cast()) }.load(Ordering::Acquire) & BUSY == 0
+    }
+}
+
+/// Where the consumer stands; tells the kernel at the latest when dropped.
+struct Progress<'a> {
+    shared: &'a AtomicUsize,
+    position: usize,
+    published: usize,
+}
+
+impl Progress<'_> {
+    fn publish(&mut self) {
+        if self.published != self.position {
+            self.shared.store(self.position, Ordering::Release);
+            self.published = self.position;
+        }
+    }
+}
+
+impl Drop for Progress<'_> {
+    fn drop(&mut self) {
+        self.publish();
+    }
+}
