@@ -1,7 +1,7 @@
 //! Sizes, alignments and places of members.
 
 use crate::read::MAX_DEPTH;
-use crate::types::{Composite, Def, Type, TypeId};
+use crate::types::{Composite, Def, Member, Type, TypeId};
 use crate::{Btf, Error};
 
 /// A member found by its path.
@@ -160,6 +160,21 @@ impl Btf {
             }
         }
         Ok(field)
+    }
+
+    /// First bit and width of a bit-field; `None`: the member is none.
+    ///
+    /// Compilers before Linux 5.0 gave each bit-field an integer type of its own with the place inside it.
+    pub fn bitfield(&self, member: &Member<'_>) -> Option<(u64, u64)> {
+        if member.bit_size != 0 {
+            return Some((u64::from(member.bit_offset), u64::from(member.bit_size)));
+        }
+        match self.resolve(member.ty).ok()?.def {
+            Def::Int(int) if int.offset != 0 || u32::from(int.bits) != int.size.saturating_mul(8) => {
+                Some((u64::from(member.bit_offset).saturating_add(u64::from(int.offset)), u64::from(int.bits)))
+            }
+            _ => None,
+        }
     }
 
     fn composite(&self, id: TypeId) -> Result<Option<Composite<'_>>, Error> {

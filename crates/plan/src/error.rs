@@ -81,9 +81,6 @@ pub enum Error {
         /// What is wrong.
         source: crate::core::Error,
     },
-    /// The object's types cannot be made fit for this kernel.
-    #[error(transparent)]
-    Fit(#[from] crate::fit::Error),
     /// The object's parts do not fit together.
     #[error("function {function}, instruction {insn}: {problem}")]
     Link {

@@ -4,6 +4,7 @@
 //! called for the first time is appended at once and followed at once. So the same object gives the
 //! same instructions in both loaders. CO-RE relocations are applied once a function, before it is copied.
 
+use ringfence_kernel::{Feature, Kernel};
 use ringfence_object::{Function, FunctionId, Object, Program, Target};
 use ringfence_uapi::Insn;
 
@@ -56,7 +57,7 @@ impl<'a> Linker<'a> {
     }
 
     /// Links one program.
-    pub(crate) fn link(&mut self, program: &Program) -> Result<Linked, Error> {
+    pub(crate) fn link(&mut self, program: &Program, kernel: &Kernel) -> Result<Linked, Error> {
         self.round = self.round.saturating_add(1);
         let mut linked = Linked::default();
         self.add(program, program.function, &mut linked)?;
@@ -64,6 +65,7 @@ impl<'a> Linker<'a> {
         // (libbpf, bpf_object__relocate).
         if let Some(callback) = program.exception_callback
             && self.start_of(callback).is_none()
+            && kernel.has(Feature::BtfDeclTag)
         {
             self.add(program, callback, &mut linked)?;
         }

@@ -78,10 +78,10 @@ pub(crate) struct Planner<'a> {
 
 impl Planner<'_> {
     /// Plans every map. `struct_ops` is what became of the struct_ops maps, by the object's number.
-    pub(crate) fn plan(
+    pub(crate) fn plan<'k>(
         &self,
         externs: &Externs<'_>,
-        mut struct_ops: impl FnMut(MapId) -> Option<Result<Converted<'_>, Place>>,
+        mut struct_ops: impl FnMut(MapId) -> Option<Result<Converted<'k>, Place>>,
     ) -> Result<Maps, Error> {
         for name in self.settings.maps.keys() {
             if !self.object.maps.iter().any(|map| map.name == *name) {
@@ -94,7 +94,7 @@ impl Planner<'_> {
             let planned = match struct_ops(id) {
                 Some(Ok(converted)) => Ok(self.struct_ops(id, map, converted)),
                 Some(Err(place)) => Err(place),
-                None => self.map(id, map, externs),
+                None => self.map(id, map, externs)?,
             };
             let place = match planned {
                 Ok(plan) => {
@@ -130,18 +130,19 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn map(&self, id: MapId, map: &Map, externs: &Externs<'_>) -> Result<MapPlan, Place> {
+    /// The inner result is what became of the map; the outer error is that of a setting.
+    fn map(&self, id: MapId, map: &Map, externs: &Externs<'_>) -> Result<Result<MapPlan, Place>, Error> {
         let none = MapChoice::default();
         let choice = self.settings.maps.get(&map.name).unwrap_or(&none);
         if choice.create == Some(false) {
-            return Err(Place::Off("the settings leave it out".to_owned()));
+            return Ok(Err(Place::Off("the settings leave it out".to_owned())));
         }
         let data = matches!(map.role, Role::Data(_) | Role::Kconfig) && map.kind == MapType::ARRAY;
         if data && !self.kernel.has(Feature::GlobalData) {
-            return Err(Place::Off("this kernel has no global data (it came with 5.2)".to_owned()));
+            return Ok(Err(Place::Off("this kernel has no global data (it came with 5.2)".to_owned())));
         }
         let mut plan = self.shape(id, map);
-        self.choose(&mut plan, map, choice).map_err(Place::Broken)?;
+        self.choose(&mut plan, map, choice)?;
         if plan.kind == MapType::PERF_EVENT_ARRAY && plan.max_entries == 0 {
             plan.max_entries = self.kernel.possible_cpus();
         }
@@ -162,7 +163,8 @@ impl Planner<'_> {
             Role::Data(data) => {
                 let mut bytes = data.bytes.clone();
                 if plan.value_size > MAX_DATA {
-                    return Err(Place::Broken(map_error(map, format!("{} bytes are too much", plan.value_size))));
+                    let problem = format!("{} bytes are too much", plan.value_size);
+                    return Ok(Err(Place::Broken(map_error(map, problem))));
                 }
                 bytes.resize(plan.value_size as usize, 0);
                 plan.contents = Some(bytes);
@@ -175,7 +177,10 @@ impl Planner<'_> {
         if data {
             self.data_flags(&mut plan, map);
         }
-        incomplete(&plan).map_or(Ok(plan), |problem| Err(Place::Broken(map_error(map, problem))))
+        Ok(match incomplete(&plan) {
+            None => Ok(plan),
+            Some(problem) => Err(Place::Broken(map_error(map, problem))),
+        })
     }
 
     /// Data sections can be mapped when they hold a variable that is not `static` (libbpf, `map_is_mmapable`).
@@ -198,7 +203,7 @@ impl Planner<'_> {
     fn shape(&self, id: MapId, map: &Map) -> MapPlan {
         let (btf_key, btf_value) = self.types(map);
         MapPlan {
-            id,
+            id: Some(id),
             name: map.name.clone(),
             kernel_name: self.kernel_name(&map.name),
             kind: map.kind,

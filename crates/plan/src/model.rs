@@ -19,6 +19,9 @@ pub struct Plan {
     /// Programs to load, in order.
     pub programs: Vec<ProgramPlan>,
     /// Programs that cannot be loaded, and why; with them the plan as a whole cannot be executed.
+    ///
+    /// A program can be here and in [`Plan::programs`]: its instructions are known, but it has no type, or the kernel
+    /// refuses its licence.
     pub problems: Vec<Problem>,
     /// Programs and maps left out on purpose, and why.
     pub left_out: Vec<LeftOut>,
@@ -33,8 +36,8 @@ pub struct PlanMap(pub usize);
 /// A map to create.
 #[derive(Clone, Debug)]
 pub struct MapPlan {
-    /// The object's map.
-    pub id: MapId,
+    /// The object's map; `None`: a jump table of one program.
+    pub id: Option<MapId>,
     /// Its name in the object.
     pub name: String,
     /// Name for the kernel: at most 15 bytes of letters, digits, `_` and `.`; empty where it takes none.
@@ -61,7 +64,8 @@ pub struct MapPlan {
     pub struct_ops: Option<StructOpsPlan>,
     /// Shape of the inner maps.
     pub inner: Option<Box<MapPlan>>,
-    /// Written right after creation, as the value of key 0 (data sections, `.kconfig`).
+    /// Written right after creation: the value of key 0 (data sections, `.kconfig`), the values of all keys one after
+    /// another (jump tables), or what an arena holds from its first byte.
     pub contents: Option<Vec<u8>>,
     /// Frozen after that, before any program loads.
     pub freeze: bool,
@@ -69,6 +73,8 @@ pub struct MapPlan {
     pub slots: Vec<SlotPlan>,
     /// Where it is pinned; reused from there when what is there has the same shape.
     pub pin: Option<std::path::PathBuf>,
+    /// It has to be pinned there already: none is created.
+    pub must_exist: bool,
     /// What was filled in because the object leaves it to its user: said to the user.
     pub filled: Vec<String>,
 }
