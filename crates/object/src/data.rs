@@ -61,9 +61,14 @@ pub(crate) fn datasecs(elf: &Elf<'_>, types: &Types<'_>, externs: &Externs) -> R
             ".ksyms" => layout.size = u32::try_from(datasec.vars().len()).unwrap_or(0).saturating_mul(4),
             _ if unfinished => {
                 let size = elf.find(name).and_then(|at| elf.sections.get(at)).map_or(0, |section| section.size);
+                let limit = u64::from(u32::MAX);
                 layout.size = match u32::try_from(size) {
-                    Ok(size) if size > 0 => size,
-                    _ => return Err(fail("types are recorded for it, but it is empty or missing".into())),
+                    Ok(0) => return Err(fail("types are recorded for it, but it is empty or missing".into())),
+                    Ok(size) => size,
+                    Err(_) => {
+                        let what = format!("bytes in section {name}");
+                        return Err(Error::TooLarge { object: elf.file.into(), what, limit });
+                    }
                 };
             }
             _ => {}

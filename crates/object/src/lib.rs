@@ -23,6 +23,7 @@ mod maps;
 mod model;
 mod parse;
 mod relocs;
+mod section;
 mod struct_ops;
 mod types;
 
@@ -31,3 +32,4 @@ pub use model::{
     CoreKind, CoreReloc, Data, DatasecLayout, Extern, ExternId, ExternKind, Function, FunctionId, Global, KconfigType,
     Line, Map, MapId, Object, Program, Reloc, Role, Slot, SlotTarget, StructOps, Tag, Target, VarLayout, Visibility,
 };
+pub use section::{Form, SECTIONS, Section, SectionDef, section};

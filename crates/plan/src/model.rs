@@ -7,7 +7,7 @@ use ringfence_uapi::{AttachType, Insn, MapType, ProgramType};
 /// What is to be done to load an object into one kernel.
 ///
 /// The same object, kernel facts and settings give the same plan, byte for byte, on any machine.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Plan {
     /// Name of the object.

@@ -40,7 +40,8 @@ pub(crate) fn find(name: &str) -> Result<PathBuf, Cause> {
         path.metadata().is_ok_and(|meta| meta.is_file() && (library || meta.permissions().mode() & 0o111 != 0))
     };
     dirs.iter().filter(|dir| dir.is_absolute()).map(|dir| dir.join(name)).find(usable).ok_or_else(|| {
-        Cause::invalid(format!("no file `{name}` in {variable} or the system's directories")).action("give its full path")
+        Cause::invalid(format!("no file `{name}` in {variable} or the system's directories"))
+            .action("give its full path")
     })
 }
 
@@ -87,7 +88,8 @@ pub(crate) fn offset(path: &Path, function: &str) -> Result<u64, Cause> {
         Cause::new(kind, format!("cannot read {}: {error}", path.display()))
     };
     let file = ReadCache::new(BufReader::new(File::open(path).map_err(io)?));
-    let bad = |error: object::Error| Cause::invalid(format!("{} is no ELF file that makes sense: {error}", path.display()));
+    let bad =
+        |error: object::Error| Cause::invalid(format!("{} is no ELF file that makes sense: {error}", path.display()));
     match object::FileKind::parse(&file).map_err(bad)? {
         object::FileKind::Elf32 => {
             let elf = ElfFile::<object::elf::FileHeader32<object::Endianness>, _>::parse(&file).map_err(bad)?;
@@ -132,13 +134,14 @@ where
             }
         }
         let global = found.iter().any(|(local, _)| !local);
-        let found: Vec<u64> = found.iter().filter(|(local, _)| !(global && *local)).map(|(_, address)| *address).collect();
+        let found: Vec<u64> =
+            found.iter().filter(|(local, _)| !(global && *local)).map(|(_, address)| *address).collect();
         match found[..] {
             [] => {}
             [address] => {
-                return file_offset(elf, address)
-                    .and_then(|offset| offset.checked_add(place.plus))
-                    .ok_or_else(|| Cause::invalid(format!("`{function}` is outside of what is executed of {}", path.display())));
+                return file_offset(elf, address).and_then(|offset| offset.checked_add(place.plus)).ok_or_else(|| {
+                    Cause::invalid(format!("`{function}` is outside of what is executed of {}", path.display()))
+                });
             }
             _ => {
                 return Err(Cause::invalid(format!(
@@ -174,7 +177,7 @@ where
     elf.elf_program_headers().iter().find_map(|header| {
         let (start, size): (u64, u64) = (header.p_vaddr(endian).into(), header.p_filesz(endian).into());
         let inside = address.checked_sub(start).filter(|inside| *inside < size)?;
-        let executable = header.p_type(endian) == PT_LOAD && header.p_flags(endian) & PF_X != 0;
+        let executable = header.p_type(endian) == PT_LOAD && header.p_flags(endian).0 & PF_X.0 != 0;
         executable.then(|| inside.checked_add(header.p_offset(endian).into())).flatten()
     })
 }

@@ -117,8 +117,10 @@ impl Events {
     /// # Errors
     /// As [`Events::new`].
     pub fn with<'m>(maps: impl IntoIterator<Item = &'m Map>, buffering: Buffering) -> Result<Events> {
-        let epoll = sys::Epoll::new()
-            .map_err(|errno| Error::System { what: "making an epoll set".into(), cause: crate::explain::plain(errno) })?;
+        let epoll = sys::Epoll::new().map_err(|errno| Error::System {
+            what: "making an epoll set".into(),
+            cause: crate::explain::plain(errno),
+        })?;
         let mut events = Events { epoll, sources: Vec::new(), buffering, lent: Vec::new(), turn: 0 };
         maps.into_iter().try_for_each(|map| events.add(map))?;
         Ok(events)
@@ -283,5 +285,9 @@ pub(crate) fn damaged(map: &str, error: sys::RingError) -> Error {
         "its buffer is damaged at byte {}: a record claims {} bytes, {} are there",
         error.position, error.claimed, error.present
     );
-    Error::map(map, "reading events", Cause::new(Kind::Io, why).action("something else has written to the buffer, or reads it too"))
+    Error::map(
+        map,
+        "reading events",
+        Cause::new(Kind::Io, why).action("something else has written to the buffer, or reads it too"),
+    )
 }

@@ -30,10 +30,30 @@ const MAP_CREATE: &[Row] = &[
         "the kernel does not know this kind of map, or not with these sizes and flags",
         "compare the map's sizes and flags with what this kernel supports (`ringfence inspect` lists what the object needs)",
     ),
-    row(Errno::TOOBIG, Kind::Invalid, "the map is larger than the kernel allows", "make max_entries or the value smaller"),
-    row(Errno::NOMEM, Kind::Io, "there is not enough memory for the map", "make max_entries smaller, or raise the memory limit of the cgroup"),
-    row(ENOTSUPP, Kind::Unsupported, "the kernel cannot keep a value of this type in a map", "take locks, timers and kernel pointers out of the value"),
-    row(Errno::OPNOTSUPP, Kind::Unsupported, "the kernel cannot keep a value of this type in this kind of map", "take locks, timers and kernel pointers out of the value"),
+    row(
+        Errno::TOOBIG,
+        Kind::Invalid,
+        "the map is larger than the kernel allows",
+        "make max_entries or the value smaller",
+    ),
+    row(
+        Errno::NOMEM,
+        Kind::Io,
+        "there is not enough memory for the map",
+        "make max_entries smaller, or raise the memory limit of the cgroup",
+    ),
+    row(
+        ENOTSUPP,
+        Kind::Unsupported,
+        "the kernel cannot keep a value of this type in a map",
+        "take locks, timers and kernel pointers out of the value",
+    ),
+    row(
+        Errno::OPNOTSUPP,
+        Kind::Unsupported,
+        "the kernel cannot keep a value of this type in this kind of map",
+        "take locks, timers and kernel pointers out of the value",
+    ),
 ];
 
 /// `bpf_prog_load` of `kernel/bpf/syscall.c`, before the verifier runs.
@@ -50,9 +70,24 @@ const PROG_LOAD: &[Row] = &[
         "the program has more instructions than the kernel takes, or the load uses an attribute that this kernel does not know",
         "split the program by tail calls or global functions",
     ),
-    row(Errno::NOMEM, Kind::Io, "there is not enough memory to verify the program", "raise the memory limit of the cgroup"),
-    row(Errno::NOENT, Kind::Unsupported, "the attach target does not exist in this kernel", "attach it to something that this kernel has"),
-    row(ENOTSUPP, Kind::Unsupported, "this kernel cannot run a program of this type at this target", "for a struct_ops program: use it in a struct_ops map"),
+    row(
+        Errno::NOMEM,
+        Kind::Io,
+        "there is not enough memory to verify the program",
+        "raise the memory limit of the cgroup",
+    ),
+    row(
+        Errno::NOENT,
+        Kind::Unsupported,
+        "the attach target does not exist in this kernel",
+        "attach it to something that this kernel has",
+    ),
+    row(
+        ENOTSUPP,
+        Kind::Unsupported,
+        "this kernel cannot run a program of this type at this target",
+        "for a struct_ops program: use it in a struct_ops map",
+    ),
     row(Errno::OPNOTSUPP, Kind::Unsupported, "this kernel was built without what the load asks for", ""),
     row(Errno::ACCESS, Kind::Refused, "the verifier refused it without a word", "load it with a higher log level"),
     row(Errno::AGAIN, Kind::Io, "the verifier was interrupted again and again by a signal", "try again"),
@@ -115,7 +150,11 @@ fn needs_entries(kind: MapType) -> bool {
     use MapType as M;
     !matches!(
         kind,
-        M::SK_STORAGE | M::INODE_STORAGE | M::TASK_STORAGE | M::CGRP_STORAGE | M::CGROUP_STORAGE
+        M::SK_STORAGE
+            | M::INODE_STORAGE
+            | M::TASK_STORAGE
+            | M::CGRP_STORAGE
+            | M::CGROUP_STORAGE
             | M::PERCPU_CGROUP_STORAGE
     )
 }
@@ -132,11 +171,16 @@ pub(crate) fn prog_load(errno: Errno, plan: &ProgramPlan, needs: &[Need], kernel
 pub(crate) fn permission(errno: Errno, needs: &[Need], kernel: &Kernel, what: String) -> Cause {
     let missing = missing_capabilities(needs);
     let cause = if !missing.is_empty() {
-        Cause::new(Kind::Permission, format!("this process lacks {}", missing.join(" and ")))
-            .action(format!("run it as root, or give the program file `{}+ep` with setcap", missing.join(",").to_lowercase()))
+        Cause::new(Kind::Permission, format!("this process lacks {}", missing.join(" and "))).action(format!(
+            "run it as root, or give the program file `{}+ep` with setcap",
+            missing.join(",").to_lowercase()
+        ))
     } else if !kernel.has(Feature::MemcgAccounting) {
-        Cause::new(Kind::Permission, "the limit on locked memory (RLIMIT_MEMLOCK) is too low for this kernel and cannot be raised")
-            .action("raise it: `ulimit -l unlimited`")
+        Cause::new(
+            Kind::Permission,
+            "the limit on locked memory (RLIMIT_MEMLOCK) is too low for this kernel and cannot be raised",
+        )
+        .action("raise it: `ulimit -l unlimited`")
     } else {
         Cause::new(Kind::Unsupported, format!("this platform refuses {what} to a process with all capabilities that they need"))
             .action("a security module, the kernel's lockdown or a container's filter forbids it: ask whoever runs this machine")
@@ -172,6 +216,11 @@ pub(crate) fn missing_capabilities(needs: &[Need]) -> Vec<&'static str> {
         missing.push("CAP_BPF");
     }
     missing
+}
+
+/// Whose fault a plan's error is.
+pub(crate) fn plan_kind(_error: &ringfence_plan::Error) -> Kind {
+    Kind::Invalid
 }
 
 /// A name that a person knows: `EPERM`.

@@ -49,7 +49,7 @@ pub fn load(plan: &Plan, kernel: &Kernel) -> Result<Loaded> {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use]
 pub struct Loader<'a> {
     plan: &'a Plan,
@@ -117,9 +117,9 @@ impl<'a> Loader<'a> {
         let programs = run.programs(&maps, true).into_iter().collect::<Result<Vec<Program>>>()?;
         run.fill_slots(&made, &programs)?;
         pins.keep();
-        let notices = run.notices();
+        let (notices, struct_ops) = (run.notices(), run.struct_ops(&made, &programs)?);
         let maps = made.into_iter().map(|made| made.map).collect();
-        Ok(Loaded::new(plan, run.types, maps, programs, notices))
+        Ok(Loaded::new(plan, run.types, maps, programs, struct_ops, notices))
     }
 
     /// Loads each program for itself, and says for each whether that went well: one that fails, or a map that cannot be
@@ -201,7 +201,11 @@ impl<'a> Run<'a> {
     }
 
     fn notices(&self) -> Vec<String> {
-        self.btf.iter().filter_map(|btf| btf.as_ref().err()).map(|error| format!("{error}; loaded without it")).collect()
+        self.btf
+            .iter()
+            .filter_map(|btf| btf.as_ref().err())
+            .map(|error| format!("{error}; loaded without it"))
+            .collect()
     }
 
     /// Does it, and once more with the limit on locked memory raised where an old kernel counts BPF memory for it: asked only when
@@ -224,12 +228,17 @@ impl<'a> Run<'a> {
             Cause::new(Kind::Unsupported, format!("the kernel module `{name}` is not loaded, or has no BTF"))
                 .action(format!("load it: `modprobe {name}`"))
         })?;
-        let fd = sys::open_btf(module.id).map_err(|errno| {
-            crate::explain::plain(errno).action("opening a module's BTF takes CAP_SYS_ADMIN")
-        })?;
+        let fd = sys::open_btf(module.id)
+            .map_err(|errno| crate::explain::plain(errno).action("opening a module's BTF takes CAP_SYS_ADMIN"))?;
         let fd = Arc::new(fd);
         known.push((name.to_owned(), fd.clone()));
         Ok(fd)
+    }
+}
+
+impl std::fmt::Debug for Loader<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Loader({})", self.plan.object)
     }
 }
 

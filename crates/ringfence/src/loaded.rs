@@ -5,6 +5,7 @@ use ringfence_plan::Plan;
 
 use crate::error::{Error, Result};
 use crate::events::Events;
+use crate::link::struct_ops::StructOps;
 use crate::link::{Link, Links};
 use crate::map::{Map, Variable};
 use crate::program::Program;
@@ -16,12 +17,20 @@ pub struct Loaded {
     types: Option<Btf>,
     maps: Vec<Map>,
     programs: Vec<Program>,
+    struct_ops: Vec<StructOps>,
     notices: Vec<String>,
 }
 
 impl Loaded {
-    pub(crate) fn new(plan: &Plan, types: Option<Btf>, maps: Vec<Map>, programs: Vec<Program>, notices: Vec<String>) -> Loaded {
-        Loaded { object: plan.object.clone(), types, maps, programs, notices }
+    pub(crate) fn new(
+        plan: &Plan,
+        types: Option<Btf>,
+        maps: Vec<Map>,
+        programs: Vec<Program>,
+        struct_ops: Vec<StructOps>,
+        notices: Vec<String>,
+    ) -> Loaded {
+        Loaded { object: plan.object.clone(), types, maps, programs, struct_ops, notices }
     }
 
     /// Name of the object.
@@ -102,6 +111,16 @@ impl Loaded {
     /// There is no such program, its section does not say where, or the kernel refuses.
     pub fn attach(&self, name: &str) -> Result<Link> {
         self.program(name)?.attach()
+    }
+
+    /// Registers a struct_ops map: from now on the kernel calls its programs.
+    ///
+    /// # Errors
+    /// There is no such struct_ops map, one of that name is registered already, or the kernel refuses.
+    pub fn register(&self, map: &str) -> Result<Link> {
+        let found = self.struct_ops.iter().find(|table| table.map.name() == map);
+        let names = || self.struct_ops.iter().map(|table| table.map.name());
+        found.ok_or_else(|| Error::no_such(&self.object, "struct_ops map", map, names()))?.register()
     }
 
     /// A reader of a ring buffer or a perf event array.

@@ -11,7 +11,7 @@ use sys::{PerfOpen, PerfRing, PerfTarget, Sampling, Wakeup};
 
 use crate::error::{Cause, Error, Kind, Result};
 use crate::events::{Buffering, Seen, damaged};
-use crate::map::{Map, Update};
+use crate::map::Map;
 
 const OPENING: &str = "opening its buffers";
 /// CPUs that come are looked for this often, while there is nothing else to do.
@@ -38,10 +38,14 @@ struct Cpu {
 impl PerfSource {
     pub(crate) fn new(map: &Map, epoll: &sys::Epoll, token: u64, buffering: &Buffering) -> Result<PerfSource> {
         let now = Instant::now();
-        let mut source = PerfSource { map: map.clone(), cpus: BTreeMap::new(), buffering: *buffering, token, looked: now };
+        let mut source =
+            PerfSource { map: map.clone(), cpus: BTreeMap::new(), buffering: *buffering, token, looked: now };
         source.open_new_cpus(epoll)?;
         if source.cpus.is_empty() {
-            return Err(map.invalid(OPENING, "no CPU that is online has a place in the map: make max_entries the number of CPUs"));
+            return Err(map.invalid(
+                OPENING,
+                "no CPU that is online has a place in the map: make max_entries the number of CPUs",
+            ));
         }
         Ok(source)
     }
@@ -98,9 +102,12 @@ impl PerfSource {
         };
         let ring = PerfRing::map(event.as_fd(), pages).map_err(|errno| {
             let cause = match errno {
-                Errno::PERM => Cause::new(Kind::Permission, format!("{pages} pages for each CPU are more than perf_event_mlock_kb allows"))
-                    .action("take smaller buffers, or run it with CAP_IPC_LOCK")
-                    .errno(errno),
+                Errno::PERM => Cause::new(
+                    Kind::Permission,
+                    format!("{pages} pages for each CPU are more than perf_event_mlock_kb allows"),
+                )
+                .action("take smaller buffers, or run it with CAP_IPC_LOCK")
+                .errno(errno),
                 _ => crate::explain::plain(errno),
             };
             Error::map(self.map.name(), OPENING, cause)
@@ -175,9 +182,10 @@ pub(crate) fn perf_cause(errno: Errno) -> Cause {
                 .action("run it with CAP_PERFMON, or lower kernel.perf_event_paranoid")
         }
         Errno::MFILE => Cause::new(Kind::Io, "the process has too many files open").action("raise `ulimit -n`"),
-        Errno::NOENT | Errno::OPNOTSUPP => {
-            Cause::new(Kind::Unsupported, "this machine has no such event (virtual machines often have no hardware counters)")
-        }
+        Errno::NOENT | Errno::OPNOTSUPP => Cause::new(
+            Kind::Unsupported,
+            "this machine has no such event (virtual machines often have no hardware counters)",
+        ),
         Errno::INVAL => Cause::invalid("the kernel does not know this event, or not with these settings"),
         Errno::SRCH => Cause::invalid("there is no such process"),
         _ => return crate::explain::plain(errno),
@@ -187,10 +195,13 @@ pub(crate) fn perf_cause(errno: Errno) -> Cause {
 
 /// The numbers of a list like `0-3,6`.
 pub(crate) fn cpu_list(text: &str) -> impl Iterator<Item = u32> + '_ {
-    text.trim().split(',').filter_map(|part| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        Some(first.parse::<u32>().ok()?..=last.parse::<u32>().ok()?)
-    }).flatten()
+    text.trim()
+        .split(',')
+        .filter_map(|part| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            Some(first.parse::<u32>().ok()?..=last.parse::<u32>().ok()?)
+        })
+        .flatten()
 }
 
 #[cfg(test)]

@@ -227,12 +227,20 @@ mod tests {
 
     #[test]
     fn lines_are_taken_apart_whatever_the_task_is_called() {
-        let line = Line::parse("          a b [c]-d-7       [003] d..21   731.000012: bpf_trace_printk: x: [y] 1.5").unwrap();
+        let line =
+            Line::parse("          a b [c]-d-7       [003] d..21   731.000012: bpf_trace_printk: x: [y] 1.5").unwrap();
         assert_eq!((line.task, line.pid, line.cpu, line.micros), ("a b [c]-d", 7, 3, 731_000_012));
         assert_eq!(line.text, "x: [y] 1.5");
         let line = Line::parse("  <idle>-0     (-----) [000] dNs..    1.000000: bpf_trace_printk: ").unwrap();
         assert_eq!((line.task, line.pid, line.text), ("<idle>", 0, ""));
-        for torn in ["", "x", "a-1 [000]", "CPU:1 [LOST 12 EVENTS]", "a-b [000] d 1.0: bpf_trace_printk: x", "a-1 [000] d..2. 1.2: sched_switch: x"] {
+        for torn in [
+            "",
+            "x",
+            "a-1 [000]",
+            "CPU:1 [LOST 12 EVENTS]",
+            "a-b [000] d 1.0: bpf_trace_printk: x",
+            "a-1 [000] d..2. 1.2: sched_switch: x",
+        ] {
             assert_eq!(Line::parse(torn), None, "{torn}");
         }
     }

@@ -188,7 +188,8 @@ impl Program {
         let kind = self.kind();
         let cause = match errno {
             Errno::OPNOTSUPP | crate::explain::ENOTSUPP => {
-                Cause::new(Kind::Unsupported, format!("this kernel cannot run programs of the type {kind} for a test")).errno(errno)
+                Cause::new(Kind::Unsupported, format!("this kernel cannot run programs of the type {kind} for a test"))
+                    .errno(errno)
             }
             Errno::INVAL => Cause::invalid("the packet or the context is not what such a program takes").errno(errno),
             _ => crate::explain::plain(errno),

@@ -26,7 +26,8 @@ impl TraceFs {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
         for place in PLACES {
             if let Ok(dir) = rustix::fs::open(place, flags, Mode::empty())
-                && rustix::fs::accessat(&dir, "events", rustix::fs::Access::EXISTS, rustix::fs::AtFlags::empty()).is_ok()
+                && rustix::fs::accessat(&dir, "events", rustix::fs::Access::EXISTS, rustix::fs::AtFlags::empty())
+                    .is_ok()
             {
                 return Ok(TraceFs { dir });
             }
@@ -42,9 +43,8 @@ impl TraceFs {
     fn own_mount() -> rustix::io::Result<OwnedFd> {
         let context = rustix::mount::fsopen("tracefs", FsOpenFlags::FSOPEN_CLOEXEC)?;
         rustix::mount::fsconfig_create(&context)?;
-        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
-            | MountAttrFlags::MOUNT_ATTR_NODEV
-            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        let attributes =
+            MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
     }
 
@@ -63,7 +63,11 @@ impl TraceFs {
         match self.file(&path, OFlags::RDONLY) {
             Ok(file) => std::fs::File::from(file).read_to_string(&mut text).ok(),
             Err(rustix::io::Errno::NOENT) => return Err(self.missing(category, name)),
-            Err(errno) => return Err(crate::explain::plain(errno).action("reading tracing files takes root or CAP_DAC_READ_SEARCH")),
+            Err(errno) => {
+                return Err(
+                    crate::explain::plain(errno).action("reading tracing files takes root or CAP_DAC_READ_SEARCH")
+                );
+            }
         };
         text.trim().parse().map_err(|_| Cause::new(Kind::Io, format!("{path} holds no number")))
     }
@@ -85,6 +89,11 @@ impl TraceFs {
             true => cause.action(format!("those that it has are under {}/events", PLACES[0])),
             false => cause.action(format!("it has {}", near.join(", "))),
         }
+    }
+
+    /// Names of all tracepoints, without their categories.
+    pub(crate) fn all_tracepoints(&self) -> Vec<String> {
+        self.names("events").iter().flat_map(|category| self.names(&format!("events/{category}"))).collect()
     }
 
     fn names(&self, dir: &str) -> Vec<String> {

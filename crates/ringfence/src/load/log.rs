@@ -76,7 +76,10 @@ fn instruction(line: &str) -> Option<usize> {
 fn is_state(line: &str) -> bool {
     let state = |text: &str| {
         let text = text.trim_start();
-        text == "safe" || text.starts_with("R0") || text.starts_with('R') && text.contains('=') || text.starts_with("frame")
+        text == "safe"
+            || text.starts_with("R0")
+            || text.starts_with('R') && text.contains('=')
+            || text.starts_with("frame")
     };
     match line.split_once(':') {
         Some((number, rest)) if number.bytes().all(|b| b.is_ascii_digit()) => state(rest),
@@ -92,7 +95,8 @@ fn source(line: &str) -> Option<SourceLine> {
         let (file, number) = place.rsplit_once(':')?;
         Some(SourceLine { file: file.to_owned(), line: number.parse().ok()?, text: text.trim().to_owned() })
     });
-    placed.or_else(|| Some(SourceLine { file: String::new(), line: 0, text: line.to_owned() }))
+    placed
+        .or_else(|| Some(SourceLine { file: String::new(), line: 0, text: line.to_owned() }))
         .filter(|source| !source.text.is_empty())
 }
 
@@ -128,7 +132,8 @@ processed 2 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_stat
 
     #[test]
     fn states_are_not_reasons() {
-        let log = "R0 min value is negative\n12: R1=ctx() R10=fp0\nfrom 3 to 9: R0=0 R10=fp0\n14: safe\nprocessed 1 insns\n";
+        let log =
+            "R0 min value is negative\n12: R1=ctx() R10=fp0\nfrom 3 to 9: R0=0 R10=fp0\n14: safe\nprocessed 1 insns\n";
         assert_eq!(read(log).reason, "R0 min value is negative");
     }
 

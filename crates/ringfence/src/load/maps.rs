@@ -1,6 +1,6 @@
 //! Maps of a plan: made, or found at their pin; filled, frozen and pinned.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 use ringfence_btf::TypeId;
@@ -12,6 +12,7 @@ use sys::{MapBtf, MapCreate, MapFd};
 
 use super::Run;
 use crate::error::{Cause, Error, Result};
+use crate::link::struct_ops::StructOps;
 use crate::map::{Map, MapTypes, pin_cause};
 use crate::program::Program;
 
@@ -100,7 +101,9 @@ impl Run<'_> {
         let fd = self.create(plan, inner.as_ref())?;
         let fail = |step, errno| {
             let cause = match errno {
-                Errno::MSGSIZE => Cause::invalid(format!("the plan's contents have not the {} bytes of its value", plan.value_size)),
+                Errno::MSGSIZE => {
+                    Cause::invalid(format!("the plan's contents have not the {} bytes of its value", plan.value_size))
+                }
                 _ => crate::explain::plain(errno),
             };
             Error::map(&plan.name, step, cause)
@@ -151,7 +154,9 @@ impl Run<'_> {
     pub(super) fn fill_slots(&self, made: &[Made], programs: &[Program]) -> Result<()> {
         for (plan, outer) in self.plan.maps.iter().zip(made) {
             for slot in &plan.slots {
-                let missing = |what| Error::map(&plan.name, "filling a slot", Cause::invalid(format!("the plan has no such {what}")));
+                let missing = |what| {
+                    Error::map(&plan.name, "filling a slot", Cause::invalid(format!("the plan has no such {what}")))
+                };
                 let key = slot.index.to_ne_bytes();
                 match slot.target {
                     // Maps that were there already have their slots filled.
@@ -169,6 +174,35 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+}
+
+impl Run<'_> {
+    /// The values with which struct_ops maps are registered: tables of programs.
+    pub(super) fn struct_ops(&self, made: &[Made], programs: &[Program]) -> Result<Vec<StructOps>> {
+        let mut tables = Vec::new();
+        for (plan, made) in self.plan.maps.iter().zip(made) {
+            let Some(ops) = &plan.struct_ops else { continue };
+            let bad = || {
+                Error::map(
+                    &plan.name,
+                    "filling it",
+                    Cause::invalid("the plan's table and its programs do not fit together"),
+                )
+            };
+            let (mut value, mut members) = (ops.value.clone(), Vec::new());
+            for (offset, function) in &ops.programs {
+                let at = self.plan.programs.iter().position(|program| program.function == *function);
+                let program = at.and_then(|at| programs.get(at)).ok_or_else(bad)?;
+                // The kernel reads a descriptor's number where its own structure has a pointer.
+                let number = (program.as_fd().as_raw_fd() as usize).to_ne_bytes();
+                let place = value.get_mut(*offset as usize..).and_then(|rest| rest.first_chunk_mut());
+                *place.ok_or_else(bad)? = number;
+                members.push(program.clone());
+            }
+            tables.push(StructOps { map: made.map.clone(), value, link: ops.link, programs: members });
+        }
+        Ok(tables)
     }
 }
 

@@ -72,7 +72,8 @@ impl Run<'_> {
             }
         }
         let object = &self.plan.object;
-        let result = |(place, plan): (OnceLock<_>, _)| place.into_inner().unwrap_or_else(|| Err(not_tried(plan, object)));
+        let result =
+            |(place, plan): (OnceLock<_>, _)| place.into_inner().unwrap_or_else(|| Err(not_tried(plan, object)));
         loaded.into_iter().zip(plans).map(result).collect()
     }
 
@@ -102,7 +103,8 @@ impl Run<'_> {
             return Err(error.clone());
         }
         if plan.kind == ProgramType::UNSPEC {
-            let cause = Cause::invalid(format!("the section `{}` does not say what kind of program it is", plan.section));
+            let cause =
+                Cause::invalid(format!("the section `{}` does not say what kind of program it is", plan.section));
             return Err(fail(LOADING, cause.action("give its type in the settings, or rename the section")));
         }
         let modules = self.kfunc_modules(plan).map_err(|cause| fail("finding its kernel functions", cause))?;
@@ -233,7 +235,12 @@ impl Run<'_> {
     }
 
     /// The program of this very object that has the function.
-    fn sibling(&self, plan: &ProgramPlan, function: &str, loaded: &[OnceLock<Result<Program>>]) -> Result<Program, Cause> {
+    fn sibling(
+        &self,
+        plan: &ProgramPlan,
+        function: &str,
+        loaded: &[OnceLock<Result<Program>>],
+    ) -> Result<Program, Cause> {
         let has = |other: &ProgramPlan| {
             let named = |id| self.types.as_ref().is_some_and(|btf| btf.get(id).is_ok_and(|ty| ty.name == function));
             other.name != plan.name && (other.name == function || other.funcs.iter().any(|(_, id)| named(*id)))
@@ -250,8 +257,10 @@ impl Run<'_> {
                 None => {}
             }
         }
-        Err(Cause::invalid(format!("it belongs to the function `{function}` of another program, which nobody has named"))
-            .action("name the loaded program: `Loader::target`"))
+        Err(Cause::invalid(format!(
+            "it belongs to the function `{function}` of another program, which nobody has named"
+        ))
+        .action("name the loaded program: `Loader::target`"))
     }
 }
 
@@ -279,7 +288,10 @@ fn function_in(program: &Program, function: &str) -> Result<u32, Cause> {
     let fail = |errno| crate::explain::plain(errno).action("reading another program's BTF takes CAP_SYS_ADMIN");
     let id = program.fd().info().map_err(fail)?.btf_id;
     if id == 0 {
-        return Err(Cause::invalid(format!("the program `{}` was loaded without BTF: nothing can belong to it", program.name())));
+        return Err(Cause::invalid(format!(
+            "the program `{}` was loaded without BTF: nothing can belong to it",
+            program.name()
+        )));
     }
     let bytes = sys::open_btf(id).and_then(|fd| fd.bytes()).map_err(fail)?;
     let bad = |error: ringfence_btf::Error| Cause::invalid(format!("the BTF of program `{}`: {error}", program.name()));

@@ -54,7 +54,10 @@ pub struct Entries {
 enum Way {
     /// From memory: the next index.
     Memory(usize),
-    Batch { position: sys::BatchPosition, empty: u32 },
+    Batch {
+        position: sys::BatchPosition,
+        empty: u32,
+    },
     /// Key by key: `None` before the first.
     Keys(Option<Vec<u8>>),
     Done,
@@ -64,7 +67,10 @@ impl Entries {
     pub(super) fn new(map: &Map) -> Result<Entries> {
         let (key_size, value_bytes) = (map.key_size() as usize, map.value_bytes()?);
         if key_size == 0 || value_bytes == 0 {
-            return Err(map.invalid("reading its entries", format!("maps of the kind {} have no keys to go through", map.kind())));
+            return Err(map.invalid(
+                "reading its entries",
+                format!("maps of the kind {} have no keys to go through", map.kind()),
+            ));
         }
         let way = match map.kind() {
             MapType::ARRAY if map.memory().is_some() => Way::Memory(0),

@@ -116,8 +116,8 @@ impl Map {
     pub fn create(name: &str, kind: MapType, key_size: u32, value_size: u32, max_entries: u32) -> Result<Map> {
         let short: String = name.chars().take(15).map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
         let create = sys::MapCreate { name: &short, ..sys::MapCreate::new(kind, key_size, value_size, max_entries) };
-        let fd = sys::map_create(&create)
-            .map_err(|errno| Error::map(name, "creating it", crate::explain::plain(errno)))?;
+        let fd =
+            sys::map_create(&create).map_err(|errno| Error::map(name, "creating it", crate::explain::plain(errno)))?;
         Ok(Map::new(fd, name.to_owned(), None))
     }
 
@@ -208,8 +208,10 @@ impl Map {
     fn explain(&self, errno: Errno) -> Cause {
         let max = self.max_entries();
         let cause = match errno {
-            Errno::TOOBIG => Cause::new(Kind::Invalid, format!("it is full, or the key is beyond its end (max_entries is {max})"))
-                .action("make max_entries larger, or take entries out"),
+            Errno::TOOBIG => {
+                Cause::new(Kind::Invalid, format!("it is full, or the key is beyond its end (max_entries is {max})"))
+                    .action("make max_entries larger, or take entries out")
+            }
             Errno::EXIST => Cause::invalid("the key is there already"),
             Errno::NOENT => Cause::invalid("the key is not there"),
             Errno::MSGSIZE => Cause::invalid(format!(
@@ -217,14 +219,15 @@ impl Map {
                 self.key_size(),
                 self.fd().shape().value_bytes().unwrap_or(self.value_size() as usize)
             )),
-            Errno::PERM if self.frozen() => {
-                Cause::invalid("it is frozen: user space cannot write it any more").action("write it before it is loaded")
-            }
+            Errno::PERM if self.frozen() => Cause::invalid("it is frozen: user space cannot write it any more")
+                .action("write it before it is loaded"),
             Errno::PERM => Cause::new(Kind::Permission, "the map's flags or this process's rights do not allow it"),
             Errno::OPNOTSUPP | crate::explain::ENOTSUPP => {
                 Cause::new(Kind::Unsupported, format!("maps of the kind {} cannot do that on this kernel", self.kind()))
             }
-            Errno::INVAL => Cause::invalid(format!("maps of the kind {} do not take that key, value or flag", self.kind())),
+            Errno::INVAL => {
+                Cause::invalid(format!("maps of the kind {} do not take that key, value or flag", self.kind()))
+            }
             Errno::BUSY => Cause::new(Kind::Io, "a program holds the entry at this moment").action("try again"),
             _ => return crate::explain::plain(errno),
         };
@@ -385,10 +388,13 @@ impl Map {
     pub fn set_fd(&self, key: &[u8], fd: BorrowedFd<'_>) -> Result<()> {
         self.0.fd.update_fd(key, fd, 0).map_err(|errno| {
             let cause = match errno {
-                Errno::INVAL if self.kind() == MapType::PROG_ARRAY => {
-                    Cause::invalid("the program is not of the type, or not made like those, that the array holds already").errno(errno)
+                Errno::INVAL if self.kind() == MapType::PROG_ARRAY => Cause::invalid(
+                    "the program is not of the type, or not made like those, that the array holds already",
+                )
+                .errno(errno),
+                Errno::INVAL => {
+                    Cause::invalid("what is put in has not the shape that the map was made for").errno(errno)
                 }
-                Errno::INVAL => Cause::invalid("what is put in has not the shape that the map was made for").errno(errno),
                 _ => self.explain(errno),
             };
             Error::map(self.name(), "filling a slot", cause)

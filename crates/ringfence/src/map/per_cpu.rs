@@ -42,7 +42,9 @@ fn stride<V>() -> usize {
 impl<V: Plain> PerCpuValues<V> {
     /// The values.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = V> + '_ {
-        self.bytes.chunks_exact(stride::<V>()).map(|value| V::read_from_prefix(value).map_or(V::new_zeroed(), |(v, _)| v))
+        self.bytes
+            .chunks_exact(stride::<V>())
+            .map(|value| V::read_from_prefix(value).map_or(V::new_zeroed(), |(v, _)| v))
     }
 
     /// Number of CPUs that can ever be there.

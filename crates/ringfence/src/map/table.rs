@@ -207,7 +207,9 @@ impl<K: Plain, V: Plain> Iterator for TableEntries<K, V> {
         match self.entries.next() {
             Ok(Some((key, value))) => {
                 // The sizes were compared when the view was opened.
-                let (Ok(key), Ok((value, _))) = (K::read_from_bytes(key), V::read_from_prefix(value)) else { return None };
+                let (Ok(key), Ok((value, _))) = (K::read_from_bytes(key), V::read_from_prefix(value)) else {
+                    return None;
+                };
                 Some(Ok((key, value)))
             }
             Ok(None) => None,

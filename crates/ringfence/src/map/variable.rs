@@ -117,7 +117,8 @@ impl Variable {
         }
         let mut all = self.map.lookup(&0u32.to_ne_bytes())?.unwrap_or_default();
         let part = all.get_mut(self.offset..).and_then(|rest| rest.get_mut(..self.size));
-        part.ok_or_else(|| self.map.invalid(WRITING, "it is outside of its section"))?.copy_from_slice(value.as_bytes());
+        part.ok_or_else(|| self.map.invalid(WRITING, "it is outside of its section"))?
+            .copy_from_slice(value.as_bytes());
         self.map.update(&0u32.to_ne_bytes(), &all, Update::Any).map_err(|error| match error {
             Error::Map { map, cause, .. } => {
                 let action = format!("`{}` is constant: set it in the settings, before it is loaded", self.name);
