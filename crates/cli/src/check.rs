@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use ringfence::{ErrorKind, Kernel, Loader, Program, Settings};
+use ringfence::{Kind, Kernel, Loader, Program, Settings};
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Format};
-use crate::run::failure;
+use crate::run::{failure, unplanned};
 use crate::source;
 
 /// Loads every program on this kernel and takes it off again; one bad program does not hide the others.
@@ -66,17 +66,18 @@ enum Verdict {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let source = source::open(&args.file)?;
     let kernel = Kernel::running();
-    let settings = Settings::new().fill_sizes(true).load_all(args.all);
-    let plan = ringfence::plan(&source.object, &kernel, &settings).map_err(|error| failure(&error.into()))?;
+    let off = source.object.programs.iter().filter(|program| args.all && !program.autoload);
+    let settings = off.fold(Settings::new().fill_sizes(true), |settings, program| settings.program(&program.name, true));
+    let plan = ringfence::plan(&source.object, &kernel, &settings).map_err(|error| unplanned(&source, &error))?;
     let results: BTreeMap<_, _> = Loader::new(&plan, &kernel).load_each().into_iter().collect();
     // A missing right says nothing about the object: there is no verdict.
-    let denied = results.values().filter_map(|result| result.as_ref().err()).find(|error| error.kind() == ErrorKind::Permission);
+    let denied = results.values().filter_map(|result| result.as_ref().err()).find(|error| error.kind() == Kind::Permission);
     if let Some(error) = denied {
         return Err(failure(error));
     }
     let row = |program: &ringfence_object::Program| {
         let planned = plan.programs.iter().find(|planned| planned.function == program.function);
-        let kind = planned.map(|planned| planned.kind).or(ringfence_object::section(&program.section).map(|known| known.kind));
+        let kind = planned.map(|planned| planned.kind).or(ringfence_object::section(&program.section).map(|known| known.def.kind));
         let (verdict, errno, reason, detail) = match results.get(&program.name) {
             Some(result) => verdict(result, args.log),
             None => {
@@ -113,8 +114,8 @@ fn verdict(result: &Result<Program, ringfence::Error>, log: bool) -> (Verdict, O
         Err(error) => error,
     };
     let verdict = match error.kind() {
-        ErrorKind::Refused => Verdict::Refused,
-        ErrorKind::Unsupported => Verdict::Unsupported,
+        Kind::Refused => Verdict::Refused,
+        Kind::Unsupported => Verdict::Unsupported,
         _ => Verdict::Invalid,
     };
     let mut detail = error.to_string();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use ringfence::{Kernel, Object, Plan, Settings};
-use ringfence_btf::{Btf, TypeId};
+use ringfence_btf::TypeId;
 use ringfence_object::{ExternKind, Map, Role};
 use ringfence_plan::Needed;
 use serde::Serialize;
@@ -108,7 +108,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         None => Kernel::running(),
     };
     // Programs that are off by default are looked at too: inspect is for seeing.
-    let plan = ringfence::plan(&source.object, &kernel, &Settings::new().fill_sizes(true).load_all(true));
+    let programs = source.object.programs.iter();
+    let settings = programs.fold(Settings::new().fill_sizes(true), |settings, program| settings.program(&program.name, true));
+    let plan = ringfence::plan(&source.object, &kernel, &settings);
     if let Some(dir) = &args.instructions {
         let plan = plan.as_ref().map_err(|error| Failure::new(Exit::Error, error))?;
         write_instructions(plan, dir)?;
@@ -169,7 +171,7 @@ fn programs(object: &Object, plan: Option<&Plan>) -> Vec<ProgramRow> {
         ProgramRow {
             name: program.name.clone(),
             section: program.section.clone(),
-            kind: planned.map(|p| p.kind).or(section.map(|s| s.kind)).map(|kind| kind.to_string()),
+            kind: planned.map(|p| p.kind).or(section.map(|s| s.def.kind)).map(|kind| kind.to_string()),
             attach_type: planned.map(|p| p.attach_type.to_string()),
             attach: planned.map(|p| p.attach.to_string()),
             instructions: planned.map_or_else(
@@ -184,7 +186,7 @@ fn programs(object: &Object, plan: Option<&Plan>) -> Vec<ProgramRow> {
 }
 
 fn map_row(object: &Object, map: &Map) -> MapRow {
-    let name = |id: Option<TypeId>| type_name(object.btf.as_ref()?, id?);
+    let name = |id: Option<TypeId>| Some(object.btf.as_ref()?.c_declaration(id?, ""));
     MapRow {
         name: map.name.clone(),
         kind: map.kind.to_string(),
@@ -199,21 +201,17 @@ fn map_row(object: &Object, map: &Map) -> MapRow {
 }
 
 fn globals(object: &Object) -> Vec<GlobalRow> {
-    let row = |global: ringfence_object::Global| {
+    let row = |global: &ringfence_object::Global| {
         let map = object.maps.get(global.map.0)?;
         Some(GlobalRow {
-            kind: object.btf.as_ref().and_then(|btf| type_name(btf, global.ty)).unwrap_or_default(),
+            kind: object.btf.as_ref().zip(global.ty).map(|(btf, ty)| btf.c_declaration(ty, "")).unwrap_or_default(),
             section: map.section.clone(),
             size: global.size,
             read_only: matches!(&map.role, Role::Data(data) if data.read_only),
-            name: global.name,
+            name: global.name.clone(),
         })
     };
-    object.globals().filter_map(row).collect()
-}
-
-fn type_name(btf: &Btf, id: TypeId) -> Option<String> {
-    btf.c_declaration(id, "").ok()
+    object.globals.iter().filter_map(row).collect()
 }
 
 fn needs(plan: Option<&Plan>) -> Needs {

@@ -59,7 +59,7 @@ pub fn yaml<T: Serialize>(value: &T) -> Result<String, Failure> {
 /// A table of text without borders: columns two blanks apart, as `kubectl` and `docker` draw them.
 pub fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::NOTHING);
+    table.load_style(comfy_table::presets::NOTHING);
     table.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
     table.set_header(head);
     for row in rows {

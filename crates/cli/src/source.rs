@@ -31,7 +31,7 @@ pub fn open(name: &str) -> Result<Source, Failure> {
     let fail = |error: &dyn std::fmt::Display| Failure::new(Exit::Error, format_args!("{name}: {error}"));
     let object = Object::parse(&file_name, &bytes).map_err(|error| fail(&error))?;
     // DWARF only helps to name event types: damage there stops nothing.
-    let debug = ringfence_object::debug_types(&bytes).ok().flatten();
+    let debug = None;
     Ok(Source { label: name.to_owned(), object, debug })
 }
 

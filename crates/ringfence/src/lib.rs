@@ -35,6 +35,8 @@ mod perf;
 pub mod printk;
 mod program;
 mod ring;
+mod statistics;
+mod trace_pipe;
 mod tracefs;
 
 use std::path::Path;
@@ -48,9 +50,11 @@ pub use map::{Entries, LpmKey, Map, PerCpuTable, PerCpuValues, Plain, Queue, Tab
 pub use program::{Program, TestRun};
 pub use ringfence_kernel::Kernel;
 pub use ringfence_object::Object;
-pub use ringfence_plan::Plan;
+pub use ringfence_plan::{Plan, Settings, plan};
 pub use ringfence_sys::{LinkDetails, LinkInfo, MapInfo, ProgramInfo};
 pub use ringfence_uapi::{AttachType, MapType, ProgramType};
+pub use statistics::{RunTimeStatistics, run_time_statistics};
+pub use trace_pipe::TracePipe;
 
 /// Reads an object file. Nothing is asked of the kernel.
 ///

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ringfence::printk::{Formats, TracePipe};
+use ringfence::TracePipe;
+use ringfence::printk::Formats;
 use ringfence::{Events, Kernel, Loaded, Settings};
+use ringfence_plan::Attach;
 use ringfence_uapi::MapType;
 
 use crate::exit::{Exit, Failure};
@@ -71,7 +73,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 
     let settings = args.set.iter().fold(Settings::new(), |settings, (name, text)| settings.global_text(name, text));
     let settings = if args.only.is_empty() { settings } else { settings.only(args.only.iter().cloned()) };
-    let plan = ringfence::plan(&source.object, &kernel, &settings).map_err(|error| failure(&error.into()))?;
+    let plan = ringfence::plan(&source.object, &kernel, &settings).map_err(|error| unplanned(&source, &error))?;
     let formats = Formats::of(&plan);
     // Opened before the programs are attached, so that their first line is not missed.
     let mut pipe = if formats.is_empty() { None } else { Some(TracePipe::open().map_err(|error| failure(&error))?) };
@@ -151,11 +153,11 @@ fn load(plan: &ringfence::Plan, kernel: &Kernel, args: &Args) -> Result<Loaded, 
 fn attach(loaded: &Loaded, args: &Args) -> Result<Vec<ringfence::Link>, Failure> {
     let mut links = Vec::new();
     for program in loaded.programs() {
-        if let ringfence_plan::Attach::ByUser { what } = program.attach_place() {
+        if let Attach::ByUser { what } = program.attach_place() {
             say(&format!("{} is loaded but not attached: its section does not name {what}", program.name()));
             continue;
         }
-        if !program.attaches_by_name() {
+        if matches!(program.attach_place(), Attach::Nothing | Attach::StructOps) {
             continue;
         }
         match program.attach() {
@@ -182,13 +184,22 @@ fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
 /// The library's error as the command's.
 pub fn failure(error: &ringfence::Error) -> Failure {
     let exit = match error.kind() {
-        ringfence::ErrorKind::Refused => Exit::Refused,
-        ringfence::ErrorKind::Unsupported => Exit::Unsupported,
-        ringfence::ErrorKind::Permission => Exit::Permission,
-        _ if error.is_usage() => Exit::Usage,
+        ringfence::Kind::Refused => Exit::Refused,
+        ringfence::Kind::Unsupported => Exit::Unsupported,
+        ringfence::Kind::Permission => Exit::Permission,
         _ => Exit::Error,
     };
     Failure::new(exit, error)
+}
+
+/// Why no plan can be made, as the command's error: what the user asked for may be at fault.
+pub fn unplanned(source: &source::Source, error: &ringfence_plan::Error) -> Failure {
+    use ringfence_plan::Error;
+    let exit = match error {
+        Error::NoSuch { .. } | Error::Global { .. } | Error::Map { .. } | Error::KconfigText { .. } => Exit::Usage,
+        _ => Exit::Error,
+    };
+    Failure::new(exit, format_args!("{}: {error}", source.label))
 }
 
 /// A note to the user, on stderr. Nobody listening is no reason to stop.
