@@ -144,7 +144,7 @@ impl Planner<'_> {
         let mut plan = self.shape(id, map);
         self.choose(&mut plan, map, choice)?;
         if plan.kind == MapType::PERF_EVENT_ARRAY && plan.max_entries == 0 {
-            plan.max_entries = self.kernel.possible_cpus();
+            plan.max_entries = self.kernel.possible_cpus()?;
         }
         if self.settings.fill_sizes {
             self.fill(&mut plan);
@@ -327,8 +327,7 @@ impl Planner<'_> {
             plan.filled.push(format!("value_size {}: {STACK_DEPTH} frames", plan.value_size));
         }
         if plan.max_entries == 0 && needs_entries(plan.kind) {
-            plan.max_entries =
-                if matches!(plan.kind, MapType::RINGBUF | MapType::USER_RINGBUF) { page } else { 1 };
+            plan.max_entries = if matches!(plan.kind, MapType::RINGBUF | MapType::USER_RINGBUF) { page } else { 1 };
             plan.filled.push(format!("max_entries {}", plan.max_entries));
         }
     }
