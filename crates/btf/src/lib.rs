@@ -12,9 +12,12 @@
     clippy::arithmetic_side_effects
 )]
 
+mod c;
 mod error;
+mod header;
 mod layout;
 mod lookup;
+mod older;
 mod read;
 mod types;
 mod write;
@@ -22,6 +25,7 @@ mod write;
 pub use error::Error;
 pub use layout::Field;
 pub use lookup::essential_name;
+pub use older::Newer;
 pub use read::{Btf, Bytes};
 pub use types::{
     Array, Composite, Datasec, Def, Enum, Enumerator, Int, Kind, Linkage, Member, Param, Proto, SectionVar, Type,

@@ -91,7 +91,9 @@ macro_rules! attrs {
         /// Where each field of each structure lies, to be compared with a kernel's BTF.
         #[doc(hidden)]
         pub fn layout() -> Vec<Layout> {
-            vec![$($name::LAYOUT,)*]
+            let mut all = vec![$($name::LAYOUT,)*];
+            all.push(crate::perf_ring::PAGE_LAYOUT);
+            all
         }
     };
 }

@@ -29,9 +29,10 @@ mod perf_ring;
 mod process;
 mod program;
 mod ring;
+mod socket;
 
 #[doc(hidden)]
-pub use attr::layout;
+pub use attr::{Layout, layout};
 pub use btf_file::{Bytes, kernel_btf};
 pub use fd::{BtfFd, LinkFd, MapFd, ProgramFd, TokenFd};
 pub use info::{BtfInfo, LinkDetails, LinkInfo, MapInfo, PerfLinkDetails, ProgramInfo};
@@ -44,6 +45,8 @@ pub use memory::MapMemory;
 pub use object::{
     Ids, enable_run_time_stats, object_get, object_pin, open_btf, open_link, open_map, open_program, token_create,
 };
+#[doc(hidden)]
+pub use perf::BITS as PERF_EVENT_BITS;
 pub use perf::{
     PerfOpen, PerfTarget, Sampling, Wakeup, perf_disable, perf_enable, perf_event_open, perf_set_period,
     perf_set_program,
@@ -57,6 +60,7 @@ pub use program::{
 };
 pub use ring::{Drained, RingConsumer, RingError};
 pub use rustix::io::Errno;
+pub use socket::{socket_attach, socket_detach};
 
 /// What every call here gives back.
 pub type Result<T, E = Errno> = std::result::Result<T, E>;

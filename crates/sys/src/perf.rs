@@ -109,6 +109,10 @@ const INHERIT: u32 = 1;
 const FREQ: u32 = 10;
 const WATERMARK: u32 = 14;
 
+#[doc(hidden)]
+pub const BITS: &[(&str, u32)] =
+    &[("disabled", DISABLED), ("inherit", INHERIT), ("freq", FREQ), ("watermark", WATERMARK)];
+
 fn bit(number: u32, set: bool) -> u64 {
     let place = if cfg!(target_endian = "little") { number } else { 63 - number };
     u64::from(set) << place

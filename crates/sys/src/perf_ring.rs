@@ -7,12 +7,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::io::Errno;
 
 use crate::Result;
+use crate::attr::Layout;
 use crate::memory::Mapping;
 use crate::ring::{Drained, RingError};
 
 /// `data_head`, `data_tail` of `struct perf_event_mmap_page`.
 const HEAD_OFFSET: usize = 1024;
 const TAIL_OFFSET: usize = 1032;
+#[doc(hidden)]
+pub(crate) const PAGE_LAYOUT: Layout = Layout {
+    root: "perf_event_mmap_page",
+    path: "",
+    base: 0,
+    fields: &[("data_head", HEAD_OFFSET, 8), ("data_tail", TAIL_OFFSET, 8)],
+};
 /// `struct perf_event_header`.
 const HEADER: usize = 8;
 
