@@ -144,7 +144,7 @@ impl Planner<'_> {
         let mut plan = self.shape(id, map);
         self.choose(&mut plan, map, choice)?;
         if plan.kind == MapType::PERF_EVENT_ARRAY && plan.max_entries == 0 {
-            plan.max_entries = self.kernel.possible_cpus();
+            plan.max_entries = self.kernel.possible_cpus()?;
         }
         if self.settings.fill_sizes {
             self.fill(&mut plan);
