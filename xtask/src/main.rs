@@ -13,6 +13,7 @@ mod setup;
 mod test;
 mod tools;
 mod uapi;
+mod vm;
 
 use anyhow::Result;
 use pico_args::Arguments;
@@ -61,6 +62,12 @@ const VERBS: &[Verb] = &[
         arguments: "[--check]",
         help: "compare the tables of crates/uapi with the BTF of the kernels",
         run: uapi::run,
+    },
+    Verb {
+        name: "vm",
+        arguments: "[--kernel LIST] [--modules LIST] [--package NAME] [FILTER...]",
+        help: "the command, or the tests of a package, on other kernels in virtual machines",
+        run: vm::run,
     },
     Verb {
         name: "mutate",
