@@ -2,6 +2,7 @@
 //!
 //! Nothing here is part of what users get. Progress goes to stderr, results to stdout.
 
+mod api;
 mod bench;
 mod bpf;
 mod fuzz;
@@ -86,6 +87,12 @@ const VERBS: &[Verb] = &[
         arguments: "load|ring [--rounds N] [--write]",
         help: "measure against libbpf and aya in one run; --write: into docs/benchmarks.md",
         run: bench::run,
+    },
+    Verb {
+        name: "api",
+        arguments: "[--write]",
+        help: "compare the library's public names with docs/api.txt",
+        run: api::run,
     },
     Verb {
         name: "oracle",
