@@ -90,7 +90,10 @@ fn no_debugging_information_is_no_error() {
     assert!(debug_types(b"text").is_err());
 }
 
-fn layout(btf: &Btf, id: TypeId) -> Option<(u32, Vec<(&str, u64, u64)>)> {
+/// Bytes, and name, first bit and bits of each member.
+type Layout<'a> = (u32, Vec<(&'a str, u64, u64)>);
+
+fn layout(btf: &Btf, id: TypeId) -> Option<Layout<'_>> {
     let (Def::Struct(body) | Def::Union(body)) = btf.get(id).unwrap().def else { return None };
     let members = body.members().map(|member| {
         let member = member.unwrap();
@@ -148,7 +151,7 @@ fn damage_is_an_error_or_other_types() {
         }
         let start = Instant::now();
         match debug_types(&damaged) {
-            Ok(Some(btf)) => types += usize::from(btf.len() > 0),
+            Ok(Some(btf)) => types += usize::from(!btf.is_empty()),
             Ok(None) => {}
             Err(_) => errors += 1,
         }

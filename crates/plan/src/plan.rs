@@ -49,7 +49,11 @@ pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Pla
     }
 
     let relocator = match &object.btf {
-        Some(local) => Ok(Relocator::new(local, core_kernel)),
+        Some(local) => {
+            let relocator = Relocator::new(local, core_kernel);
+            relocator.prefetch(object.functions.iter().flat_map(|function| &function.core));
+            Ok(relocator)
+        }
         None => Err(Error::NoObjectBtf { what: "relocation against the kernel's types (CO-RE)".to_owned() }),
     };
     let mut programs = Programs {
