@@ -223,9 +223,10 @@ impl<'a> Writer<'a> {
                 Ok(member) => {
                     let place = Place::of(self.btf, &member);
                     end = end.max(place.size);
-                    lines.push(&self.member(&member, &place, indent, depth));
+                    let line = self.member(&member, &place, indent, depth);
+                    self.push(&mut lines, &line);
                 }
-                Err(error) => lines.push(&comment(&error)),
+                Err(error) => self.push(&mut lines, &comment(&error)),
             }
             if self.left == 0 {
                 break;
@@ -245,7 +246,7 @@ impl<'a> Writer<'a> {
         for member in body.members() {
             match member {
                 Ok(member) => members.push((Place::of(self.btf, &member), member)),
-                Err(error) => lines.push(&comment(&error)),
+                Err(error) => self.push(&mut lines, &comment(&error)),
             }
         }
         // Rust lays fields out in another order than it lists them.
@@ -265,7 +266,7 @@ impl<'a> Writer<'a> {
             if natural < place.offset {
                 self.pad(&mut lines, at, place.offset);
             } else if natural > place.offset {
-                lines.push(&format!("/* the next one starts at bit {}, inside another */", place.offset));
+                self.push(&mut lines, &format!("/* the next one starts at bit {}, inside another */", place.offset));
             }
             at = at.max(place.offset.saturating_add(place.size));
             let full = round_up(at, whole) >= size;
@@ -275,7 +276,7 @@ impl<'a> Writer<'a> {
                 line.truncate(line.len().saturating_sub(3));
                 line += "];";
             }
-            lines.push(&line);
+            self.push(&mut lines, &line);
             if self.left == 0 {
                 break;
             }
@@ -286,6 +287,12 @@ impl<'a> Writer<'a> {
         lines.text
     }
 
+    fn push(&mut self, lines: &mut Lines, line: &str) {
+        if self.may_write(line.len()) {
+            let _ = writeln!(lines.text, "{}{line}", lines.indent);
+        }
+    }
+
     /// Fills the bits between two members.
     fn pad(&mut self, lines: &mut Lines, from: u64, to: u64) {
         let mut at = from;
@@ -293,11 +300,11 @@ impl<'a> Writer<'a> {
             let left = to.saturating_sub(at);
             if at & 7 == 0 && left >= 8 {
                 self.pads = self.pads.saturating_add(1);
-                lines.push(&format!("char __pad{}[{}];", self.pads, left >> 3));
+                self.push(lines, &format!("char __pad{}[{}];", self.pads, left >> 3));
                 at = at.saturating_add(left & !7);
             } else {
                 let bits = left.min(8u64.saturating_sub(at & 7));
-                lines.push(&format!("char: {bits};"));
+                self.push(lines, &format!("char: {bits};"));
                 at = at.saturating_add(bits);
             }
         }
@@ -397,10 +404,6 @@ struct Lines {
 impl Lines {
     fn new(indent: usize) -> Lines {
         Lines { text: String::new(), indent: "\t".repeat(indent.saturating_add(1)) }
-    }
-
-    fn push(&mut self, line: &str) {
-        let _ = writeln!(self.text, "{}{line}", self.indent);
     }
 }
 

@@ -6,8 +6,8 @@ use crate::Btf;
 use crate::c::Writer;
 use crate::types::{Def, Type, TypeId};
 
-/// Deepest nesting of types that need each other. A kernel's own go down some hundred levels.
-const MAX_NESTING: u32 = 1000;
+/// Deepest nesting of types that need each other.
+const MAX_NESTING: u32 = 400;
 
 impl Btf {
     /// Definitions of these types and of all that they need, each once, in order. Of what is only
@@ -21,6 +21,7 @@ impl Btf {
         let mut header = Header {
             writer,
             text: String::new(),
+            needed: HashSet::new(),
             declared: HashSet::new(),
             defined: HashSet::new(),
             tags: HashMap::new(),
@@ -35,6 +36,7 @@ impl Btf {
 struct Header<'a> {
     writer: Writer<'a>,
     text: String,
+    needed: HashSet<(TypeId, bool)>,
     /// Structs and unions of which there is a declaration or more.
     declared: HashSet<TypeId>,
     /// What has its definition, or is about to get it.
@@ -48,6 +50,10 @@ impl Header<'_> {
     fn need(&mut self, id: TypeId, size: bool, depth: u32) {
         let Some(depth) = depth.checked_sub(1) else { return };
         let btf = self.writer.btf;
+        // What is needed already is written, or stands on the way here and will be.
+        if !self.needed.insert((id, size)) {
+            return;
+        }
         let Ok(ty) = btf.get(id) else { return };
         match ty.def {
             Def::Void | Def::Int(_) | Def::Float { .. } | Def::Datasec(_) => {}

@@ -2,6 +2,12 @@
 //!
 //! [`Object::parse`] reads ELF bytes. This room knows no kernel, no system call and no policy: reading the
 //! same file on any machine gives the same [`Object`].
+//!
+//! Damage to the file as a whole, or to what all programs share (maps, types), is an [`Error`]. What makes one
+//! function unusable is in [`Function::problem`] and keeps nobody from using the others. Memory and time are
+//! limited to a multiple of the file's size, whatever is in it.
+//!
+//! [`section`] says what a program is from the name of its section.
 #![forbid(unsafe_code)]
 #![deny(
     clippy::indexing_slicing,

@@ -24,6 +24,11 @@ impl Object {
     ///
     /// What makes a single function unusable is in [`Function::problem`]; the rest of the object can be used.
     ///
+    /// ```
+    /// let error = ringfence_object::Object::parse("opens.c", b"int main(void) { return 0; }").unwrap_err();
+    /// assert!(error.to_string().contains("clang -target bpf -O2 -g -c"));
+    /// ```
+    ///
     /// # Errors
     /// What the file is instead of an eBPF object, where it is damaged, or which map or section in it cannot
     /// be understood.
@@ -54,6 +59,12 @@ impl Object {
         let mut functions = functions.finish(&elf)?;
         let mut programs = programs(&functions);
         exceptions(&elf, &types, &mut functions, &mut programs);
+        if programs.is_empty() && !functions.is_empty() {
+            notices.push(format!(
+                "none of its {} functions is a program: give the ones that the kernel runs a section, as SEC(\"xdp\") does",
+                functions.len()
+            ));
+        }
         let mut indirect = functions.iter().filter(|f| f.insns.iter().any(|insn| insn.code == CALLX));
         if let Some(function) = indirect.next() {
             notices.push(format!(

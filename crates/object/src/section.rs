@@ -277,7 +277,7 @@ mod tests {
 
     fn expand(pattern: &str) -> Vec<String> {
         let Some(at) = pattern.find(['{', '[']) else { return vec![pattern.to_owned()] };
-        let (before, rest) = (&pattern[..at], &pattern[at + 1..]);
+        let (before, rest) = (&pattern[..at], &pattern[at.saturating_add(1)..]);
         let (inside, after) = rest.split_once(['}', ']']).unwrap();
         let optional = pattern[at..].starts_with('[');
         let choices = inside.split(',').chain(optional.then_some(""));
@@ -291,7 +291,7 @@ mod tests {
         for (group, kind, size) in GROUPS {
             let names: Vec<_> = group.split(' ').flat_map(expand).collect();
             assert_eq!(names.len(), *size, "{group}");
-            count += names.len();
+            count = names.len().saturating_add(count);
             for name in names {
                 let bare = name.trim_end_matches('+');
                 let found = section(bare).unwrap_or_else(|| panic!("{bare} is unknown"));

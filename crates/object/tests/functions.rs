@@ -203,3 +203,10 @@ fn code_without_optimisation_is_noticed() {
     let notice = object.notices.iter().find(|notice| notice.contains("callx")).expect("it is said");
     assert!(notice.contains("clang -target bpf -O2 -g -c"), "{notice}");
 }
+
+#[test]
+fn functions_without_a_section_are_no_programs() {
+    let Some(object) = object("no_section.c", &[]) else { return };
+    assert_eq!((object.functions.len(), object.programs.len()), (1, 0));
+    assert!(object.notices.iter().any(|notice| notice.contains("SEC(")), "{:?}", object.notices);
+}

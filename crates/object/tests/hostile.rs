@@ -4,7 +4,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{compile, real_objects};
+use common::{Headers, check_indexes, compile, real_objects};
 use ringfence_object::{Error, Object};
 
 fn error(bytes: &[u8]) -> Error {
@@ -96,33 +96,6 @@ fn sections_that_share_bytes_cost_no_more_than_the_file() {
         zeros[bss + 32..bss + 40].copy_from_slice(&size.to_le_bytes());
         let text = error(&zeros).to_string();
         assert!(text.contains("section .bss.custom") && text.contains("limit"), "{text}");
-    }
-}
-
-/// Where the section headers of a little-endian file are.
-struct Headers {
-    start: usize,
-    list: Vec<usize>,
-    names: usize,
-}
-
-impl Headers {
-    fn of(bytes: &[u8]) -> Headers {
-        let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes")) as usize;
-        let half = |at: usize| usize::from(u16::from_le_bytes(bytes[at..at + 2].try_into().expect("2 bytes")));
-        let start = word(40);
-        let list: Vec<_> = (0..half(60)).map(|n| start + n * 64).collect();
-        let names = word(list[half(62)] + 24);
-        Headers { start, list, names }
-    }
-
-    fn kind(&self, bytes: &[u8], at: usize) -> u32 {
-        u32::from_le_bytes(bytes[at + 4..at + 8].try_into().expect("4 bytes"))
-    }
-
-    fn named(&self, bytes: &[u8], at: usize, name: &[u8]) -> bool {
-        let offset = u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes")) as usize;
-        bytes[self.names + offset..].starts_with(name)
     }
 }
 
@@ -227,7 +200,7 @@ fn five_thousand_mutations_do_no_harm() {
         slowest = slowest.max((took, round));
         assert!(took < Duration::from_secs(1), "round {round} ({how:?}) took {took:?}");
         match result {
-            Ok(Ok(_)) => {}
+            Ok(Ok(object)) => check_indexes(&object),
             Ok(Err(error)) => {
                 assert!(error.to_string().contains("some.o"), "round {round} ({how:?}): {error}");
                 refused += 1;

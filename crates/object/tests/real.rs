@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::real_objects;
+use common::{check_indexes, real_objects};
 use object::elf;
 use object::read::elf::{ElfFile64, Rel, SectionHeader, Sym};
 use ringfence_object::{Error, Object, Role};
@@ -137,12 +137,7 @@ fn every_real_object_opens() {
             let ours: usize = object.functions.iter().map(|function| function.relocs.len()).sum();
             assert!(ours >= other.relocations, "{file}: {ours} of {} relocations", other.relocations);
         }
-        for function in &object.functions {
-            let len = function.insns.len();
-            assert!(function.relocs.iter().all(|r| r.insn < len), "{file} {}", function.name);
-            assert!(function.core.iter().all(|c| c.insn < len), "{file} {}", function.name);
-            assert!(function.lines.iter().all(|l| l.insn < len), "{file} {}", function.name);
-        }
+        check_indexes(&object);
         for global in &object.globals {
             let size = match &object.maps[global.map.0].role {
                 Role::Data(data) => data.bytes.len(),

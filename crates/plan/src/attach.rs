@@ -71,10 +71,9 @@ fn place(kind: ProgramType, hook: AttachType) -> &'static str {
         (ProgramType::PERF_EVENT, _) => "a perf event: what is counted and how often it fires",
         (ProgramType::LIRC_MODE2, _) => "an infrared device (/dev/lirc0)",
         (ProgramType::NETFILTER, _) => "a netfilter hook: protocol family, hook and priority",
-        (
-            ProgramType::LWT_IN | ProgramType::LWT_OUT | ProgramType::LWT_XMIT | ProgramType::LWT_SEG6LOCAL,
-            _,
-        ) => "a route with a lightweight tunnel",
+        (ProgramType::LWT_IN | ProgramType::LWT_OUT | ProgramType::LWT_XMIT | ProgramType::LWT_SEG6LOCAL, _) => {
+            "a route with a lightweight tunnel"
+        }
         (
             ProgramType::CGROUP_SKB
             | ProgramType::CGROUP_SOCK

@@ -12,7 +12,9 @@ use crate::near::nearest;
 #[non_exhaustive]
 pub enum Error {
     /// The object was compiled for machines of the other byte order.
-    #[error("object {object} was compiled for {theirs} machines and this one is {ours}; compile it with -target {target}")]
+    #[error(
+        "object {object} was compiled for {theirs} machines and this one is {ours}; compile it with -target {target}"
+    )]
     ByteOrder {
         /// The object.
         object: String,
@@ -117,7 +119,11 @@ pub enum Error {
         problem: String,
     },
     /// The kernel refuses this to programs whose licence it does not take for GPL.
-    #[error("program {program} {what}, which the kernel allows only under a GPL-compatible licence, and {}; {}", licence(license), LICENCE_HELP)]
+    #[error(
+        "program {program} {what}, which the kernel allows only under a GPL-compatible licence, and {}; {}",
+        licence(license),
+        LICENCE_HELP
+    )]
     Licence {
         /// The program.
         program: String,
@@ -127,7 +133,9 @@ pub enum Error {
         license: Option<String>,
     },
     /// The kernel has no type information, and this needs it.
-    #[error("{what} needs the kernel's types, and it was built without them (CONFIG_DEBUG_INFO_BTF=y); give a BTF file made for this kernel")]
+    #[error(
+        "{what} needs the kernel's types, and it was built without them (CONFIG_DEBUG_INFO_BTF=y); give a BTF file made for this kernel"
+    )]
     NoKernelBtf {
         /// What needs it.
         what: String,

@@ -127,7 +127,10 @@ impl Fitting<'_> {
             }
             vars.push(place);
         }
-        self.out.replace(layout.ty, &layout.name, New::Datasec { size: layout.size, vars: &vars })
+        // A section of unnamed constants: kernels before 5.12 want a variable in each (`btf_datasec_check_meta`).
+        let size = layout.size;
+        let def = if vars.is_empty() { New::Struct { size, members: &[] } } else { New::Datasec { size, vars: &vars } };
+        self.out.replace(layout.ty, &layout.name, def)
     }
 
     /// Any integer of 4 bytes.
@@ -152,4 +155,5 @@ impl Fitting<'_> {
 }
 
 #[cfg(test)]
+#[path = "fit_tests.rs"]
 mod tests;

@@ -119,7 +119,9 @@ fn encode(btf: &Btf, id: TypeId, given: &Given, target: &mut [u8]) -> Result<(),
         (Def::Enum(body), Value::Int(number)) => encode_number(*number, body.size, body.signed, target),
         (Def::Enum(_), Value::Text(text)) => encode_text(btf, id, text, target),
         (Def::Array(_), Value::Text(text)) if is_text(btf, id) => encode_chars(text, target),
-        (Def::Struct(_) | Def::Union(_), _) => Err("it is a structure: set its members one by one (name.member)".into()),
+        (Def::Struct(_) | Def::Union(_), _) => {
+            Err("it is a structure: set its members one by one (name.member)".into())
+        }
         (Def::Array(_), _) => Err("it is an array: set its elements one by one (name[0])".into()),
         (Def::Ptr(_), _) => Err("it is a pointer, whose value only the kernel can know".into()),
         (def, value) => Err(format!("a {} cannot take {}", name_of(&def), describe(value))),
@@ -161,9 +163,10 @@ fn encode_text(btf: &Btf, id: TypeId, text: &str, target: &mut [u8]) -> Result<(
             if size == 0 || !matches!(btf.resolve(array.element).map(|ty| ty.def), Ok(Def::Int(_) | Def::Enum(_))) {
                 return Err("only elements that are numbers can be listed: set them one by one (name[0])".into());
             }
-            target.chunks_exact_mut(size).zip(parts).try_for_each(|(slot, part)| {
-                encode_text(btf, array.element, part, slot)
-            })
+            target
+                .chunks_exact_mut(size)
+                .zip(parts)
+                .try_for_each(|(slot, part)| encode_text(btf, array.element, part, slot))
         }
         _ => encode(btf, id, &Given::Value(Value::Text(text.to_owned())), target),
     }
@@ -278,7 +281,8 @@ fn parse_number(text: &str) -> Option<i128> {
         _ => (digits, 10),
     };
     // from_str_radix would take a second sign.
-    let number = digits.starts_with(|c: char| c.is_ascii_hexdigit()).then(|| i128::from_str_radix(digits, radix).ok())??;
+    let number =
+        digits.starts_with(|c: char| c.is_ascii_hexdigit()).then(|| i128::from_str_radix(digits, radix).ok())??;
     if negative { number.checked_neg() } else { Some(number) }
 }
 

@@ -114,7 +114,8 @@ fn parse_u64(text: &str) -> Option<u64> {
         [b'0', _, ..] => (digits, 8),
         _ => (digits, 10),
     };
-    let number = digits.starts_with(|c: char| c.is_ascii_hexdigit()).then(|| u64::from_str_radix(digits, radix).ok())??;
+    let number =
+        digits.starts_with(|c: char| c.is_ascii_hexdigit()).then(|| u64::from_str_radix(digits, radix).ok())??;
     Some(if negative { number.wrapping_neg() } else { number })
 }
 

@@ -10,14 +10,15 @@ impl ProgramPlan {
     /// One instruction slot a line: opcode (hex), destination, source, offset, immediate.
     ///
     /// In place of what only the executor can fill in stands `map:NAME` (the fd of a map) or `btf:MODULE` (the fd of
-    /// a module's BTF).
+    /// a module's BTF); `?` is a map that the object does not name, as only hand-written instructions have it.
     pub fn listing(&self, plan: &Plan) -> String {
         let mut text = String::with_capacity(self.insns.len().saturating_mul(16));
         let mut fixups = self.fixups.iter().peekable();
         let mut module: Option<(usize, &str)> = None;
         for (at, insn) in self.insns.iter().enumerate() {
             let Insn { code, dst, src, off, imm } = insn;
-            let mut what = imm.to_string();
+            let names_map = insn.is_ld_imm64() && matches!(*src, Insn::PSEUDO_MAP_FD | Insn::PSEUDO_MAP_VALUE);
+            let mut what = if names_map { "?".to_owned() } else { imm.to_string() };
             while let Some(fixup) = fixups.next_if(|fixup| fixup.insn <= at) {
                 match &fixup.with {
                     FixupWith::Map(map) => {

@@ -327,8 +327,7 @@ impl Planner<'_> {
             plan.filled.push(format!("value_size {}: {STACK_DEPTH} frames", plan.value_size));
         }
         if plan.max_entries == 0 && needs_entries(plan.kind) {
-            plan.max_entries =
-                if matches!(plan.kind, MapType::RINGBUF | MapType::USER_RINGBUF) { page } else { 1 };
+            plan.max_entries = if matches!(plan.kind, MapType::RINGBUF | MapType::USER_RINGBUF) { page } else { 1 };
             plan.filled.push(format!("max_entries {}", plan.max_entries));
         }
     }

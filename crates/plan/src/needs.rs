@@ -106,7 +106,8 @@ pub(crate) fn of<'a>(plan: &'a Plan, reads_symbols: &'a [String]) -> Vec<Need> {
     for name in reads_symbols {
         needs.capability(SYSLOG, "addresses of kernel symbols", name);
     }
-    let mut needs: Vec<Need> = needs.0.into_iter().map(|(what, reasons)| Need { what, because: because(reasons) }).collect();
+    let mut needs: Vec<Need> =
+        needs.0.into_iter().map(|(what, reasons)| Need { what, because: because(reasons) }).collect();
     needs.sort_by_cached_key(|need| match &need.what {
         Needed::Capability(name) => (0, Reverse((0, 0)), (*name).to_owned()),
         Needed::Kernel { feature, since } => (1, Reverse(release(*since)), feature.clone()),

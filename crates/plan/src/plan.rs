@@ -123,7 +123,13 @@ fn roles(object: &Object, settings: &Settings) -> Result<Vec<Role>, Error> {
 }
 
 /// Looks for every name that this plan may ask for, in one pass over the kernel's types.
-fn prefetch(object: &Object, kernel: &Kernel, core_kernel: &Kernel, roles: &[Role], wanted: &Wanted) -> Result<(), Error> {
+fn prefetch(
+    object: &Object,
+    kernel: &Kernel,
+    core_kernel: &Kernel,
+    roles: &[Role],
+    wanted: &Wanted,
+) -> Result<(), Error> {
     let mut names: Vec<String> = Vec::new();
     for ext in &object.externs {
         if matches!(ext.kind, ExternKind::TypedKsym { .. } | ExternKind::Kfunc { .. }) {
@@ -142,7 +148,8 @@ fn prefetch(object: &Object, kernel: &Kernel, core_kernel: &Kernel, roles: &[Rol
             names.extend(struct_ops::names(ops));
         }
     }
-    let mut roots: Vec<TypeId> = object.functions.iter().flat_map(|function| &function.core).map(|core| core.ty).collect();
+    let mut roots: Vec<TypeId> =
+        object.functions.iter().flat_map(|function| &function.core).map(|core| core.ty).collect();
     roots.sort_unstable();
     roots.dedup();
     let roots = roots.iter().filter_map(|id| Some(object.btf.as_ref()?.get(*id).ok()?.name.to_owned()));
@@ -225,9 +232,8 @@ impl Wanted {
 
     fn left_out(&self, object: &Object) -> Vec<LeftOut> {
         let programs = object.programs.iter().zip(&self.programs);
-        let left = programs.filter_map(|(program, reason)| {
-            Some(LeftOut { name: program.name.clone(), reason: reason.clone()? })
-        });
+        let left = programs
+            .filter_map(|(program, reason)| Some(LeftOut { name: program.name.clone(), reason: reason.clone()? }));
         left.collect()
     }
 }

@@ -139,7 +139,9 @@ impl Role {
     fn find(&self, kernel: &Kernel, name: &str, kind: Kind) -> Result<LoadTarget, Error> {
         let unknown = |text: String| Ok(LoadTarget::Unknown(text));
         if kernel.btf()?.is_none() {
-            return unknown(format!("{name} is looked up in the kernel's types, and this kernel was built without them"));
+            return unknown(format!(
+                "{name} is looked up in the kernel's types, and this kernel was built without them"
+            ));
         }
         let (module, _) = split_module(self.target.as_deref().unwrap_or_default());
         let (found, place) = match module {

@@ -7,9 +7,9 @@ use ringfence_btf::{Btf, Composite, Def, Kind, Member, TypeId, essential_name};
 use ringfence_kernel::Kernel;
 use ringfence_object::{FunctionId, Map, Object, StructOps};
 
+use crate::Error;
 use crate::externs::find_typed;
 use crate::model::StructOpsPlan;
-use crate::Error;
 
 /// What every wrapper's name begins with.
 const WRAPPER: &str = "bpf_struct_ops_";
@@ -83,8 +83,7 @@ pub(crate) fn convert<'k>(
         return Err(problem("a function is at a place where the structure has no member".to_owned()));
     }
     let module_name = module.map(str::to_owned);
-    let plan =
-        StructOpsPlan { btf_vmlinux_value: wrapper_id, module: module_name, value, programs, link: ops.link };
+    let plan = StructOpsPlan { btf_vmlinux_value: wrapper_id, module: module_name, value, programs, link: ops.link };
     Ok(Converted { plan, value_size: wrapper.size, structure, module, members })
 }
 
@@ -114,7 +113,9 @@ impl Copy<'_> {
             if zero {
                 return Ok(None);
             }
-            return Err(format!("this kernel's structure has no member {name}; leave it out, or zero, for this kernel"));
+            return Err(format!(
+                "this kernel's structure has no member {name}; leave it out, or zero, for this kernel"
+            ));
         };
         if self.member.bit_size != 0 || theirs.bit_size != 0 {
             return Err(format!("member {name} is a bit-field, and those cannot be set"));
@@ -128,7 +129,11 @@ impl Copy<'_> {
         let at = self.start.saturating_add(theirs.bit_offset / 8);
         if let Def::Ptr(pointee) = theirs_is {
             if !is_function {
-                return if zero { Ok(None) } else { Err(format!("member {name} is a pointer to something else than a program")) };
+                return if zero {
+                    Ok(None)
+                } else {
+                    Err(format!("member {name} is a pointer to something else than a program"))
+                };
             }
             let Def::FuncProto(_) = self.btf.resolve(pointee).map_err(damaged)?.def else {
                 return Err(format!("member {name} is no function pointer in this kernel"));
@@ -143,7 +148,8 @@ impl Copy<'_> {
             return Err(format!("member {name} has {size} bytes here and {their_size} in this kernel"));
         }
         let end = (at as usize).saturating_add(bytes.len());
-        let slot = self.value.get_mut(at as usize..end).ok_or_else(|| format!("member {name} lies outside its structure"))?;
+        let slot =
+            self.value.get_mut(at as usize..end).ok_or_else(|| format!("member {name} lies outside its structure"))?;
         slot.copy_from_slice(bytes);
         Ok(None)
     }

@@ -299,6 +299,15 @@ impl Error {
         }
     }
 
+    /// Why, in one line without the names around it: the verifier's reason, or the cause.
+    pub fn reason(&self) -> String {
+        match self {
+            Error::Refused(refusal) => refusal.reason.clone(),
+            Error::Plan { source, .. } => source.to_string(),
+            _ => self.cause().map_or_else(|| self.to_string(), Cause::to_string),
+        }
+    }
+
     /// The kernel's error number, where the kernel gave one.
     pub fn errno(&self) -> Option<i32> {
         match self {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use ringfence_object::{Error, Function, Map, MapId, Object, Target};
+use ringfence_object::{Error, Function, FunctionId, Map, MapId, Object, Role, SlotTarget, Target};
 
 /// Compiles a file of `tests/c`; `None` when there is no clang, which is said.
 pub fn compile(source: &str, flags: &[&str]) -> Option<Vec<u8>> {
@@ -87,4 +87,76 @@ pub fn targets(object: &Object, name: &str) -> Vec<String> {
         Target::JumpTable { offset, size } => format!("table {offset}+{size}"),
     };
     function(object, name).relocs.iter().map(|reloc| text(reloc.target)).collect()
+}
+
+/// Where the section headers of a little-endian file are.
+pub struct Headers {
+    pub start: usize,
+    pub list: Vec<usize>,
+    names: usize,
+}
+
+impl Headers {
+    pub fn of(bytes: &[u8]) -> Headers {
+        let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes")) as usize;
+        let half = |at: usize| usize::from(u16::from_le_bytes(bytes[at..at + 2].try_into().expect("2 bytes")));
+        let start = word(40);
+        let list: Vec<_> = (0..half(60)).map(|n| start + n * 64).collect();
+        let names = word(list[half(62)] + 24);
+        Headers { start, list, names }
+    }
+
+    pub fn kind(&self, bytes: &[u8], at: usize) -> u32 {
+        u32::from_le_bytes(bytes[at + 4..at + 8].try_into().expect("4 bytes"))
+    }
+
+    pub fn named(&self, bytes: &[u8], at: usize, name: &[u8]) -> bool {
+        let offset = u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes")) as usize;
+        bytes[self.names + offset..].starts_with(name)
+    }
+}
+
+/// Whatever refers to something refers to something that is there: users of an object rely on it.
+pub fn check_indexes(object: &Object) {
+    let function_is_there = |id: FunctionId| assert!(id.0 < object.functions.len(), "{id:?}");
+    let map_is_there = |id: MapId| assert!(id.0 < object.maps.len(), "{id:?}");
+    for function in &object.functions {
+        for reloc in &function.relocs {
+            let insn = function.insns.get(reloc.insn).expect("a relocation's instruction is there");
+            assert!(insn.code == 0x85 || function.insns.get(reloc.insn + 1).is_some(), "{insn}");
+            match reloc.target {
+                Target::Map(id) | Target::Data { map: id, .. } => map_is_there(id),
+                Target::Call(id) | Target::Address(id) => function_is_there(id),
+                Target::Extern(id) => assert!(id.0 < object.externs.len()),
+                Target::JumpTable { offset, size } => assert!((offset + size) as usize <= object.jump_tables.len()),
+            }
+        }
+        assert!(function.relocs.is_sorted_by_key(|reloc| reloc.insn));
+        assert!(function.core.iter().all(|core| core.insn < function.insns.len()));
+        assert!(function.lines.iter().all(|line| line.insn < function.insns.len()));
+        assert!(!function.insns.is_empty() || function.problem.is_some(), "{} is empty", function.name);
+    }
+    for program in &object.programs {
+        function_is_there(program.function);
+        program.exception_callback.into_iter().for_each(function_is_there);
+    }
+    for map in &object.maps {
+        for slot in &map.slots {
+            match slot.target {
+                SlotTarget::Map(id) => map_is_there(id),
+                SlotTarget::Function(id) => function_is_there(id),
+            }
+        }
+        match &map.role {
+            Role::Data(data) => data.functions.iter().for_each(|(_, id)| function_is_there(*id)),
+            Role::StructOps(ops) => {
+                assert_eq!(ops.bytes.len(), map.value_size as usize);
+                ops.functions.iter().for_each(|(_, id)| function_is_there(*id));
+            }
+            Role::Declared | Role::Legacy | Role::Kconfig => {}
+        }
+    }
+    for global in &object.globals {
+        map_is_there(global.map);
+    }
 }

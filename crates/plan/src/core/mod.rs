@@ -9,6 +9,8 @@
 
 mod compat;
 mod patch;
+#[cfg(test)]
+mod real_tests;
 mod spec;
 #[cfg(test)]
 mod tests;
