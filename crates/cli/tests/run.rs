@@ -16,7 +16,8 @@ struct Running {
 }
 
 fn start(args: &[&str]) -> Running {
-    let mut child = ringfence().arg("run").args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("run");
+    let mut child =
+        ringfence().arg("run").args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("run");
     let mut notes = BufReader::new(child.stderr.take().expect("stderr"));
     let mut first = String::new();
     while !first.contains("attached") {
@@ -152,9 +153,10 @@ fn maps_are_shown_where_there_are_no_events() {
     let (out, notes, code) = running.end("INT");
     assert_eq!(code, Some(0), "{notes}");
     let rows = json_lines(&out);
-    let mine = rows.iter().filter(|row| row["map"] == "switches").any(|row| {
-        row["key"]["comm"].as_str().is_some_and(|comm| !comm.is_empty()) && row["value"].as_u64() > Some(0)
-    });
+    let mine = rows
+        .iter()
+        .filter(|row| row["map"] == "switches")
+        .any(|row| row["key"]["comm"].as_str().is_some_and(|comm| !comm.is_empty()) && row["value"].as_u64() > Some(0));
     assert!(mine, "{out}");
 }
 

@@ -73,20 +73,21 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 
     let settings = args.set.iter().fold(Settings::new(), |settings, (name, text)| settings.global_text(name, text));
     let settings = if args.only.is_empty() { settings } else { settings.only(args.only.iter().cloned()) };
-    let plan = ringfence::plan(&source.object, &kernel, &settings).map_err(|error| unplanned(&source, &error))?;
+    let plan = ringfence::plan(&source.object, &kernel, &settings).map_err(|error| failure(&error))?;
     let formats = Formats::of(&plan);
     // Opened before the programs are attached, so that their first line is not missed.
     let mut pipe = if formats.is_empty() { None } else { Some(TracePipe::open().map_err(|error| failure(&error))?) };
     let statistics = ringfence::run_time_statistics();
     let loaded = load(&plan, &kernel, args)?;
-    let readable: Vec<_> = loaded
-        .maps()
-        .iter()
-        .filter(|map| matches!(map.kind(), MapType::RINGBUF | MapType::PERF_EVENT_ARRAY))
-        .collect();
+    let readable: Vec<_> =
+        loaded.maps().iter().filter(|map| matches!(map.kind(), MapType::RINGBUF | MapType::PERF_EVENT_ARRAY)).collect();
     let mut reader = Events::new(readable.iter().copied()).map_err(|error| failure(&error))?;
-    let mut rows = rows::Rows::new(args.output, readable.iter().map(|map| map.name()), choices, args.raw);
-    let mut contents = if readable.is_empty() { maps::Contents::of(&loaded, args.output, args.raw) } else { maps::Contents::none() };
+    let mut rows = rows::Rows::new(args.output, readable.iter().copied(), &choices, args.raw);
+    let contents = if readable.is_empty() {
+        maps::Contents::of(&loaded, &source.object, args.output, args.raw)
+    } else {
+        maps::Contents::none()
+    };
     let links = attach(&loaded, args)?;
     for notice in loaded.notices() {
         say(notice);
@@ -103,7 +104,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         }
         wrote = step(&mut reader, &mut rows, pipe.as_mut(), &formats, left.map_or(TICK, |left| left.min(TICK)))?;
         if Instant::now() >= next_maps && wrote == Wrote::All {
-            wrote = contents.write(&loaded)?;
+            wrote = contents.write()?;
             next_maps = Instant::now() + args.interval;
         }
     }
@@ -114,7 +115,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         wrote = step(&mut reader, &mut rows, pipe.as_mut(), &formats, Duration::ZERO)?;
     }
     if wrote == Wrote::All {
-        contents.write(&loaded)?;
+        contents.write()?;
     }
     let summary = summary::of(&loaded, &reader, &rows, started.elapsed(), statistics.is_ok());
     drop((reader, contents, loaded, statistics));
@@ -187,19 +188,17 @@ pub fn failure(error: &ringfence::Error) -> Failure {
         ringfence::Kind::Refused => Exit::Refused,
         ringfence::Kind::Unsupported => Exit::Unsupported,
         ringfence::Kind::Permission => Exit::Permission,
+        _ if is_usage(error) => Exit::Usage,
         _ => Exit::Error,
     };
     Failure::new(exit, error)
 }
 
-/// Why no plan can be made, as the command's error: what the user asked for may be at fault.
-pub fn unplanned(source: &source::Source, error: &ringfence_plan::Error) -> Failure {
+/// What the user asked for is at fault: a name that the object does not have, a value that does not fit.
+fn is_usage(error: &ringfence::Error) -> bool {
     use ringfence_plan::Error;
-    let exit = match error {
-        Error::NoSuch { .. } | Error::Global { .. } | Error::Map { .. } | Error::KconfigText { .. } => Exit::Usage,
-        _ => Exit::Error,
-    };
-    Failure::new(exit, format_args!("{}: {error}", source.label))
+    let ringfence::Error::Plan { program: None, source, .. } = error else { return false };
+    matches!(source, Error::NoSuch { .. } | Error::Global { .. } | Error::Map { .. } | Error::KconfigText { .. })
 }
 
 /// A note to the user, on stderr. Nobody listening is no reason to stop.
@@ -211,4 +210,3 @@ fn say(text: &str) {
 fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
-

@@ -3,11 +3,14 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use ringfence::Map;
 use ringfence::printk::{Line, Writer};
+use ringfence_flow::Size;
+use ringfence_uapi::MapType;
 use ringfence_value::{Clock, Layout, Row};
 use serde_json::json;
 
-use crate::events::Choice;
+use crate::events::{self, Choice};
 use crate::exit::Failure;
 use crate::output::{self, Format, Wrote};
 
@@ -20,8 +23,8 @@ const WIDEST: usize = 48;
 pub struct Rows {
     format: Format,
     sources: Vec<Source>,
-    /// Which source's head was printed last.
-    head: Option<usize>,
+    /// Of which source and shape the head was printed last.
+    head: Option<(usize, usize)>,
     row: Row,
     clock: Clock,
     clock_read: Instant,
@@ -32,9 +35,18 @@ pub struct Rows {
 
 struct Source {
     map: String,
-    layout: Option<Layout>,
-    columns: Vec<Column>,
+    /// Records are padded: a perf event array.
+    padded: bool,
+    shapes: Vec<Shape>,
+    /// That nobody knows its types was said.
     told: bool,
+}
+
+/// Events of one type.
+struct Shape {
+    size: Option<Size>,
+    layout: Layout,
+    columns: Vec<Column>,
 }
 
 struct Column {
@@ -44,16 +56,19 @@ struct Column {
 
 impl Rows {
     /// Printer of the events of these maps, in the order in which the reader numbers them.
-    pub fn new<'a>(format: Format, maps: impl Iterator<Item = &'a str>, mut choices: Vec<Choice>, raw: bool) -> Rows {
-        let source = |map: &str| {
-            let choice = choices.iter().position(|choice| choice.map == map).map(|at| choices.swap_remove(at));
-            let layout = choice.and_then(|choice| choice.layout(raw));
-            let heads = layout.as_ref().map(Layout::columns).unwrap_or_default();
-            let column = |name: String| {
-                let head = if name.is_empty() { "VALUE".to_owned() } else { name.to_uppercase() };
-                Column { width: head.len(), head }
+    pub fn new<'a>(format: Format, maps: impl Iterator<Item = &'a Map>, choices: &[Choice], raw: bool) -> Rows {
+        let column = |name: String| {
+            let head = if name.is_empty() { "VALUE".to_owned() } else { name.to_uppercase() };
+            Column { width: head.len(), head }
+        };
+        let source = |map: &Map| {
+            let mine = choices.iter().filter(|choice| choice.map == map.name());
+            let shape = |choice: &Choice| {
+                let layout = choice.layout(raw)?;
+                Some(Shape { size: choice.size, columns: layout.columns().into_iter().map(column).collect(), layout })
             };
-            Source { map: map.to_owned(), columns: heads.into_iter().map(column).collect(), layout, told: false }
+            let padded = map.kind() == MapType::PERF_EVENT_ARRAY;
+            Source { map: map.name().to_owned(), padded, shapes: mine.filter_map(shape).collect(), told: false }
         };
         let sources = maps.map(source).collect();
         let (clock, clock_read) = (clock(), Instant::now());
@@ -65,31 +80,38 @@ impl Rows {
         let several = self.sources.len() > 1;
         let Some(source) = self.sources.get_mut(number) else { return };
         let start = self.out.len();
-        let Some(layout) = &source.layout else { return self.unknown(number, bytes) };
-        let short = match self.format {
+        let padded = source.padded;
+        let at = source.shapes.iter().position(|shape| events::fits(shape.size, bytes.len(), padded));
+        let Some((at, shape)) = at.and_then(|at| Some((at, source.shapes.get_mut(at)?))) else {
+            return self.unknown(number, bytes);
+        };
+        let layout = &shape.layout;
+        let written = match self.format {
             Format::Json => layout.json(bytes, &mut self.out).map(|()| {
                 if several {
                     tag(&mut self.out, start, &source.map);
                 }
                 self.out.push(b'\n');
             }),
-            Format::Yaml => layout.value(bytes).map(|_| {
+            Format::Yaml => {
                 let mut text = String::from("---\n");
                 if several {
                     let _ = writeln!(text, "_map: {}", source.map);
                 }
-                let _ = layout.yaml(bytes, &mut text);
-                self.out.extend_from_slice(text.as_bytes());
-            }),
+                layout.yaml(bytes, &mut text).map(|()| self.out.extend_from_slice(text.as_bytes()))
+            }
             Format::Table => layout.row(bytes, Some(&self.clock), &mut self.row).map(|()| {
-                if self.head != Some(number) {
-                    self.head = Some(number);
-                    source.head(several, &mut self.out);
+                if self.head != Some((number, at)) {
+                    self.head = Some((number, at));
+                    if several {
+                        self.out.extend_from_slice(format!("{}:\n", source.map).as_bytes());
+                    }
+                    shape.head(&mut self.out);
                 }
-                source.cells(&self.row, &mut self.out);
+                shape.cells(&self.row, &mut self.out);
             }),
         };
-        if let Err(short) = short {
+        if let Err(short) = written {
             self.torn += 1;
             self.out.truncate(start);
             self.damaged(number, bytes, &short.to_string());
@@ -175,11 +197,8 @@ impl Rows {
     }
 }
 
-impl Source {
-    fn head(&self, several: bool, out: &mut Vec<u8>) {
-        if several {
-            out.extend_from_slice(format!("{}:\n", self.map).as_bytes());
-        }
+impl Shape {
+    fn head(&self, out: &mut Vec<u8>) {
         let last = self.columns.len().saturating_sub(1);
         for (at, column) in self.columns.iter().enumerate() {
             cell(&column.head, column.width, at == last, out);

@@ -77,8 +77,12 @@ pub fn compile_source(source: &Path, dir: &Path) -> PathBuf {
 pub fn held() -> BTreeSet<(&'static str, u32)> {
     use ringfence_sys as sys;
     let mut held = BTreeSet::new();
-    let kinds =
-        [("program", sys::IdKind::Program), ("map", sys::IdKind::Map), ("link", sys::IdKind::Link), ("btf", sys::IdKind::Btf)];
+    let kinds = [
+        ("program", sys::IdKind::Program),
+        ("map", sys::IdKind::Map),
+        ("link", sys::IdKind::Link),
+        ("btf", sys::IdKind::Btf),
+    ];
     for (name, kind) in kinds {
         let mut id = 0;
         while let Ok(Some(next)) = sys::next_id(kind, id) {
