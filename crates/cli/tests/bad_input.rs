@@ -30,7 +30,7 @@ fn what_is_no_object() {
         path
     };
     refused(&file("empty.o", b""), &["empty"]);
-    refused(&file("text.o", b"int main(void) { return 0; }\n"), &["ELF"]);
+    refused(&file("text.o", b"int main(void) { return 0; }\n"), &["text", "clang"]);
     refused(
         &file("random.o", &(0..4096u32).map(|n| (n.wrapping_mul(2654435761) >> 13) as u8).collect::<Vec<_>>()),
         &["ELF"],

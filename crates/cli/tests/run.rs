@@ -196,6 +196,10 @@ fn refusal_shows_the_line_and_exits_4() {
     let dir = tempfile::tempdir().expect("a directory");
     let object = compile("mixed", dir.path());
     let output = ringfence().arg("run").arg(&object).args(["--only", "null_check_forgotten"]).output().expect("output");
+    assert_eq!(output.status.code(), Some(1), "a map has no size");
+    assert!(stderr(&output).contains("--entries unsized_map="), "{}", stderr(&output));
+    let sized = ["--only", "null_check_forgotten", "--entries", "unsized_map=8"];
+    let output = ringfence().arg("run").arg(&object).args(sized).output().expect("output");
     let error = stderr(&output);
     assert_eq!(output.status.code(), Some(4), "{error}");
     assert!(error.contains("null_check_forgotten") && error.contains("*value"), "{error}");

@@ -41,6 +41,9 @@ pub struct Args {
     /// Load this program and no other. May be given several times.
     #[arg(long, value_name = "PROGRAM")]
     only: Vec<String>,
+    /// Entries of a map for which the object leaves that to its user.
+    #[arg(long, value_name = "MAP=N", value_parser = entries)]
+    entries: Vec<(String, u32)>,
     /// Leave out, and name, what cannot be loaded or attached here instead of giving up.
     #[arg(long)]
     keep_going: bool,
@@ -65,6 +68,12 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+fn entries(text: &str) -> Result<(String, u32), String> {
+    let (map, number) = pair(text)?;
+    let number = number.parse().map_err(|_| format!("{number} is no number of entries"))?;
+    Ok((map, number))
+}
+
 pub fn run(args: &Args) -> Result<(), Failure> {
     let source = source::open(&args.file)?;
     let choices = events::choose(&source, &args.event)?;
@@ -72,6 +81,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let kernel = Kernel::running();
 
     let settings = args.set.iter().fold(Settings::new(), |settings, (name, text)| settings.global_text(name, text));
+    let entries = args.entries.iter();
+    let settings = entries.fold(settings, |settings, (map, number)| settings.map_entries(map, *number));
     let settings = if args.only.is_empty() { settings } else { settings.only(args.only.iter().cloned()) };
     let plan = ringfence::plan(&source.object, &kernel, &settings).map_err(|error| failure(&error))?;
     let formats = Formats::of(&plan);
@@ -140,14 +151,22 @@ fn step(
 }
 
 fn load(plan: &ringfence::Plan, kernel: &Kernel, args: &Args) -> Result<Loaded, Failure> {
-    for left_out in &plan.left_out {
+    // Who says what to load knows what is left out.
+    for left_out in plan.left_out.iter().filter(|_| args.only.is_empty()) {
         say(&format!("{} is left out: {}", left_out.name, left_out.reason));
     }
     ringfence::load(plan, kernel).map_err(|error| {
         let failure = failure(&error);
-        let hint = "\n  --only PROGRAM loads some of the programs";
-        let several = plan.programs.len() > 1 && args.only.is_empty() && failure.exit != Exit::Permission;
-        Failure { message: failure.message + if several { hint } else { "" }, ..failure }
+        let hint = match &error {
+            ringfence::Error::Plan { source: ringfence_plan::Error::Map { map, .. }, .. } => {
+                format!("\n  --entries {map}=N gives it one")
+            }
+            _ if plan.programs.len() > 1 && args.only.is_empty() && failure.exit != Exit::Permission => {
+                "\n  --only PROGRAM loads some of the programs".to_owned()
+            }
+            _ => String::new(),
+        };
+        Failure { message: failure.message + &hint, ..failure }
     })
 }
 

@@ -19,6 +19,9 @@ const CLOCK_AGE: Duration = Duration::from_secs(10);
 /// A cell that is wider than this does not widen its column.
 const WIDEST: usize = 48;
 
+/// Columns whose first row tells little about the width of the others.
+const USUAL_WIDTHS: &[(&str, usize)] = &[("comm", 16), ("task", 16), ("pid", 7), ("tgid", 7), ("tid", 7), ("ret", 9)];
+
 /// Prints events.
 pub struct Rows {
     format: Format,
@@ -59,7 +62,8 @@ impl Rows {
     pub fn new<'a>(format: Format, maps: impl Iterator<Item = &'a Map>, choices: &[Choice], raw: bool) -> Rows {
         let column = |name: String| {
             let head = if name.is_empty() { "VALUE".to_owned() } else { name.to_uppercase() };
-            Column { width: head.len(), head }
+            let usual = USUAL_WIDTHS.iter().find(|(known, _)| *known == name).map_or(0, |(_, width)| *width);
+            Column { width: head.len().max(usual), head }
         };
         let source = |map: &Map| {
             let mine = choices.iter().filter(|choice| choice.map == map.name());
@@ -101,6 +105,7 @@ impl Rows {
                 layout.yaml(bytes, &mut text).map(|()| self.out.extend_from_slice(text.as_bytes()))
             }
             Format::Table => layout.row(bytes, Some(&self.clock), &mut self.row).map(|()| {
+                shape.widen(&self.row);
                 if self.head != Some((number, at)) {
                     self.head = Some((number, at));
                     if several {
@@ -206,13 +211,19 @@ impl Shape {
         out.push(b'\n');
     }
 
-    fn cells(&mut self, row: &Row, out: &mut Vec<u8>) {
-        let last = self.columns.len().saturating_sub(1);
-        for (at, (column, text)) in self.columns.iter_mut().zip(row.cells()).enumerate() {
+    /// Columns become as wide as their cells, but not as wide as the widest: the rows that follow are to stay in line.
+    fn widen(&mut self, row: &Row) {
+        for (column, text) in self.columns.iter_mut().zip(row.cells()) {
             let wide = text.chars().count();
-            if wide > column.width && wide <= WIDEST {
-                column.width = wide;
+            if wide <= WIDEST {
+                column.width = column.width.max(wide);
             }
+        }
+    }
+
+    fn cells(&self, row: &Row, out: &mut Vec<u8>) {
+        let last = self.columns.len().saturating_sub(1);
+        for (at, (column, text)) in self.columns.iter().zip(row.cells()).enumerate() {
             cell(text, column.width, at == last, out);
         }
         out.push(b'\n');
