@@ -1,1 +1,126 @@
-fn main() {}
+//! Everything that a developer of Ringfence runs: one file a verb, and the table of them.
+//!
+//! Nothing here is part of what users get. Progress goes to stderr, results to stdout.
+
+mod api;
+mod bench;
+mod bpf;
+mod fuzz;
+mod kernels;
+mod mutate;
+mod objects;
+mod oracle;
+mod setup;
+mod test;
+mod tools;
+mod uapi;
+mod vm;
+
+use anyhow::Result;
+use pico_args::Arguments;
+
+/// A verb of `cargo xtask`.
+struct Verb {
+    name: &'static str,
+    arguments: &'static str,
+    help: &'static str,
+    run: fn(Arguments) -> Result<()>,
+}
+
+const VERBS: &[Verb] = &[
+    Verb {
+        name: "test",
+        arguments: "[--only STEP,...] [--list]",
+        help: "everything that CI runs, in order, to the first failure",
+        run: test::run,
+    },
+    Verb {
+        name: "setup",
+        arguments: "",
+        help: "install what the tests need (apt) and mount tracefs and bpffs, where missing",
+        run: setup::run,
+    },
+    Verb {
+        name: "objects",
+        arguments: "",
+        help: "fill target/objects: Debian's libbpf-tools and xdp-tools, and the kernel's own self-tests",
+        run: objects::run,
+    },
+    Verb {
+        name: "kernels",
+        arguments: "[VERSION...]",
+        help: "fill target/kernels with Debian's kernels and their BTF (never installed)",
+        run: kernels::run,
+    },
+    Verb {
+        name: "bpf",
+        arguments: "[--check]",
+        help: "compile bpf/*.bpf.c to the objects in the tree; --check: only compare",
+        run: bpf::run,
+    },
+    Verb {
+        name: "uapi",
+        arguments: "[--check]",
+        help: "compare the tables of crates/uapi with the BTF of the kernels",
+        run: uapi::run,
+    },
+    Verb {
+        name: "vm",
+        arguments: "[--kernel LIST] [--modules LIST] [--package NAME] [FILTER...]",
+        help: "the command, or the tests of a package, on other kernels in virtual machines",
+        run: vm::run,
+    },
+    Verb {
+        name: "mutate",
+        arguments: "[--count N] [--seed N] [--ringfence PROGRAM]",
+        help: "damaged objects through `ringfence inspect`: an answer each, in a second and 100 MB",
+        run: mutate::run,
+    },
+    Verb {
+        name: "fuzz",
+        arguments: "object|btf|plan|value [--for 60s] [--input FILE]",
+        help: "libFuzzer on the stable toolchain; see fuzz/README.md",
+        run: fuzz::run,
+    },
+    Verb {
+        name: "bench",
+        arguments: "load|ring [--rounds N] [--write]",
+        help: "measure against libbpf and aya in one run; --write: into docs/benchmarks.md",
+        run: bench::run,
+    },
+    Verb {
+        name: "api",
+        arguments: "[--write]",
+        help: "compare the library's public names with docs/api.txt",
+        run: api::run,
+    },
+    Verb {
+        name: "oracle",
+        arguments: "[--set SET] [--object NAME] [--kernel VERSION|here] [--ringfence PROGRAM] [--write]",
+        help: "compare with libbpf, program by program; --write: into docs/oracle.md",
+        run: oracle::run,
+    },
+];
+
+fn help() {
+    println!("cargo xtask VERB\n");
+    for verb in VERBS {
+        println!("  {}\n      {}", [verb.name, verb.arguments].join(" ").trim_end(), verb.help);
+    }
+}
+
+fn main() {
+    let mut arguments = Arguments::from_env();
+    let name = arguments.subcommand().ok().flatten().unwrap_or_else(|| "help".into());
+    if name == "help" || arguments.contains(["-h", "--help"]) {
+        return help();
+    }
+    let Some(verb) = VERBS.iter().find(|verb| verb.name == name) else {
+        eprintln!("xtask: there is no verb {name:?}; `cargo xtask help` lists them");
+        std::process::exit(2);
+    };
+    if let Err(error) = (verb.run)(arguments) {
+        eprintln!("xtask {name}: {error:#}");
+        std::process::exit(1);
+    }
+}

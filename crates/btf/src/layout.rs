@@ -1,7 +1,7 @@
 //! Sizes, alignments and places of members.
 
 use crate::read::MAX_DEPTH;
-use crate::types::{Composite, Def, Type, TypeId};
+use crate::types::{Composite, Def, Member, Type, TypeId};
 use crate::{Btf, Error};
 
 /// A member found by its path.
@@ -162,6 +162,76 @@ impl Btf {
         Ok(field)
     }
 
+    /// The innermost member that holds the byte at `offset`, and its path: `a.b[2].c`.
+    ///
+    /// # Errors
+    /// [`Error::NoMember`] when there is padding or nothing, or what is damaged on the way.
+    pub fn member_at(&self, id: TypeId, offset: u64) -> Result<(String, Field), Error> {
+        let no = || Error::NoMember { id, path: format!("at byte {offset}") };
+        let wanted = offset.checked_mul(8).ok_or_else(no)?;
+        let mut path = String::new();
+        let mut field = Field { ty: id, bit_offset: 0, bit_size: 0, bitfield: false };
+        for _ in 0..MAX_DEPTH {
+            let bit = wanted.saturating_sub(field.bit_offset);
+            let (step, inner) = match self.resolve(field.ty)?.def {
+                Def::Struct(body) | Def::Union(body) => {
+                    let (name, inner) = self.member_over(&body, bit)?.ok_or_else(no)?;
+                    let dot = if path.is_empty() || name.is_empty() { "" } else { "." };
+                    (format!("{dot}{name}"), inner)
+                }
+                Def::Array(array) => {
+                    let each = self.size_of(array.element)?.saturating_mul(8);
+                    let index = bit.checked_div(each).ok_or_else(no)?;
+                    let bit_offset = index.saturating_mul(each);
+                    (format!("[{index}]"), Field { ty: array.element, bit_offset, bit_size: each, bitfield: false })
+                }
+                _ if path.is_empty() => return Err(no()),
+                _ => return Ok((path, field)),
+            };
+            path.push_str(&step);
+            field = Field { bit_offset: field.bit_offset.saturating_add(inner.bit_offset), ..inner };
+        }
+        Err(Error::TooDeep(id))
+    }
+
+    /// The first member that holds this bit, or else the flexible array at the end.
+    fn member_over<'a>(&self, body: &Composite<'a>, bit: u64) -> Result<Option<(&'a str, Field)>, Error> {
+        let mut flexible = None;
+        for member in body.members() {
+            let member = member?;
+            let field = self.field(&member)?;
+            let inside = bit.checked_sub(field.bit_offset);
+            if inside.is_some_and(|inside| inside < field.bit_size) {
+                return Ok(Some((member.name, field)));
+            }
+            flexible = inside.filter(|_| field.bit_size == 0).map(|_| (member.name, field));
+        }
+        Ok(flexible)
+    }
+
+    fn field(&self, member: &Member<'_>) -> Result<Field, Error> {
+        let (bit_offset, bit_size, bitfield) = match self.bitfield(member) {
+            Some((offset, bits)) => (offset, bits, true),
+            None => (u64::from(member.bit_offset), self.size_of(member.ty)?.saturating_mul(8), false),
+        };
+        Ok(Field { ty: member.ty, bit_offset, bit_size, bitfield })
+    }
+
+    /// First bit and width of a bit-field; `None`: the member is none.
+    ///
+    /// Compilers before Linux 5.0 gave each bit-field an integer type of its own with the place inside it.
+    pub fn bitfield(&self, member: &Member<'_>) -> Option<(u64, u64)> {
+        if member.bit_size != 0 {
+            return Some((u64::from(member.bit_offset), u64::from(member.bit_size)));
+        }
+        match self.resolve(member.ty).ok()?.def {
+            Def::Int(int) if int.offset != 0 || u32::from(int.bits) != int.size.saturating_mul(8) => {
+                Some((u64::from(member.bit_offset).saturating_add(u64::from(int.offset)), u64::from(int.bits)))
+            }
+            _ => None,
+        }
+    }
+
     fn composite(&self, id: TypeId) -> Result<Option<Composite<'_>>, Error> {
         Ok(match self.resolve(id)?.def {
             Def::Struct(body) | Def::Union(body) => Some(body),
@@ -187,11 +257,7 @@ impl Btf {
                     return Ok(Some(Field { bit_offset, ..found }));
                 }
             } else if member.name == name {
-                let bitfield = member.bit_size != 0;
-                let bit_size =
-                    if bitfield { u64::from(member.bit_size) } else { self.size_of(member.ty)?.saturating_mul(8) };
-                let bit_offset = u64::from(member.bit_offset);
-                return Ok(Some(Field { ty: member.ty, bit_offset, bit_size, bitfield }));
+                return Ok(Some(self.field(&member)?));
             }
         }
         Ok(None)

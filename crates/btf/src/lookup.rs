@@ -13,6 +13,9 @@ pub(crate) type Names = Mutex<HashMap<Box<[u8]>, Arc<[TypeId]>>>;
 /// C's names for the integer that is as wide as a pointer.
 const LONGS: [&str; 4] = ["long unsigned int", "unsigned long", "long int", "long"];
 
+/// Longest flavour that is looked at, in bytes.
+const MAX_FLAVOUR: usize = 512;
+
 /// The name without its flavour: `task_struct___old` is another version of `task_struct`.
 ///
 /// The last three underscores between two other characters count (libbpf, bpf_core_essential_name_len).
@@ -149,8 +152,12 @@ impl<'a> Wanted<'a> {
         for (_, index) in self.keys.iter().skip(first).take_while(|(other, _)| *other == key) {
             let Some((name, ids)) = self.found.get_mut(*index) else { continue };
             let Some(behind) = rest.strip_prefix(*name) else { continue };
-            let ends = matches!(behind, [0, ..] | [b'_', b'_', b'_', ..]);
-            let whole = memchr::memchr(0, rest).and_then(|end| rest.get(..end)).filter(|_| ends);
+            let flavour = match behind {
+                [0, ..] => Some(0),
+                [b'_', b'_', b'_', ..] => memchr::memchr(0, behind.get(..MAX_FLAVOUR).unwrap_or(behind)),
+                _ => None,
+            };
+            let whole = flavour.and_then(|end| rest.get(..name.len().saturating_add(end)));
             if whole.is_some_and(|whole| essential(whole) == *name) {
                 ids.push(id);
             }

@@ -12,6 +12,8 @@ use crate::types::{
 
 /// Deepest chain of types that is followed (modifiers, arrays of arrays, nested structs).
 pub(crate) const MAX_DEPTH: u32 = 64;
+/// Longest string that is read: many types may name one that never ends.
+const MAX_STRING: usize = 1 << 16;
 const MAGIC: u16 = 0xeb9f;
 
 /// Bytes with an owner of any kind: a `Vec`, a mapping of `/sys/kernel/btf/vmlinux`.
@@ -26,6 +28,8 @@ struct Inner {
     /// Type and string sections as ranges of `bytes`, checked.
     types: (usize, usize),
     strings: (usize, usize),
+    /// How long types of each kind are, told by the writer (Linux 7.1, `struct btf_layout`); often empty.
+    layouts: (usize, usize),
     big_endian: bool,
     base: Option<Btf>,
     /// Number of the first type and of the first string byte that are ours and not the base's.
@@ -173,14 +177,23 @@ impl Btf {
             return Err(Error::Header("a version other than 1"));
         }
         let word = |at| word_at(data, at, big_endian).ok_or(Error::Header("shorter than a header"));
+        let header = word(4)?;
+        if header < 24 {
+            return Err(Error::Header("it says that it is shorter than a header"));
+        }
         let section = |offset: u32, len: u32| {
-            let start =
-                word(4)?.checked_add(offset).ok_or(Error::Header("a section starts outside the data"))? as usize;
+            let start = header.checked_add(offset).ok_or(Error::Header("a section starts outside the data"))? as usize;
             let end = start.checked_add(len as usize).filter(|end| *end <= data.len());
             Ok((start, end.ok_or(Error::Header("a section ends outside the data"))?))
         };
         let types = section(word(8)?, word(12)?)?;
         let strings = section(word(16)?, word(20)?)?;
+        let layouts = if header >= 32 { section(word(24)?, word(28)?)? } else { (0, 0) };
+        // An empty string section is that of split BTF without names of its own.
+        let text = data.get(strings.0..strings.1).unwrap_or_default();
+        if text.last().is_some_and(|end| *end != 0) || base.is_none() && text.first() != Some(&0) {
+            return Err(Error::Header("the string section does not begin and end with NUL"));
+        }
         let (first_id, first_string) = match &base {
             Some(base) => (base.len(), base.strings_end()),
             None => (1, 0),
@@ -189,6 +202,7 @@ impl Btf {
             bytes,
             types,
             strings,
+            layouts,
             big_endian,
             base,
             first_id,
@@ -247,7 +261,7 @@ impl Btf {
         let start = own.checked_div(STEP).and_then(|n| index.starts.get(n as usize));
         let mut rest = start.and_then(|at| self.type_section().get(*at as usize..)).ok_or(Error::NoSuchType(id))?;
         for _ in 0..own & STEP.wrapping_sub(1) {
-            (_, rest) = split_record(rest, self.0.big_endian).ok_or(Error::NoSuchType(id))?;
+            (_, rest) = self.split_record(rest).ok_or(Error::NoSuchType(id))?;
         }
         self.decode(id, rest)
     }
@@ -257,7 +271,7 @@ impl Btf {
         let mut rest = self.type_section();
         (self.0.first_id..self.len()).map(move |id| {
             let ty = self.decode(TypeId(id), rest);
-            (_, rest) = split_record(rest, self.0.big_endian).unwrap_or_default();
+            (_, rest) = self.split_record(rest).unwrap_or_default();
             ty
         })
     }
@@ -271,7 +285,8 @@ impl Btf {
             return self.base().ok_or(Error::BadString(offset))?.string(offset);
         };
         let rest = self.strings().get(own as usize..).ok_or(Error::BadString(offset))?;
-        let text = memchr::memchr(0, rest).and_then(|end| rest.get(..end)).ok_or(Error::BadString(offset))?;
+        let near = rest.get(..MAX_STRING).unwrap_or(rest);
+        let text = memchr::memchr(0, near).and_then(|end| near.get(..end)).ok_or(Error::BadString(offset))?;
         std::str::from_utf8(text).map_err(|_| Error::BadString(offset))
     }
 
@@ -310,7 +325,7 @@ impl Btf {
         let mut rest = section;
         Ok((0..self.index()?.count).map(move |_| {
             let start = section.len().saturating_sub(rest.len());
-            (_, rest) = split_record(rest, self.0.big_endian).unwrap_or_default();
+            (_, rest) = self.split_record(rest).unwrap_or_default();
             start
         }))
     }
@@ -331,12 +346,37 @@ impl Btf {
             if count & STEP.wrapping_sub(1) == 0 {
                 starts.push(u32::try_from(section.len().saturating_sub(rest.len())).map_err(|_| Error::Full)?);
             }
-            let (name, behind) = split_record(rest, self.0.big_endian)
-                .ok_or(Error::BadType { id, what: "it is cut off, or its kind is unknown" })?;
+            let (name, behind) =
+                self.split_record(rest).ok_or(Error::BadType { id, what: "it is cut off, or its kind is unknown" })?;
             visit(id, name);
             (rest, count) = (behind, count.saturating_add(1));
         }
         Ok(Index { count, starts: starts.into_boxed_slice() })
+    }
+
+    /// Name of the first type of this piece of the type section, and what comes behind it.
+    #[inline]
+    fn split_record<'a>(&self, section: &'a [u8]) -> Option<(u32, &'a [u8])> {
+        let ([n0, n1, n2, n3, i0, i1, i2, i3, ..], behind) = section.split_first_chunk::<HEAD>()?;
+        let (name, info) = ([*n0, *n1, *n2, *n3], [*i0, *i1, *i2, *i3]);
+        let (name, info) = if self.0.big_endian {
+            (u32::from_be_bytes(name), u32::from_be_bytes(info))
+        } else {
+            (u32::from_le_bytes(name), u32::from_le_bytes(info))
+        };
+        let body = body_len(info).or_else(|| self.told_len(info))?;
+        Some((name, behind.get(body..)?))
+    }
+
+    /// Bytes behind the head of a type of a kind that only its writer knows.
+    #[cold]
+    fn told_len(&self, info: u32) -> Option<usize> {
+        let layouts = self.bytes().get(self.0.layouts.0..self.0.layouts.1)?;
+        let [once, each, ..] = layouts.chunks_exact(4).nth((info >> 24 & 0x7f) as usize)? else { return None };
+        let records = (info & MAX_RECORDS) as usize;
+        // Kind 0 is void and has no record.
+        (info >> 24 & 0x7f != 0)
+            .then_some(records.saturating_mul(usize::from(*each)).saturating_add(usize::from(*once)))
     }
 
     fn decode<'a>(&'a self, id: TypeId, rest: &'a [u8]) -> Result<Type<'a>, Error> {
@@ -410,19 +450,6 @@ pub(crate) const MAX_RECORDS: u32 = 0xff_ffff;
 
 fn kind_of(info: u32) -> Option<Kind> {
     Kind::from_number((info >> 24 & 0x7f) as u8)
-}
-
-/// Name of the first type of this piece of the type section, and what comes behind it.
-#[inline]
-fn split_record(section: &[u8], big_endian: bool) -> Option<(u32, &[u8])> {
-    let ([n0, n1, n2, n3, i0, i1, i2, i3, ..], behind) = section.split_first_chunk::<HEAD>()?;
-    let (name, info) = ([*n0, *n1, *n2, *n3], [*i0, *i1, *i2, *i3]);
-    let (name, info) = if big_endian {
-        (u32::from_be_bytes(name), u32::from_be_bytes(info))
-    } else {
-        (u32::from_le_bytes(name), u32::from_le_bytes(info))
-    };
-    Some((name, behind.get(body_len(info)?..)?))
 }
 
 /// Bytes behind the head of a type with this `info` word.

@@ -42,8 +42,6 @@ pub struct Builder {
     words: Vec<u32>,
     starts: Vec<usize>,
     strings: Vec<u8>,
-    /// How much of the strings was copied. It is searched, what was added since is looked up.
-    copied: usize,
     added: HashMap<Box<str>, u32>,
     full: bool,
 }
@@ -64,7 +62,6 @@ impl Builder {
             words: Vec::new(),
             starts: Vec::new(),
             strings: vec![0],
-            copied: 0,
             added: HashMap::new(),
             full: false,
         }
@@ -95,7 +92,6 @@ impl Builder {
             first_string: btf.first_string(),
             words: section.chunks_exact(4).map(word).collect(),
             starts: btf.record_starts()?.map(|at| at / 4).collect(),
-            copied: strings.len(),
             strings,
             added: HashMap::new(),
             full: false,
@@ -108,7 +104,8 @@ impl Builder {
         TypeId(self.first_id.saturating_add(own))
     }
 
-    /// Offset of this string, which is added when it is not there. It ends at the first NUL.
+    /// Offset of this string, which is added when it was not added before. It ends at the first NUL. What
+    /// [`Builder::copy_of`] copied is not searched: that would cost more than a few bytes are worth.
     pub fn string(&mut self, text: &str) -> u32 {
         let text = text.split('\0').next().unwrap_or_default();
         if text.is_empty() {
@@ -117,26 +114,14 @@ impl Builder {
         if let Some(offset) = self.added.get(text) {
             return *offset;
         }
-        let offset = self.copied_string(text).unwrap_or_else(|| {
-            let at = self.strings.len();
-            self.strings.extend_from_slice(text.as_bytes());
-            self.strings.push(0);
-            at
-        });
+        let offset = self.strings.len();
+        self.strings.extend_from_slice(text.as_bytes());
+        self.strings.push(0);
         let offset = u32::try_from(offset).ok().and_then(|own| own.checked_add(self.first_string));
         self.full |= offset.is_none();
         let offset = offset.unwrap_or(0);
         self.added.insert(text.into(), offset);
         offset
-    }
-
-    fn copied_string(&self, text: &str) -> Option<usize> {
-        let copied = self.strings.get(..self.copied)?;
-        let needle: Vec<u8> = [0].into_iter().chain(text.bytes()).chain([0]).collect();
-        if self.first_string != 0 && copied.starts_with(needle.get(1..)?) {
-            return Some(0);
-        }
-        memchr::memmem::find(copied, &needle)?.checked_add(1)
     }
 
     /// Adds a type.
@@ -157,6 +142,9 @@ impl Builder {
         let record = self.record(name, new);
         let (old, new) = (end.saturating_sub(start), record.len());
         self.words.splice(start..end, record);
+        if old == new {
+            return Ok(());
+        }
         for start in self.starts.iter_mut().skip(own.saturating_add(1)) {
             *start = start.saturating_add(new).saturating_sub(old);
         }
@@ -266,9 +254,25 @@ impl Builder {
         Ok((own, start, end))
     }
 
-    fn word(&mut self, id: TypeId, at: usize) -> Result<&mut u32, Error> {
+    /// The words of a type, as the format stores them.
+    pub(crate) fn words(&mut self, id: TypeId) -> Result<&mut [u32], Error> {
         let (_, start, end) = self.place(id)?;
-        let words = self.words.get_mut(start..end).unwrap_or_default();
+        Ok(self.words.get_mut(start..end).unwrap_or_default())
+    }
+
+    /// Every type of this builder's own.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = TypeId> + use<> {
+        (self.first_id..self.next_id().0).map(TypeId)
+    }
+
+    /// A string by its offset, as far as the string section is this builder's own.
+    pub(crate) fn text(&self, offset: u32) -> &[u8] {
+        let own = offset.checked_sub(self.first_string).and_then(|own| self.strings.get(own as usize..));
+        own.and_then(|rest| rest.split(|byte| *byte == 0).next()).unwrap_or_default()
+    }
+
+    fn word(&mut self, id: TypeId, at: usize) -> Result<&mut u32, Error> {
+        let words = self.words(id)?;
         words.get_mut(at).ok_or(Error::BadType { id, what: "it is cut off" })
     }
 
@@ -352,6 +356,6 @@ impl Builder {
     }
 }
 
-fn info(kind: Kind, flag: bool, records: u32) -> u32 {
+pub(crate) fn info(kind: Kind, flag: bool, records: u32) -> u32 {
     u32::from(flag) << 31 | (kind as u32) << 24 | records
 }

@@ -54,16 +54,20 @@ pub(crate) fn datasecs(elf: &Elf<'_>, types: &Types<'_>, externs: &Externs) -> R
             vars: Vec::with_capacity(datasec.vars().len()),
         };
         let fail = |what: String| Error::Section { object: elf.file.into(), section: (*name).into(), what };
-        // Static linking (`bpftool gen object`) fills in what compilers leave at zero.
-        let unfinished = datasec.size == 0;
         match *name {
             ".kconfig" => layout.size = externs.kconfig_size().unwrap_or(0),
             ".ksyms" => layout.size = u32::try_from(datasec.vars().len()).unwrap_or(0).saturating_mul(4),
-            _ if unfinished => {
+            // Static linking (`bpftool gen object`) fills in what compilers leave at zero.
+            _ if datasec.size == 0 => {
                 let size = elf.find(name).and_then(|at| elf.sections.get(at)).map_or(0, |section| section.size);
+                let limit = u64::from(u32::MAX);
                 layout.size = match u32::try_from(size) {
-                    Ok(size) if size > 0 => size,
-                    _ => return Err(fail("types are recorded for it, but it is empty or missing".into())),
+                    Ok(0) => return Err(fail("types are recorded for it, but it is empty or missing".into())),
+                    Ok(size) => size,
+                    Err(_) => {
+                        let what = format!("bytes in section {name}");
+                        return Err(Error::TooLarge { object: elf.file.into(), what, limit });
+                    }
                 };
             }
             _ => {}
@@ -89,10 +93,10 @@ pub(crate) fn datasecs(elf: &Elf<'_>, types: &Types<'_>, externs: &Externs) -> R
                     let Some(symbol) = variables.get(ty.name) else {
                         return Err(fail(format!("variable {} has a type but no symbol", ty.name)));
                     };
-                    if unfinished {
-                        let offset = u32::try_from(symbol.value);
-                        place.offset = offset.map_err(|_| fail(format!("variable {} ends past 4 GiB", ty.name)))?;
-                    }
+                    // libbpf believes what is not zero; but bpftool's linker has been seen to put an extern map and
+                    // its definition to different places, of which the symbol's is the right one.
+                    let offset = u32::try_from(symbol.value);
+                    place.offset = offset.map_err(|_| fail(format!("variable {} ends past 4 GiB", ty.name)))?;
                     if symbol.hidden {
                         place.linkage = Linkage::Static;
                     }

@@ -23,7 +23,7 @@ pub(crate) struct Elf<'a> {
     pub(crate) file: &'a str,
     /// Every section, the empty first one included, so that indexes are those of the file.
     pub(crate) sections: Vec<Section<'a>>,
-    /// Bytes that may still be copied out of the file; see [`Elf::spend`].
+    /// Bytes that may still be copied or gone through; see [`Elf::spend`].
     left: Cell<u64>,
     by_name: HashMap<&'a str, usize>,
     endian: Endianness,
@@ -111,7 +111,7 @@ impl<'a> Elf<'a> {
             Ok(Section {
                 name,
                 kind: header.sh_type(endian),
-                exec: header.sh_flags(endian).0 & u64::from(elf::SHF_EXECINSTR.0) != 0,
+                exec: header.sh_flags(endian).0 & elf::SHF_EXECINSTR.0 != 0,
                 size: header.sh_size(endian),
                 info: header.sh_info(endian) as usize,
                 bytes: data(header),
@@ -147,8 +147,8 @@ impl<'a> Elf<'a> {
         Error::Damaged { object: self.file.into(), what: what.into() }
     }
 
-    /// Counts bytes that are copied. Names and sections can share bytes of the file, so that a small file
-    /// could fill the memory: what is copied is limited to a multiple of the file's size.
+    /// Counts bytes that are copied or gone through. Names and sections can share bytes of the file, so that
+    /// a small file could take much memory and time: both are limited to a multiple of the file's size.
     pub(crate) fn spend(&self, bytes: usize) -> Result<(), Error> {
         match self.left.get().checked_sub(bytes as u64) {
             Some(left) => {
@@ -198,6 +198,7 @@ impl<'a> Elf<'a> {
     /// The relocations that a section of kind `SHT_REL` holds.
     pub(crate) fn relocations(&self, section: &Section<'a>) -> Result<impl Iterator<Item = Rel> + use<'a>, Error> {
         let bytes = self.bytes(section)?;
+        self.spend(bytes.len())?;
         let records: &[Rel64<Endianness>] =
             records(bytes).ok_or_else(|| self.damaged(format!("section {} has a part of a record", section.name)))?;
         let endian = self.endian;

@@ -58,7 +58,7 @@ pub(crate) fn read(elf: &Elf<'_>, btf: &Btf, bytes: &[u8], functions: &mut Funct
     for (n, (what, smallest)) in [("function", 8), ("line", 16), ("CO-RE", 16)].into_iter().enumerate() {
         let Some(part) = part(n)?.filter(|part| !part.bytes.is_empty()) else { continue };
         let size = part.word(0).ok_or_else(cut)? as usize;
-        if size < smallest || size % 4 != 0 {
+        if size < smallest || !size.is_multiple_of(4) {
             return Err(damaged(&format!("{what} records of {size} bytes are unknown")));
         }
         let mut rest = part.rest(4).ok_or_else(cut)?;
@@ -73,7 +73,7 @@ pub(crate) fn read(elf: &Elf<'_>, btf: &Btf, bytes: &[u8], functions: &mut Funct
                 let record = Reader { bytes: record, ..records };
                 let word = |n| record.word(n).unwrap_or(0);
                 let Some((id, start)) = functions.find(section, u64::from(word(0))) else { continue };
-                let insn = u64::from(word(0)).saturating_sub(start) / Insn::SIZE as u64;
+                let insn = u64::from(word(0)).saturating_sub(start).checked_div(Insn::SIZE as u64).unwrap_or(0);
                 let place = Place { id, insn: usize::try_from(insn).unwrap_or(usize::MAX) };
                 match n {
                     0 => function_type(functions, place, TypeId(word(1))),

@@ -114,8 +114,12 @@ fn kind_of(
             ty => Ok((ExternKind::TypedKsym { ty }, 0)),
         },
         (Some(".ksyms"), Def::Func { proto, .. }) => Ok((ExternKind::Kfunc { proto }, 0)),
-        (Some(section), _) => Err(format!("an extern in section {section} means nothing; use __kconfig or __ksym")),
-        (None, _) => Err("an extern without a section means nothing; use __kconfig or __ksym".into()),
+        // Static linking leaves no other externs (libbpf: "unrecognized extern section").
+        (section, _) => Err(format!(
+            "it is declared for {}, and defined nowhere; link the object with the one that defines it \
+             (`bpftool gen object OUT A B`), or declare it with __kconfig or __ksym",
+            section.map_or("another file".into(), |name| format!("section {name}"))
+        )),
     })
 }
 

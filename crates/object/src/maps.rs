@@ -41,8 +41,12 @@ fn read_one(elf: &Elf<'_>, btf: &Btf, place: &VarLayout, section_size: u64) -> R
     if u64::from(place.offset).saturating_add(u64::from(place.size)) > section_size {
         return Err(fail("it ends outside section .maps: the file is damaged"));
     }
-    if linkage != Linkage::Global {
-        return Err(fail("a map is a global variable of the file; take `static` or `extern` off it"));
+    match linkage {
+        Linkage::Global => {}
+        Linkage::Static => return Err(fail("a map is a global variable; take `static` off it")),
+        Linkage::Extern => {
+            return Err(fail("another file declares it; link the objects first with `bpftool gen object OUT A B`"));
+        }
     }
     let Def::Struct(def) = btf.resolve(ty).map_err(|e| bad(elf, e))?.def else {
         return Err(fail("a map is declared as `struct { __uint(type, ...); ... } NAME SEC(\".maps\")`"));
@@ -217,7 +221,7 @@ impl Definition<'_> {
         let Def::Ptr(target) = self.get(member.ty)?.def else {
             return Err(self.attribute(member.name, format!("it is declared as `__type({}, TYPE)`", member.name)));
         };
-        let size = self.btf.size_of(target).map_err(|e| bad(self.elf, e))?;
+        let size = self.btf.size_of(target).map_err(|e| self.attribute(member.name, e.to_string()))?;
         let size = u32::try_from(size).map_err(|_| self.attribute(member.name, "its type is larger than 4 GiB"))?;
         Ok((target, size))
     }

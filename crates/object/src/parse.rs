@@ -13,7 +13,7 @@ use crate::functions::{Functions, programs};
 use crate::layout::{Layout, Part};
 use crate::relocs::{Targets, direct_calls};
 use crate::types::{Types, bad};
-use crate::{DatasecLayout, Error, Function, Map, MapId, Object, Program, Tag, Visibility};
+use crate::{DatasecLayout, Error, Function, FunctionId, Map, MapId, Object, Program, Tag, Visibility};
 use crate::{data, ext, legacy, maps, struct_ops};
 
 /// `callx`: a call through a register, which no kernel takes.
@@ -23,6 +23,11 @@ impl Object {
     /// Reads an object file. `file_name` is for messages and for the names of data maps; nothing is opened.
     ///
     /// What makes a single function unusable is in [`Function::problem`]; the rest of the object can be used.
+    ///
+    /// ```
+    /// let error = ringfence_object::Object::parse("opens.c", b"int main(void) { return 0; }").unwrap_err();
+    /// assert!(error.to_string().contains("clang -target bpf -O2 -g -c"));
+    /// ```
     ///
     /// # Errors
     /// What the file is instead of an eBPF object, where it is damaged, or which map or section in it cannot
@@ -54,10 +59,17 @@ impl Object {
         let mut functions = functions.finish(&elf)?;
         let mut programs = programs(&functions);
         exceptions(&elf, &types, &mut functions, &mut programs);
-        for function in functions.iter().filter(|f| f.insns.iter().any(|insn| insn.code == CALLX)) {
+        if programs.is_empty() && !functions.is_empty() {
             notices.push(format!(
-                "function {} calls through a register (`callx` in `llvm-objdump -d`), as code compiled without \
-                 optimisation does, and the kernel refuses that; compile it with `{COMPILE}`",
+                "none of its {} functions is a program: give the ones that the kernel runs a section, as SEC(\"xdp\") does",
+                functions.len()
+            ));
+        }
+        let mut indirect = functions.iter().filter(|f| f.insns.iter().any(|insn| insn.code == CALLX));
+        if let Some(function) = indirect.next() {
+            notices.push(format!(
+                "function {} calls through a register (`callx` in `llvm-objdump -d {file_name}`), as code compiled \
+                 without optimisation does, and the kernel refuses that; compile it with `{COMPILE}`",
                 function.name
             ));
         }
@@ -99,7 +111,7 @@ impl Maps {
         notices: &mut Vec<String>,
     ) -> Result<Maps, Error> {
         let mut all: Vec<Map> = Vec::new();
-        let mut targets = Targets { elf, layout, externs, maps: HashMap::new(), data: HashMap::new() };
+        let mut targets = Targets::new(elf, layout, externs)?;
 
         if let Some(at) = layout.only(elf, Part::LegacyMaps)? {
             for found in legacy::read(elf, types.btf, at)? {
@@ -166,6 +178,9 @@ impl Maps {
                 _ => {}
             }
         }
+        for map in &mut all {
+            map.slots.sort_by_key(|slot| slot.index);
+        }
         for (at, _) in layout.iter() {
             all.extend(ops.remove(&at).into_iter().flat_map(|maps| maps.into_values()));
         }
@@ -209,23 +224,28 @@ fn version(elf: &Elf<'_>, layout: &Layout) -> Result<Option<u32>, Error> {
 
 /// `__exception_cb(NAME)` leaves a tag on the program (libbpf, `bpf_prog_assign_exc_cb`).
 fn exceptions(elf: &Elf<'_>, types: &Types<'_>, functions: &mut [Function], programs: &mut [Program]) {
-    let callbacks = |tag: &Tag| tag.text.strip_prefix("exception_callback:").map(str::to_owned);
-    for tag in types.tags.iter().filter(|tag| tag.component.is_none()) {
-        let Some(callback) = callbacks(tag) else { continue };
-        let Some(program) =
-            programs.iter_mut().find(|p| functions.get(p.function.0).is_some_and(|f| f.btf == Some(tag.ty)))
-        else {
-            continue;
-        };
-        let found = functions.iter().position(|f| f.section == ".text" && f.name == callback);
-        let usable = found.and_then(|id| functions.get(id)).is_some_and(|f| f.visibility == Visibility::Global);
+    let callback = |tag: &Tag| tag.text.strip_prefix("exception_callback:").map(str::to_owned);
+    let tags = types.tags.iter().filter(|tag| tag.component.is_none());
+    let mut tags = tags.filter_map(|tag| Some((tag.ty, callback(tag)?))).peekable();
+    if tags.peek().is_none() {
+        return;
+    }
+    let typed = |(at, program): (usize, &Program)| Some((functions.get(program.function.0)?.btf?, at));
+    let by_type: HashMap<_, _> = programs.iter().enumerate().filter_map(typed).collect();
+    let subs = functions.iter().enumerate().filter(|(_, f)| f.section == ".text");
+    let subs: HashMap<_, _> = subs.map(|(id, f)| (f.name.clone(), (FunctionId(id), f.visibility))).collect();
+    for (ty, callback) in tags {
+        let Some(program) = by_type.get(&ty).and_then(|at| programs.get_mut(*at)) else { continue };
+        let found = subs.get(&callback);
         let problem = match (found, program.exception_callback) {
             (None, _) => Some(format!("its exception callback {callback} is not in the object")),
-            (Some(_), _) if !usable => Some(format!("its exception callback {callback} must be global and not hidden")),
-            (Some(_), Some(_)) => Some("it has two exception callbacks; keep one".into()),
-            (Some(_), None) => None,
+            (Some((_, Visibility::Static | Visibility::Hidden)), _) => {
+                Some(format!("its exception callback {callback} must be global and not hidden"))
+            }
+            (Some((_, Visibility::Global)), Some(_)) => Some("it has two exception callbacks; keep one".into()),
+            (Some((_, Visibility::Global)), None) => None,
         };
-        program.exception_callback = found.map(crate::FunctionId);
+        program.exception_callback = found.map(|(id, _)| *id);
         if let (Some(what), Some(function)) = (problem, functions.get_mut(program.function.0)) {
             function.set_problem(elf, what);
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use object::elf::STT_SECTION;
+use object::elf::{STT_OBJECT, STT_SECTION};
 use ringfence_uapi::Insn;
 
 use crate::elf::{Elf, Home, Rel, Symbol};
@@ -21,9 +21,20 @@ pub(crate) struct Targets<'a> {
     pub(crate) maps: HashMap<(usize, u64), MapId>,
     /// Data sections by section, and the arena by that of its contents.
     pub(crate) data: HashMap<usize, MapId>,
+    /// Sizes of the tables of `.jumptables` by their offset.
+    tables: HashMap<u64, u64>,
 }
 
-impl Targets<'_> {
+impl<'a> Targets<'a> {
+    pub(crate) fn new(elf: &'a Elf<'a>, layout: &'a Layout, externs: &'a Externs) -> Result<Targets<'a>, Error> {
+        let mut tables = HashMap::new();
+        if let Some(section) = layout.only(elf, Part::JumpTables)? {
+            let symbols = elf.symbols().filter(|symbol| symbol.home == Home::Section(section));
+            tables.extend(symbols.filter(|symbol| symbol.kind == STT_OBJECT).map(|table| (table.value, table.size)));
+        }
+        Ok(Targets { elf, layout, externs, maps: HashMap::new(), data: HashMap::new(), tables })
+    }
+
     /// Resolves the relocations of one executable section.
     pub(crate) fn code(&self, functions: &mut Functions, relocations: usize, code: usize) -> Result<(), Error> {
         let (Some(section), Some(of)) = (self.elf.sections.get(relocations), self.elf.sections.get(code)) else {
@@ -102,7 +113,7 @@ impl Targets<'_> {
                 let offset = (symbol.value.wrapping_add_signed(imm) & u64::from(u32::MAX)) as u32;
                 Ok(Target::Data { map, offset })
             }
-            (Part::JumpTables, false) => Ok(Target::JumpTable { offset: symbol.value, size: symbol.size }),
+            (Part::JumpTables, false) => self.jump_table(section, &symbol, imm),
             (Part::StructOps, false) => {
                 Err(format!("{name} is a struct_ops variable, whose address a program cannot have"))
             }
@@ -111,6 +122,21 @@ impl Targets<'_> {
                 self.elf.sections.get(section).map_or("?", |section| section.name)
             )),
         }
+    }
+
+    /// A table of jump targets. Its size is that of its symbol; a section's symbol stands for a local one.
+    fn jump_table(&self, section: usize, symbol: &Symbol<'_>, imm: i64) -> Result<Target, String> {
+        let offset = symbol.value.wrapping_add_signed(imm);
+        let size = match symbol.kind {
+            STT_SECTION => self.tables.get(&offset).copied().unwrap_or(0),
+            _ => symbol.size,
+        };
+        let end = self.elf.sections.get(section).map_or(0, |section| section.size);
+        let sound = size > 0 && offset.is_multiple_of(8) && size.is_multiple_of(8);
+        if !sound || offset.checked_add(size).is_none_or(|last| last > end) {
+            return Err(format!("{} is no table of jump targets: the file is damaged", self.name_of(symbol)));
+        }
+        Ok(Target::JumpTable { offset, size })
     }
 
     /// A symbol's name; for a section's symbol, which has none, that of the section.
@@ -174,9 +200,6 @@ impl Targets<'_> {
                 )));
             };
             map.slots.push(Slot { index, target });
-        }
-        for map in maps {
-            map.slots.sort_by_key(|slot| slot.index);
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Object + kernel facts + settings -> [`Plan`]: everything that can be known before the kernel is asked.
 //!
-//! This room does no I/O and takes no file descriptor: it knows what is to be done, not how.
+//! This room does no I/O and takes no file descriptor: it knows what is to be done, not how. [`plan()`] is the way in;
+//! what it returns is plain data.
 #![forbid(unsafe_code)]
 #![deny(
     clippy::indexing_slicing,
@@ -10,14 +11,33 @@
     clippy::arithmetic_side_effects
 )]
 
+mod attach;
+mod code;
 mod core;
+mod error;
+mod externs;
+mod fit;
+mod globals;
+mod kconfig;
+mod link;
+mod listing;
+mod maps;
 mod model;
+mod near;
+mod needs;
+mod plan;
+mod programs;
+mod settings;
+mod struct_ops;
+mod versions;
 
+pub use core::{Cause as CoreCause, Error as CoreError, Misfit as CoreMisfit};
+pub use error::Error;
 pub use model::{
     Attach, Fixup, FixupWith, LeftOut, LineInfo, LoadTarget, MapPlan, Need, Needed, Plan, PlanMap, Problem,
     ProgramPlan, SlotPlan, SlotTo, StructOpsPlan,
 };
+pub use plan::plan;
+pub use settings::{InnerMap, Settings, Value};
 
-/// Why a plan, or one program of it, cannot be made.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum Error {}
+use ringfence_btf::TypeId;

@@ -7,7 +7,7 @@ use ringfence_uapi::{AttachType, Insn, MapType, ProgramType};
 /// What is to be done to load an object into one kernel.
 ///
 /// The same object, kernel facts and settings give the same plan, byte for byte, on any machine.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Plan {
     /// Name of the object.
@@ -19,6 +19,9 @@ pub struct Plan {
     /// Programs to load, in order.
     pub programs: Vec<ProgramPlan>,
     /// Programs that cannot be loaded, and why; with them the plan as a whole cannot be executed.
+    ///
+    /// A program can be here and in [`Plan::programs`]: its instructions are known, but it has no type, or the kernel
+    /// refuses its licence.
     pub problems: Vec<Problem>,
     /// Programs and maps left out on purpose, and why.
     pub left_out: Vec<LeftOut>,
@@ -33,8 +36,8 @@ pub struct PlanMap(pub usize);
 /// A map to create.
 #[derive(Clone, Debug)]
 pub struct MapPlan {
-    /// The object's map.
-    pub id: MapId,
+    /// The object's map; `None`: a jump table of one program.
+    pub id: Option<MapId>,
     /// Its name in the object.
     pub name: String,
     /// Name for the kernel: at most 15 bytes of letters, digits, `_` and `.`; empty where it takes none.
@@ -61,7 +64,8 @@ pub struct MapPlan {
     pub struct_ops: Option<StructOpsPlan>,
     /// Shape of the inner maps.
     pub inner: Option<Box<MapPlan>>,
-    /// Written right after creation, as the value of key 0 (data sections, `.kconfig`).
+    /// Written right after creation: the value of key 0 (data sections, `.kconfig`), the values of all keys one after
+    /// another (jump tables), or what an arena holds from its first byte.
     pub contents: Option<Vec<u8>>,
     /// Frozen after that, before any program loads.
     pub freeze: bool,
@@ -69,6 +73,8 @@ pub struct MapPlan {
     pub slots: Vec<SlotPlan>,
     /// Where it is pinned; reused from there when what is there has the same shape.
     pub pin: Option<std::path::PathBuf>,
+    /// It has to be pinned there already: none is created.
+    pub must_exist: bool,
     /// What was filled in because the object leaves it to its user: said to the user.
     pub filled: Vec<String>,
 }
@@ -315,4 +321,31 @@ pub enum Needed {
         /// The first mainline release that has it, where it is known: `5.8`.
         since: Option<&'static str>,
     },
+}
+
+/// As a person would write it: `tracepoint syscalls/sys_enter_openat`.
+impl std::fmt::Display for Attach {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let at = |ret: &bool| if *ret { "return of " } else { "" };
+        let both = |session: &bool| if *session { "entry and return of " } else { "" };
+        match self {
+            Attach::ByUser { what } => write!(f, "by the user: {what}"),
+            Attach::Tracepoint { category, name } => write!(f, "tracepoint {category}/{name}"),
+            Attach::RawTracepoint { name } => write!(f, "raw tracepoint {name}"),
+            Attach::Trace => f.write_str("its target, named at load time"),
+            Attach::Iter => f.write_str("an iterator, when it is read"),
+            Attach::Kprobe { ret, function, syscall: false } => write!(f, "{}kernel function {function}", at(ret)),
+            Attach::Kprobe { ret, function, syscall: true } => write!(f, "{}system call {function}", at(ret)),
+            Attach::KprobeMulti { ret, session, pattern } => {
+                write!(f, "{}{}kernel functions {pattern}", both(session), at(ret))
+            }
+            Attach::Uprobe { ret, binary, function } => write!(f, "{}{function} in {binary}", at(ret)),
+            Attach::UprobeMulti { ret, session, binary, pattern } => {
+                write!(f, "{}{}{pattern} in {binary}", both(session), at(ret))
+            }
+            Attach::Usdt { binary, provider, name } => write!(f, "static probe {provider}:{name} in {binary}"),
+            Attach::StructOps => f.write_str("its struct_ops map"),
+            Attach::Nothing => f.write_str("nothing: it is run by others"),
+        }
+    }
 }

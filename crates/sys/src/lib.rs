@@ -29,6 +29,7 @@ mod perf_ring;
 mod process;
 mod program;
 mod ring;
+mod socket;
 
 #[doc(hidden)]
 pub use attr::{Layout, layout};
@@ -59,6 +60,7 @@ pub use program::{
 };
 pub use ring::{Drained, RingConsumer, RingError};
 pub use rustix::io::Errno;
+pub use socket::{socket_attach, socket_detach};
 
 /// What every call here gives back.
 pub type Result<T, E = Errno> = std::result::Result<T, E>;

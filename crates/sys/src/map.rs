@@ -385,6 +385,9 @@ impl MapFd {
         let last = match unsafe { bpf(command, &mut attr) } {
             Ok(_) => false,
             Err(Errno::NOENT) => true,
+            // Up to 6.14: entries were deleted again and again under the walk (generic_map_lookup_batch); those that
+            // were copied before are there, and it can go on.
+            Err(Errno::INTR) => false,
             Err(errno) => return Err(errno),
         };
         position.started = true;

@@ -9,6 +9,8 @@
 
 mod compat;
 mod patch;
+#[cfg(test)]
+mod real_tests;
 mod spec;
 #[cfg(test)]
 mod tests;
@@ -22,8 +24,8 @@ use ringfence_kernel::{self as kernel, Kernel};
 use ringfence_object::{CoreKind, CoreReloc};
 use ringfence_uapi::Insn;
 
+pub(crate) use compat::compatible;
 use compat::{Fuel, same_kind};
-pub(crate) use compat::{compatible, matches};
 pub use patch::Misfit;
 use spec::{Spec, root_name};
 use value::Value;

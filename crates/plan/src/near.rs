@@ -1,0 +1,61 @@
+//! Names close to one that does not exist.
+
+/// The most names that an error shows.
+const MOST: usize = 3;
+/// Names longer than this are no slips of the finger.
+const LONGEST: usize = 128;
+
+/// At most three of `known` for which `name` may be a slip, the nearest first.
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    // With more than a third of the letters wrong, two names have nothing to do with each other.
+    let limit = (name.len() / 3).max(1);
+    let near = known.into_iter().filter_map(|other| Some((distance(name, other, limit)?, other)));
+    let mut near: Vec<_> = near.collect();
+    near.sort_unstable();
+    near.dedup();
+    near.into_iter().take(MOST).map(|(_, name)| name.to_owned()).collect()
+}
+
+/// Levenshtein's distance; `None`: above the limit.
+fn distance(a: &str, b: &str, limit: usize) -> Option<usize> {
+    if a.len().abs_diff(b.len()) > limit || a.len() > LONGEST {
+        return None;
+    }
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (above, x) in a.bytes().enumerate() {
+        let mut diagonal = above;
+        let mut left = above.saturating_add(1);
+        for (at, cell) in row.iter_mut().enumerate() {
+            let Some(y) = at.checked_sub(1).and_then(|at| b.as_bytes().get(at)) else {
+                *cell = left;
+                continue;
+            };
+            let changed = diagonal.saturating_add(usize::from(x != *y));
+            diagonal = *cell;
+            left = changed.min(left.saturating_add(1)).min(cell.saturating_add(1));
+            *cell = left;
+        }
+    }
+    row.last().copied().filter(|far| *far <= limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances() {
+        assert_eq!(distance("kitten", "sitting", 9), Some(3));
+        assert_eq!(distance("kitten", "sitting", 2), None);
+        assert_eq!(distance("", "abc", 9), Some(3));
+        assert_eq!(distance("same", "same", 0), Some(0));
+    }
+
+    #[test]
+    fn a_slip_is_found_and_nothing_else() {
+        let known = ["target_pid", "target_tgid", "min_us", "verbose"];
+        assert_eq!(nearest("targte_pid", known), ["target_pid"]);
+        assert_eq!(nearest("Verbose", known), ["verbose"]);
+        assert!(nearest("filename", known).is_empty());
+    }
+}

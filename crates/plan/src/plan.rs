@@ -1,0 +1,460 @@
+//! The way from an object to its plan, step by step.
+//!
+//! Which programs are wanted -> one pass over the kernel's types for every name that will be asked -> struct_ops ->
+//! maps and their contents -> code -> what is needed. Nothing here changes anything: the same object, kernel facts
+//! and settings give the same plan.
+
+use std::collections::BTreeMap;
+
+use ringfence_btf::TypeId;
+use ringfence_kernel::{Feature, Kernel};
+use ringfence_object::{ExternKind, FunctionId, MapId, Object, Program, Role as MapRole, StructOps};
+use ringfence_uapi::{AttachType, Helper, MapType, ProgramType};
+
+use crate::code::Filler;
+use crate::core::Relocator;
+use crate::error::no_such;
+use crate::externs::Externs;
+use crate::link::{Linked, Linker};
+use crate::maps::{Maps, Place, Planner, kernel_name};
+use crate::model::{LeftOut, LoadTarget, Plan, PlanMap, Problem, ProgramPlan};
+use crate::programs::Role;
+use crate::settings::Settings;
+use crate::struct_ops::{self, Converted};
+use crate::{Error, fit, globals, needs, versions};
+
+/// What is to be done to load an object into a kernel.
+///
+/// Pure: the same input gives the same plan, and nothing is changed anywhere. The kernel is asked only for the facts
+/// that this object needs.
+///
+/// # Errors
+/// No plan can be made at all: the object is for machines of the other byte order, a setting does not fit the
+/// object, or a fact about the kernel cannot be had. What concerns single programs is in [`Plan::problems`].
+pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Plan, Error> {
+    check_byte_order(object)?;
+    let roles = roles(object, settings)?;
+    let wanted = Wanted::new(object, settings)?;
+    let core_kernel = settings.core_btf.as_ref().map(|btf| Kernel::from_btf(btf.clone()));
+    let core_kernel = core_kernel.as_ref().unwrap_or(kernel);
+    prefetch(object, kernel, core_kernel, &roles, &wanted)?;
+
+    let btf = fit::fit_btf(object, kernel)?;
+    let externs = Externs::new(object, kernel, settings.kconfig.as_deref())?;
+    let mut ops = StructOpsMaps::new(object, kernel, &roles, &wanted);
+    let planner = Planner { object, kernel, settings, with_btf: btf.is_some() };
+    let mut maps = planner.plan(&externs, |id| ops.take(id))?;
+    for (path, given) in &settings.globals {
+        globals::set(object, path, given, |map| maps.planned(map).and_then(|plan| plan.contents.as_mut()))?;
+    }
+
+    let relocator = match &object.btf {
+        Some(local) => {
+            let relocator = Relocator::new(local, core_kernel);
+            relocator.prefetch(object.functions.iter().flat_map(|function| &function.core));
+            Ok(relocator)
+        }
+        None => Err(Error::NoObjectBtf { what: "relocation against the kernel's types (CO-RE)".to_owned() }),
+    };
+    let mut programs = Programs {
+        object,
+        kernel,
+        describe: btf.is_some() && kernel.has(Feature::BtfFunc),
+        linker: Linker::new(object, relocator),
+        filler: Filler::new(object, kernel, &externs),
+        bind: read_only(object, &maps),
+        plans: Vec::new(),
+        problems: Vec::new(),
+        reads_symbols: Vec::new(),
+    };
+    for ((id, program), role) in object.programs.iter().enumerate().zip(roles) {
+        if wanted.reason(id).is_none()
+            && let Err(error) = programs.add(program, role, ops.member(program.function), &mut maps)
+        {
+            programs.problems.push(Problem { program: program.name.clone(), error });
+        }
+    }
+    let Programs { plans, mut problems, reads_symbols, .. } = programs;
+    let mut left_out = wanted.left_out(object);
+    for (map, place) in object.maps.iter().zip(&maps.place) {
+        match place {
+            Place::Planned(_) => {}
+            Place::Off(reason) => left_out.push(LeftOut { name: map.name.clone(), reason: reason.clone() }),
+            Place::Broken(error) => {
+                left_out.push(LeftOut { name: map.name.clone(), reason: error.to_string() });
+                // Nobody else would say so: no program of it is planned.
+                if matches!(&map.role, MapRole::StructOps(ops) if ops.functions.is_empty()) {
+                    problems.push(Problem { program: map.name.clone(), error: error.clone() });
+                }
+            }
+        }
+    }
+    let mut plan = Plan {
+        object: object.name.clone(),
+        btf,
+        maps: maps.plans,
+        programs: plans,
+        problems,
+        left_out,
+        needs: Vec::new(),
+    };
+    plan.needs = needs::of(&plan, &reads_symbols);
+    Ok(plan)
+}
+
+fn check_byte_order(object: &Object) -> Result<(), Error> {
+    let here = cfg!(target_endian = "big");
+    if object.big_endian == here {
+        return Ok(());
+    }
+    let name = |big: bool| if big { "big-endian" } else { "little-endian" };
+    Err(Error::ByteOrder {
+        object: object.name.clone(),
+        theirs: name(object.big_endian),
+        ours: name(here),
+        target: if here { "bpfeb" } else { "bpfel" },
+    })
+}
+
+fn roles(object: &Object, settings: &Settings) -> Result<Vec<Role>, Error> {
+    let named = settings.programs.keys().chain(settings.only.iter().flatten());
+    for name in named {
+        if !object.programs.iter().any(|program| program.name == *name) {
+            return Err(no_such("program", name, object.programs.iter().map(|program| program.name.as_str())));
+        }
+    }
+    Ok(object.programs.iter().map(|program| Role::new(program, settings.programs.get(&program.name))).collect())
+}
+
+/// Looks for every name that this plan may ask for, in one pass over the kernel's types.
+fn prefetch(
+    object: &Object,
+    kernel: &Kernel,
+    core_kernel: &Kernel,
+    roles: &[Role],
+    wanted: &Wanted,
+) -> Result<(), Error> {
+    let mut names: Vec<String> = Vec::new();
+    for ext in &object.externs {
+        if matches!(ext.kind, ExternKind::TypedKsym { .. } | ExternKind::Kfunc { .. }) {
+            names.push(ext.name.clone());
+        }
+    }
+    for (id, role) in roles.iter().enumerate() {
+        if wanted.reason(id).is_none() {
+            names.extend(role.kernel_type().map(|(name, _)| name));
+        }
+    }
+    for (id, map) in object.maps.iter().enumerate() {
+        if let MapRole::StructOps(ops) = &map.role
+            && wanted.map_reason(MapId(id)).is_none()
+        {
+            names.extend(struct_ops::names(ops));
+        }
+    }
+    let mut roots: Vec<TypeId> =
+        object.functions.iter().flat_map(|function| &function.core).map(|core| core.ty).collect();
+    roots.sort_unstable();
+    roots.dedup();
+    let roots = roots.iter().filter_map(|id| Some(object.btf.as_ref()?.get(*id).ok()?.name.to_owned()));
+    let mut core_names: Vec<String> = roots.filter(|name| !name.is_empty()).collect();
+    if std::ptr::eq(kernel, core_kernel) {
+        names.append(&mut core_names);
+    }
+    if !names.is_empty() {
+        // Asked for kinds of maps, programs and hooks.
+        names.extend([MapType::ENUM, ProgramType::ENUM, AttachType::ENUM].map(str::to_owned));
+    }
+    for (kernel, names) in [(kernel, names), (core_kernel, core_names)] {
+        if let (false, Ok(Some(btf))) = (names.is_empty(), kernel.btf()) {
+            btf.prefetch(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+    }
+    Ok(())
+}
+
+/// Which programs and struct_ops maps are wanted, and why others are not.
+struct Wanted {
+    /// By program: `Some`: why it is left out.
+    programs: Vec<Option<String>>,
+    /// By map, for struct_ops maps.
+    maps: BTreeMap<MapId, String>,
+}
+
+impl Wanted {
+    fn new(object: &Object, settings: &Settings) -> Result<Wanted, Error> {
+        let chosen = |program: &Program| settings.programs.get(&program.name).and_then(|choice| choice.load);
+        let listed = |program: &Program| settings.only.as_ref().map(|only| only.contains(&program.name));
+        let mut programs: Vec<Option<String>> = Vec::with_capacity(object.programs.len());
+        for program in &object.programs {
+            programs.push(match (chosen(program), listed(program)) {
+                (Some(true), _) | (None, Some(true)) => None,
+                (Some(false), _) | (None, Some(false)) => Some("the settings leave it out".to_owned()),
+                (None, None) if program.autoload => None,
+                (None, None) => Some("its section begins with ?: it is loaded only when asked for".to_owned()),
+            });
+        }
+        // A struct_ops program goes with the maps that name it (libbpf, bpf_object_adjust_struct_ops_autoload).
+        let mut maps = BTreeMap::new();
+        let mut uses: BTreeMap<usize, bool> = BTreeMap::new();
+        for (id, map) in object.maps.iter().enumerate() {
+            let MapRole::StructOps(ops) = &map.role else { continue };
+            let members = members(object, ops);
+            let off = members.iter().filter_map(|id| object.programs.get(*id)).find(|p| chosen(p) == Some(false));
+            let any_listed = members.iter().filter_map(|id| object.programs.get(*id)).any(|p| listed(p) == Some(true));
+            let create = settings.maps.get(&map.name).and_then(|choice| choice.create);
+            let reason = match (create, off, &settings.only) {
+                (Some(true), _, _) => None,
+                (Some(false), _, _) => Some("the settings leave it out".to_owned()),
+                (None, Some(program), _) => Some(format!("the settings leave out its program {}", program.name)),
+                (None, None, Some(_)) if any_listed => None,
+                (None, None, Some(_)) => Some("the settings leave out its programs".to_owned()),
+                (None, None, None) if ops.autocreate => None,
+                (None, None, None) => Some("its section begins with ?: it is created only when asked for".to_owned()),
+            };
+            for program in members {
+                *uses.entry(program).or_default() |= reason.is_none();
+            }
+            if let Some(reason) = reason {
+                maps.insert(MapId(id), reason);
+            }
+        }
+        for (program, used) in uses {
+            let Some(slot) = programs.get_mut(program) else { continue };
+            match (used, &slot) {
+                (true, _) => *slot = None,
+                (false, None) => *slot = Some("the struct_ops maps that it is for are left out".to_owned()),
+                (false, Some(_)) => {}
+            }
+        }
+        Ok(Wanted { programs, maps })
+    }
+
+    fn reason(&self, program: usize) -> Option<&str> {
+        self.programs.get(program)?.as_deref()
+    }
+
+    fn map_reason(&self, map: MapId) -> Option<&str> {
+        self.maps.get(&map).map(String::as_str)
+    }
+
+    fn left_out(&self, object: &Object) -> Vec<LeftOut> {
+        let programs = object.programs.iter().zip(&self.programs);
+        let left = programs
+            .filter_map(|(program, reason)| Some(LeftOut { name: program.name.clone(), reason: reason.clone()? }));
+        left.collect()
+    }
+}
+
+/// The programs that a struct_ops map names, by their place in the object.
+fn members(object: &Object, ops: &StructOps) -> Vec<usize> {
+    let is = |function: FunctionId| object.programs.iter().position(|program| program.function == function);
+    ops.functions.iter().filter_map(|(_, function)| is(*function)).collect()
+}
+
+/// What a struct_ops program says when it is loaded.
+#[derive(Clone, Debug)]
+struct Membership {
+    structure: TypeId,
+    module: Option<String>,
+    /// The member's place in the kernel's structure.
+    member: u32,
+}
+
+/// The struct_ops maps of an object, made fit for a kernel.
+struct StructOpsMaps<'a> {
+    maps: BTreeMap<MapId, Result<Converted<'a>, Place>>,
+    /// `Err`: why the map that names it cannot be made.
+    members: BTreeMap<FunctionId, Result<Membership, Error>>,
+}
+
+impl<'a> StructOpsMaps<'a> {
+    fn new(object: &'a Object, kernel: &'a Kernel, roles: &[Role], wanted: &Wanted) -> Self {
+        let mut all = StructOpsMaps { maps: BTreeMap::new(), members: BTreeMap::new() };
+        let is_ours = |function: FunctionId| {
+            let mut programs = object.programs.iter().zip(roles);
+            programs.any(|(p, role)| p.function == function && role.kind == ProgramType::STRUCT_OPS)
+        };
+        for (id, map) in object.maps.iter().enumerate() {
+            let MapRole::StructOps(ops) = &map.role else { continue };
+            let id = MapId(id);
+            if let Some(reason) = wanted.map_reason(id) {
+                all.maps.insert(id, Err(Place::Off(reason.to_owned())));
+                continue;
+            }
+            let converted = struct_ops::convert(object, map, ops, kernel, is_ours);
+            let converted = converted.and_then(|converted| all.assign(&map.name, converted));
+            if let Err(error) = &converted {
+                for (_, function) in &ops.functions {
+                    all.members.insert(*function, Err(error.clone()));
+                }
+            }
+            all.maps.insert(id, converted.map_err(Place::Broken));
+        }
+        all
+    }
+
+    /// A program serves one member of one structure, however many maps name it.
+    fn assign(&mut self, map: &str, converted: Converted<'a>) -> Result<Converted<'a>, Error> {
+        for (function, member) in &converted.members {
+            let module = converted.module.map(str::to_owned);
+            let new = Membership { structure: converted.structure, module, member: *member };
+            match self.members.get(function) {
+                Some(Ok(old)) if (old.structure, old.member) != (new.structure, new.member) => {
+                    let problem = "one of its programs serves another member, or another structure, already";
+                    return Err(Error::StructOps { map: map.to_owned(), problem: problem.to_owned() });
+                }
+                Some(_) => {}
+                None => {
+                    self.members.insert(*function, Ok(new));
+                }
+            }
+        }
+        Ok(converted)
+    }
+
+    fn take(&mut self, id: MapId) -> Option<Result<Converted<'a>, Place>> {
+        self.maps.remove(&id)
+    }
+
+    fn member(&self, function: FunctionId) -> Option<&Result<Membership, Error>> {
+        self.members.get(&function)
+    }
+}
+
+/// Maps to bind to every program (libbpf, `bpf_object_load_prog`).
+fn read_only(object: &Object, maps: &Maps) -> Vec<PlanMap> {
+    let read_only = object.maps.iter().zip(&maps.place).filter_map(|(map, place)| match (&map.role, place) {
+        (MapRole::Data(data), Place::Planned(at)) if data.read_only => Some(*at),
+        _ => None,
+    });
+    read_only.collect()
+}
+
+/// Programs as they are planned, one after another.
+struct Programs<'a> {
+    object: &'a Object,
+    kernel: &'a Kernel,
+    /// Function and line records are passed on.
+    describe: bool,
+    linker: Linker<'a>,
+    filler: Filler<'a>,
+    bind: Vec<PlanMap>,
+    plans: Vec<ProgramPlan>,
+    problems: Vec<Problem>,
+    reads_symbols: Vec<String>,
+}
+
+impl Programs<'_> {
+    fn add(
+        &mut self,
+        program: &Program,
+        mut role: Role,
+        member: Option<&Result<Membership, Error>>,
+        maps: &mut Maps,
+    ) -> Result<(), Error> {
+        let mut linked = self.linker.link(program, self.kernel)?;
+        let filled = self.filler.fill(&mut linked, maps)?;
+        role.fit(self.kernel);
+        let (target, hook) = match (role.kind, member.cloned().transpose()?) {
+            (ProgramType::STRUCT_OPS, Some(Membership { structure, module, member })) => {
+                (LoadTarget::Btf { id: structure, module }, AttachType(member))
+            }
+            (ProgramType::STRUCT_OPS, None) => {
+                let reason = "no struct_ops map names it: put it into a structure in .struct_ops";
+                (LoadTarget::Unknown(reason.to_owned()), role.hook)
+            }
+            _ => (role.load_target(self.kernel)?, role.hook),
+        };
+        if role.kind == ProgramType::UNSPEC {
+            self.problem(program, Role::no_type(program));
+        }
+        if let Some(error) = self.unsupported(program, role.kind, hook) {
+            self.problem(program, error);
+        }
+        if let Some(error) = self.licence(program, &role, &linked) {
+            self.problem(program, error);
+        }
+        if filled.reads_symbols {
+            self.reads_symbols.push(program.name.clone());
+        }
+        let names = self.kernel.has(Feature::Names);
+        let (funcs, lines) = if self.describe { (linked.funcs, linked.lines) } else { Default::default() };
+        self.plans.push(ProgramPlan {
+            function: program.function,
+            name: program.name.clone(),
+            kernel_name: if names { kernel_name(&program.name) } else { String::new() },
+            section: program.section.clone(),
+            kind: role.kind,
+            attach_type: hook,
+            flags: role.flags,
+            license: self.object.license.clone().unwrap_or_default(),
+            kernel_version: self.kernel_version(role.kind),
+            insns: linked.insns,
+            fixups: filled.fixups,
+            funcs,
+            lines,
+            target,
+            attach: role.attach(),
+            bind: self.bind.clone(),
+            kfunc_modules: filled.modules,
+        });
+        Ok(())
+    }
+
+    fn problem(&mut self, program: &Program, error: Error) {
+        self.problems.push(Problem { program: program.name.clone(), error });
+    }
+
+    /// Kernels before 5.0 load kprobes only with their own version.
+    fn kernel_version(&self, kind: ProgramType) -> u32 {
+        if kind != ProgramType::KPROBE {
+            return 0;
+        }
+        self.object.version.unwrap_or_else(|| self.kernel.version_code())
+    }
+
+    /// A type or hook that this kernel's types do not name.
+    fn unsupported(&self, program: &Program, kind: ProgramType, hook: AttachType) -> Option<Error> {
+        let (since, hook_since) = (versions::program_type(kind), versions::attach_type(hook));
+        // A struct_ops program has the number of a member for a hook.
+        let hooked = hook != AttachType(0) && kind != ProgramType::STRUCT_OPS;
+        let (what, since) = if kind != ProgramType::UNSPEC
+            && versions::worth_asking(since)
+            && self.kernel.knows_program_type(kind) == Some(false)
+        {
+            (format!("program type {kind}"), since)
+        } else if hooked && versions::worth_asking(hook_since) && self.kernel.knows_attach_type(hook) == Some(false) {
+            (format!("attach type {hook}"), hook_since)
+        } else {
+            return None;
+        };
+        Some(Error::Unsupported { program: program.name.clone(), what, since })
+    }
+
+    /// What the kernel refuses without a GPL-compatible licence, as far as instructions and type tell.
+    fn licence(&self, program: &Program, role: &Role, linked: &Linked) -> Option<Error> {
+        if self.object.license.as_deref().is_some_and(versions::is_gpl) {
+            return None;
+        }
+        let what = match role.kind {
+            ProgramType::STRUCT_OPS => "is a struct_ops program".to_owned(),
+            ProgramType::LSM => "is an LSM program".to_owned(),
+            _ => {
+                let calls = linked.insns.iter().find_map(|insn| {
+                    let helper = Helper(insn.imm.cast_unsigned());
+                    if insn.is_kfunc_call() {
+                        Some("kernel functions (kfuncs)".to_owned())
+                    } else if insn.is_helper_call() && versions::GPL_HELPERS.contains(&helper) {
+                        Some(format!("bpf_{helper}"))
+                    } else {
+                        None
+                    }
+                });
+                format!("calls {}", calls?)
+            }
+        };
+        let (program, license) = (program.name.clone(), self.object.license.clone());
+        Some(Error::Licence { program, what, license })
+    }
+}

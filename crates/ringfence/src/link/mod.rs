@@ -1,0 +1,334 @@
+//! Links: what keeps a program attached. Dropping one takes the program off.
+//!
+//! One file a hook, all of one shape: a structure that says where ([`Hook`](crate::hook::Hook)), `attach` that asks the kernel, and the
+//! words for what can go wrong there.
+
+pub(crate) mod cgroup;
+pub(crate) mod iter;
+pub(crate) mod kprobe;
+pub(crate) mod netns;
+pub(crate) mod perf_event;
+pub(crate) mod socket;
+pub(crate) mod struct_ops;
+pub(crate) mod tc;
+pub(crate) mod trace;
+pub(crate) mod tracepoint;
+pub(crate) mod uprobe;
+pub(crate) mod xdp;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use ringfence_kernel::Feature;
+use ringfence_plan::Attach;
+use ringfence_sys as sys;
+use ringfence_uapi::AttachType;
+use rustix::io::Errno;
+use sys::LinkFd;
+
+use crate::error::{Cause, Error, Kind, Result};
+use crate::hook::{Hook, Iter, Kprobe, RawTracepoint, Trace, Tracepoint, Uprobe};
+use crate::map::Map;
+use crate::program::Program;
+
+/// A program at its place. Dropping it takes the program off; what was pinned stays.
+#[derive(Debug)]
+#[must_use = "dropping a link takes the program off"]
+pub struct Link {
+    /// Of the program, or of the struct_ops map.
+    name: String,
+    hook: &'static str,
+    target: String,
+    held: Held,
+}
+
+/// What keeps the program where it is.
+#[derive(Debug)]
+pub(crate) enum Held {
+    /// A link of the kernel's.
+    Link(LinkFd),
+    /// A link of the kernel's to a perf event, which the link keeps: it takes up to 60 ms to go.
+    EventLink(LinkFd),
+    /// A perf event that runs the program, on kernels without links for it: gone when it closes.
+    Event(OwnedFd),
+    /// A socket with a filter.
+    Socket(OwnedFd),
+    /// A registered struct_ops map without a link: taken off by deleting its only key.
+    StructOps(Map),
+    /// Taken off already.
+    Nothing,
+}
+
+impl Link {
+    pub(crate) fn new(name: &str, hook: &'static str, target: &str, held: Held) -> Link {
+        Link { name: name.to_owned(), hook, target: target.to_owned(), held }
+    }
+
+    /// Name of the program; for struct_ops that of the map.
+    pub fn program(&self) -> &str {
+        &self.name
+    }
+
+    /// Kind of the place: `tracepoint`.
+    pub fn hook(&self) -> &'static str {
+        self.hook
+    }
+
+    /// Which place: `syscalls/sys_enter_openat`.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// What the kernel tells of it; `None`: it is held without a link of the kernel's (old kernels, socket filters).
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn info(&self) -> Result<Option<sys::LinkInfo>> {
+        let info = self.link_fd().map(LinkFd::info).transpose();
+        info.map_err(|errno| self.failed("asking about it", crate::explain::plain(errno)))
+    }
+
+    /// Takes the program off and says whether that went well; dropping does the same and cannot say.
+    ///
+    /// # Errors
+    /// The kernel refuses. It is gone all the same once nobody holds it.
+    pub fn detach(mut self) -> Result<()> {
+        match self.take_off() {
+            Ok(()) => Ok(()),
+            Err(errno) => Err(self.failed("taking it off", crate::explain::plain(errno))),
+        }
+    }
+
+    /// Pins it: the program stays attached, under this path of a bpffs, until the file is removed.
+    ///
+    /// # Errors
+    /// The path is taken or is in no bpffs, or it is held without a link of the kernel's.
+    pub fn pin(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let cause = match self.link_fd().map(|link| sys::object_pin(link.as_fd(), path)) {
+            Some(Ok(())) => return Ok(()),
+            Some(Err(errno)) => crate::map::pin_cause(errno, path),
+            None => Cause::new(Kind::Unsupported, "the kernel has no link here that could be pinned"),
+        };
+        Err(self.failed("pinning it", cause))
+    }
+
+    /// Puts another program in the place of this one, without a gap.
+    ///
+    /// # Errors
+    /// The kernel cannot do that here (it can for XDP, tcx, cgroups, iterators and network namespaces), or the program is of
+    /// another type.
+    pub fn update(&mut self, program: &Program) -> Result<()> {
+        let Some(link) = self.link_fd() else {
+            let cause = Cause::new(Kind::Unsupported, "programs cannot be replaced here: attach the new one beside it");
+            return Err(self.failed("replacing its program", cause));
+        };
+        sys::link_update(link, program.as_fd(), None).map_err(|errno| {
+            let cause = match errno {
+                Errno::INVAL => {
+                    Cause::new(Kind::Unsupported, "programs cannot be replaced here, or the new one is of another type")
+                        .errno(errno)
+                }
+                _ => crate::explain::plain(errno),
+            };
+            self.failed("replacing its program", cause)
+        })?;
+        self.name = program.name().to_owned();
+        Ok(())
+    }
+
+    pub(crate) fn link_fd(&self) -> Option<&LinkFd> {
+        match &self.held {
+            Held::Link(link) | Held::EventLink(link) => Some(link),
+            Held::Event(_) | Held::Socket(_) | Held::StructOps(_) | Held::Nothing => None,
+        }
+    }
+
+    /// The descriptor that keeps it: the kernel's link, or the event.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.held {
+            Held::Link(link) | Held::EventLink(link) => Some(link.as_fd()),
+            Held::Event(fd) | Held::Socket(fd) => Some(fd.as_fd()),
+            Held::StructOps(map) => Some(map.as_fd()),
+            Held::Nothing => None,
+        }
+    }
+
+    fn take_off(&mut self) -> sys::Result<()> {
+        match std::mem::replace(&mut self.held, Held::Nothing) {
+            // Closing is enough: the kernel takes the program off with the last descriptor or pin.
+            Held::Link(_) | Held::EventLink(_) | Held::Nothing => Ok(()),
+            Held::Event(event) => sys::perf_disable(event.as_fd()),
+            Held::Socket(socket) => socket::detach(socket.as_fd()),
+            Held::StructOps(map) => map.fd().delete(&0u32.to_ne_bytes()),
+        }
+    }
+
+    fn failed(&self, step: &'static str, cause: Cause) -> Error {
+        Error::Link { program: self.name.clone(), hook: self.hook, target: self.target.clone(), step, cause }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // Nobody is left to tell; what a failure could leave goes with the last descriptor.
+        let _ = self.take_off();
+    }
+}
+
+/// Links that were made together. Dropping them takes all off, several at a time: a perf event takes up to 60 ms to go.
+#[derive(Debug, Default)]
+#[must_use = "dropping links takes the programs off"]
+pub struct Links(Vec<Link>);
+
+impl std::ops::Deref for Links {
+    type Target = [Link];
+
+    fn deref(&self) -> &[Link] {
+        &self.0
+    }
+}
+
+impl FromIterator<Link> for Links {
+    fn from_iter<I: IntoIterator<Item = Link>>(links: I) -> Links {
+        Links(links.into_iter().collect())
+    }
+}
+
+impl Extend<Link> for Links {
+    fn extend<I: IntoIterator<Item = Link>>(&mut self, links: I) {
+        self.0.extend(links);
+    }
+}
+
+impl IntoIterator for Links {
+    type Item = Link;
+    type IntoIter = std::vec::IntoIter<Link>;
+
+    fn into_iter(mut self) -> Self::IntoIter {
+        std::mem::take(&mut self.0).into_iter()
+    }
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        let mut links = std::mem::take(&mut self.0);
+        let events = links.iter().filter(|link| matches!(link.held, Held::Event(_) | Held::EventLink(_))).count();
+        let threads = (events / 4).min(8);
+        if threads < 2 {
+            return;
+        }
+        let share = links.len().div_ceil(threads);
+        std::thread::scope(|scope| {
+            while links.len() > share {
+                let part = links.split_off(links.len() - share);
+                // Where no thread can be had the part is dropped here.
+                let _ = std::thread::Builder::new().spawn_scoped(scope, move || drop(part));
+            }
+        });
+    }
+}
+
+/// What could not be attached.
+pub(crate) fn failed(program: &Program, hook: &'static str, target: &str, cause: Cause) -> Error {
+    Error::Attach { program: program.name().to_owned(), hook, target: target.to_owned(), cause }
+}
+
+/// A link of the kernel's. `explain` has the words for what is special about the place.
+pub(crate) fn create(
+    program: &Program,
+    hook: &'static str,
+    target: &str,
+    create: &sys::LinkCreate<'_>,
+    explain: impl FnOnce(Errno) -> Option<Cause>,
+) -> Result<Link> {
+    match sys::link_create(create) {
+        Ok(link) => Ok(Link::new(program.name(), hook, target, Held::Link(link))),
+        Err(errno) => {
+            let cause = explain(errno).unwrap_or_else(|| attach_cause(errno));
+            Err(failed(program, hook, target, cause.errno(errno)))
+        }
+    }
+}
+
+/// Runs the program at an event: by a link, or on kernels before 5.15 as long as the event is open.
+pub(crate) fn on_event(
+    program: &Program,
+    hook: &'static str,
+    target: &str,
+    event: OwnedFd,
+    cookie: u64,
+) -> Result<Link> {
+    let create = sys::LinkCreate {
+        program: program.as_fd(),
+        attach_type: AttachType::PERF_EVENT,
+        to: sys::AttachTo::Fd(event.as_fd()),
+        flags: 0,
+        tail: sys::LinkTail::PerfEvent { cookie },
+    };
+    let errno = match sys::link_create(&create) {
+        Ok(link) => return Ok(Link::new(program.name(), hook, target, Held::EventLink(link))),
+        Err(errno) => errno,
+    };
+    if errno != Errno::INVAL || program.kernel().has(Feature::PerfLink) {
+        return Err(failed(program, hook, target, attach_cause(errno)));
+    }
+    if cookie != 0 {
+        let cause = Cause::new(Kind::Unsupported, "this kernel has no cookies for events (5.15)");
+        return Err(failed(program, hook, target, cause));
+    }
+    sys::perf_set_program(event.as_fd(), program.as_fd())
+        .and_then(|()| sys::perf_enable(event.as_fd()))
+        .map_err(|errno| failed(program, hook, target, attach_cause(errno)))?;
+    Ok(Link::new(program.name(), hook, target, Held::Event(event)))
+}
+
+/// What attaching means by an error number, whatever the place.
+pub(crate) fn attach_cause(errno: Errno) -> Cause {
+    match errno {
+        Errno::PERM | Errno::ACCESS => {
+            Cause::new(Kind::Permission, "the kernel does not let this process attach it").errno(errno)
+        }
+        Errno::INVAL => {
+            Cause::new(Kind::Unsupported, "this kernel cannot attach such a program there, or not by a link")
+                .errno(errno)
+        }
+        Errno::BUSY => Cause::new(Kind::Io, "the place is taken").errno(errno),
+        Errno::EXIST => Cause::invalid("the program is attached there already").errno(errno),
+        _ => crate::explain::plain(errno),
+    }
+}
+
+/// The section names the place.
+pub(crate) fn is_named(attach: &Attach) -> bool {
+    !matches!(attach, Attach::ByUser { .. } | Attach::Nothing | Attach::StructOps)
+}
+
+/// Attaches a program where its section says.
+pub(crate) fn attach(program: &Program) -> Result<Link> {
+    let by_user = |cause: Cause| Err(failed(program, "a place", "of its section", cause));
+    let later = |hook, target: &str| {
+        let cause = Cause::new(Kind::Unsupported, "this version of Ringfence does not attach there yet");
+        Err(failed(program, hook, target, cause))
+    };
+    match program.attach_place() {
+        Attach::Tracepoint { category, name } => Tracepoint::new(category, name).attach(program),
+        Attach::RawTracepoint { name } => RawTracepoint::new(name).attach(program),
+        Attach::Trace => Trace::new().attach(program),
+        Attach::Iter => Iter::new().attach(program),
+        Attach::Kprobe { ret, function, syscall } => Kprobe::from_section(*ret, function, *syscall).attach(program),
+        Attach::Uprobe { ret, binary, function } => Uprobe::from_section(*ret, binary, function).attach(program),
+        Attach::KprobeMulti { pattern, .. } => later("kernel functions", pattern),
+        Attach::UprobeMulti { binary, pattern, .. } => later("functions of", &format!("{binary}:{pattern}")),
+        Attach::Usdt { binary, provider, name } => later("the USDT probe", &format!("{binary}:{provider}:{name}")),
+        Attach::ByUser { what } => by_user(
+            Cause::invalid(format!("the section `{}` does not say where", program.section()))
+                .action(format!("give {what}")),
+        ),
+        Attach::StructOps => by_user(Cause::invalid("it is registered with its struct_ops map")),
+        Attach::Nothing => by_user(Cause::invalid(
+            "such programs are not attached: they are run by `test_run`, `call` or by other programs",
+        )),
+        _ => by_user(Cause::new(Kind::Unsupported, "this version of Ringfence does not know the place")),
+    }
+}

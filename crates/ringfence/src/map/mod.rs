@@ -1,0 +1,454 @@
+//! Maps: data that programs and user space share.
+//!
+//! A [`Map`] is access by bytes, for any kind. The views on it are typed: [`Table`] (one value a key), [`PerCpuTable`] (a value
+//! for each CPU), [`Queue`] (queues and stacks), [`Variable`] (a global variable of the programs). A view is made after
+//! its types were compared with what the kernel says of the map, so a wrong size is found when it is opened.
+//!
+//! Maps are cheap to clone: clones are the same map, which the kernel keeps until the last of them is gone and no program
+//! uses it.
+
+mod entries;
+mod memory;
+mod per_cpu;
+mod table;
+mod variable;
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use ringfence_btf::{Btf, TypeId};
+use ringfence_sys as sys;
+use ringfence_uapi::MapType;
+use rustix::io::Errno;
+use sys::{MapFd, MapMemory};
+
+pub use entries::Entries;
+pub use per_cpu::{PerCpuTable, PerCpuValues};
+pub use table::{LpmKey, Plain, Queue, Table, TableEntries};
+pub use variable::Variable;
+
+use crate::error::{Cause, Error, Kind, Result};
+use crate::program::Program;
+
+/// What an update does where the key is there already, or is not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Update {
+    /// Writes in both cases.
+    #[default]
+    Any,
+    /// Only makes new entries.
+    New,
+    /// Only writes entries that are there.
+    Existing,
+}
+
+impl Update {
+    fn flags(self) -> u64 {
+        match self {
+            Update::Any => sys::flags::BPF_ANY,
+            Update::New => sys::flags::BPF_NOEXIST,
+            Update::Existing => sys::flags::BPF_EXIST,
+        }
+    }
+}
+
+/// Types of a map's keys and values, in its object's BTF.
+#[derive(Clone, Debug)]
+pub(crate) struct MapTypes {
+    pub(crate) btf: Btf,
+    pub(crate) key: TypeId,
+    pub(crate) value: TypeId,
+}
+
+/// A map that the kernel holds.
+#[derive(Clone)]
+pub struct Map(Arc<Inner>);
+
+struct Inner {
+    fd: MapFd,
+    name: String,
+    types: Option<MapTypes>,
+    memory: OnceLock<Option<MapMemory>>,
+    writable: OnceLock<Option<MapMemory>>,
+}
+
+impl fmt::Debug for Map {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, kind, id) = (self.name(), self.kind(), self.id());
+        write!(f, "Map({name}, {kind}, id {id})")
+    }
+}
+
+impl AsFd for Map {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.fd.as_fd()
+    }
+}
+
+impl Map {
+    pub(crate) fn new(fd: MapFd, name: String, types: Option<MapTypes>) -> Map {
+        Map(Arc::new(Inner { fd, name, types, memory: OnceLock::new(), writable: OnceLock::new() }))
+    }
+
+    pub(crate) fn fd(&self) -> &MapFd {
+        &self.0.fd
+    }
+
+    pub(crate) fn types(&self) -> Option<&MapTypes> {
+        self.0.types.as_ref()
+    }
+
+    /// Makes a map that no object declares.
+    ///
+    /// ```no_run
+    /// use ringfence::{Map, MapType, Update};
+    ///
+    /// let map = Map::create("counts", MapType::HASH, 4, 8, 1024)?;
+    /// map.update(&7u32.to_ne_bytes(), &1u64.to_ne_bytes(), Update::Any)?;
+    /// assert_eq!(map.lookup(&7u32.to_ne_bytes())?, Some(1u64.to_ne_bytes().to_vec()));
+    /// # Ok::<(), ringfence::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The kernel refuses it: its kind, its sizes, or the process's rights.
+    pub fn create(name: &str, kind: MapType, key_size: u32, value_size: u32, max_entries: u32) -> Result<Map> {
+        let short: String = name.chars().take(15).map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        let create = sys::MapCreate { name: &short, ..sys::MapCreate::new(kind, key_size, value_size, max_entries) };
+        let fd =
+            sys::map_create(&create).map_err(|errno| Error::map(name, "creating it", crate::explain::plain(errno)))?;
+        Ok(Map::new(fd, name.to_owned(), None))
+    }
+
+    /// Opens a map that is pinned in a bpffs.
+    ///
+    /// # Errors
+    /// There is nothing at the path, or no map, or no right to it.
+    pub fn open_pinned(path: impl AsRef<Path>) -> Result<Map> {
+        let path = path.as_ref();
+        let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let fail = |errno| Error::map(&name, "opening its pin", pin_cause(errno, path));
+        let fd = sys::object_get(path, 0).and_then(MapFd::try_from).map_err(fail)?;
+        Ok(Map::new(fd, name, None))
+    }
+
+    /// Takes a map's file descriptor that came from elsewhere.
+    ///
+    /// # Errors
+    /// It is no map's.
+    pub fn from_fd(name: &str, fd: OwnedFd) -> Result<Map> {
+        let fd = MapFd::try_from(fd)
+            .map_err(|errno| Error::map(name, "taking its file descriptor", crate::explain::plain(errno)))?;
+        Ok(Map::new(fd, name.to_owned(), None))
+    }
+
+    /// Name in the object.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> MapType {
+        self.0.fd.shape().kind
+    }
+
+    /// Number by which the kernel knows it.
+    pub fn id(&self) -> u32 {
+        self.0.fd.shape().id
+    }
+
+    /// Bytes of a key; 0: it has none.
+    pub fn key_size(&self) -> u32 {
+        self.0.fd.shape().key_size
+    }
+
+    /// Bytes of one value; of one CPU's where there is one for each.
+    pub fn value_size(&self) -> u32 {
+        self.0.fd.shape().value_size
+    }
+
+    /// Most entries; bytes of a ring buffer.
+    pub fn max_entries(&self) -> u32 {
+        self.0.fd.shape().max_entries
+    }
+
+    /// `BPF_F_*`.
+    pub fn flags(&self) -> u32 {
+        self.0.fd.shape().flags
+    }
+
+    /// An entry has a value for each possible CPU.
+    pub fn is_per_cpu(&self) -> bool {
+        self.0.fd.shape().is_per_cpu()
+    }
+
+    /// The types of its keys and values, where the object says: `(BTF, key, value)`.
+    pub fn btf_types(&self) -> Option<(&Btf, TypeId, TypeId)> {
+        self.types().map(|types| (&types.btf, types.key, types.value))
+    }
+
+    /// All that the kernel tells of it now.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn info(&self) -> Result<sys::MapInfo> {
+        self.0.fd.info().map_err(|errno| self.error("asking about it", errno))
+    }
+
+    pub(crate) fn error(&self, step: &'static str, errno: Errno) -> Error {
+        Error::map(self.name(), step, self.explain(errno))
+    }
+
+    pub(crate) fn invalid(&self, step: &'static str, why: impl Into<String>) -> Error {
+        Error::map(self.name(), step, Cause::invalid(why))
+    }
+
+    /// What the kernel's answers mean for maps (`kernel/bpf/syscall.c`, and `map_*_elem` of the kinds).
+    fn explain(&self, errno: Errno) -> Cause {
+        let max = self.max_entries();
+        let cause = match errno {
+            Errno::TOOBIG => {
+                Cause::new(Kind::Invalid, format!("it is full, or the key is beyond its end (max_entries is {max})"))
+                    .action("make max_entries larger, or take entries out")
+            }
+            Errno::EXIST => Cause::invalid("the key is there already"),
+            Errno::NOENT => Cause::invalid("the key is not there"),
+            Errno::MSGSIZE => Cause::invalid(format!(
+                "a key must have {} bytes and a value {}",
+                self.key_size(),
+                self.fd().shape().value_bytes().unwrap_or(self.value_size() as usize)
+            )),
+            Errno::PERM if self.frozen() => Cause::invalid("it is frozen: user space cannot write it any more")
+                .action("write it before it is loaded"),
+            Errno::PERM => Cause::new(Kind::Permission, "the map's flags or this process's rights do not allow it"),
+            Errno::OPNOTSUPP | crate::explain::ENOTSUPP => {
+                Cause::new(Kind::Unsupported, format!("maps of the kind {} cannot do that on this kernel", self.kind()))
+            }
+            Errno::INVAL => {
+                Cause::invalid(format!("maps of the kind {} do not take that key, value or flag", self.kind()))
+            }
+            Errno::BUSY => Cause::new(Kind::Io, "a program holds the entry at this moment").action("try again"),
+            _ => return crate::explain::plain(errno),
+        };
+        cause.errno(errno)
+    }
+
+    fn frozen(&self) -> bool {
+        // Only /proc tells: `frozen: 1` (bpf_map_show_fdinfo).
+        use std::os::fd::AsRawFd;
+        let path = format!("/proc/self/fdinfo/{}", self.as_fd().as_raw_fd());
+        std::fs::read_to_string(path).is_ok_and(|text| text.lines().any(|line| line == "frozen:\t1"))
+    }
+
+    /// Bytes of all that a lookup gives: one value, or all CPUs' values.
+    pub(crate) fn value_bytes(&self) -> Result<usize> {
+        self.0.fd.shape().value_bytes().map_err(|errno| self.error("reading its sizes", errno))
+    }
+
+    /// The value of a key; `None`: there is no such key. For a per-CPU map: all CPUs' values, each rounded up to 8 bytes.
+    ///
+    /// # Errors
+    /// The key has another length than the map's keys, or the kernel refuses.
+    pub fn lookup(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let mut value = vec![0; self.value_bytes()?];
+        Ok(self.lookup_into(key, &mut value)?.then_some(value))
+    }
+
+    /// As [`Map::lookup`], into a buffer of exactly the value's length. `false`: there is no such key.
+    ///
+    /// # Errors
+    /// As [`Map::lookup`].
+    pub fn lookup_into(&self, key: &[u8], value: &mut [u8]) -> Result<bool> {
+        found(self.0.fd.lookup(key, value, 0)).map_err(|errno| self.error("looking up a key", errno))
+    }
+
+    /// Writes the value of a key.
+    ///
+    /// # Errors
+    /// The map is full; the key is there, or not, against `update`; key or value have another length than the map's.
+    pub fn update(&self, key: &[u8], value: &[u8], update: Update) -> Result<()> {
+        self.0.fd.update(key, value, update.flags()).map_err(|errno| self.error("writing a key", errno))
+    }
+
+    /// Takes an entry out. `false`: it was not there.
+    ///
+    /// # Errors
+    /// The kind of map keeps its entries (arrays), or the kernel refuses.
+    pub fn delete(&self, key: &[u8]) -> Result<bool> {
+        found(self.0.fd.delete(key)).map_err(|errno| self.error("deleting a key", errno))
+    }
+
+    /// Takes an entry out and gives its value, in one step. `None`: it was not there.
+    ///
+    /// # Errors
+    /// The kernel cannot do it for this kind of map (hash maps: since 5.14), or refuses.
+    pub fn take(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let mut value = vec![0; self.value_bytes()?];
+        let taken = found(self.0.fd.lookup_and_delete(key, &mut value, 0));
+        Ok(taken.map_err(|errno| self.error("taking a key out", errno))?.then_some(value))
+    }
+
+    /// Writes many entries: keys one after another, and values in the same order. One system call where the kernel
+    /// has batches for this kind of map, one an entry otherwise.
+    ///
+    /// # Errors
+    /// As [`Map::update`]; entries before the one that failed are written.
+    pub fn update_many(&self, keys: &[u8], values: &[u8], update: Update) -> Result<()> {
+        let step = "writing many keys";
+        match self.0.fd.update_batch(keys, values, update.flags()) {
+            Ok(()) => Ok(()),
+            Err(error) if no_batch(error.errno) => {
+                let (key_size, value_size) = (self.key_size() as usize, self.value_bytes()?);
+                if key_size == 0 || value_size == 0 {
+                    return Err(self.error(step, error.errno));
+                }
+                let pairs = keys.chunks_exact(key_size).zip(values.chunks_exact(value_size));
+                pairs.into_iter().try_for_each(|(key, value)| self.update(key, value, update))
+            }
+            Err(error) => Err(self.error(step, error.errno)),
+        }
+    }
+
+    /// Takes many entries out: keys one after another. Those that are not there are passed over.
+    ///
+    /// # Errors
+    /// As [`Map::delete`].
+    pub fn delete_many(&self, keys: &[u8]) -> Result<()> {
+        let mut left = keys;
+        let key_size = self.key_size() as usize;
+        while !left.is_empty() {
+            match self.0.fd.delete_batch(left, 0) {
+                Ok(()) => return Ok(()),
+                // The batch ends at a key that is not there.
+                Err(error) if error.errno == Errno::NOENT => {
+                    left = left.get((error.done + 1) * key_size..).unwrap_or_default();
+                }
+                Err(error) if no_batch(error.errno) => {
+                    return left.chunks_exact(key_size.max(1)).try_for_each(|key| self.delete(key).map(drop));
+                }
+                Err(error) => return Err(self.error("deleting many keys", error.errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Every entry, by bytes: see [`Entries`] for what is promised while programs write.
+    ///
+    /// # Errors
+    /// The map has no keys, or values that cannot be read.
+    pub fn entries(&self) -> Result<Entries> {
+        Entries::new(self)
+    }
+
+    /// A typed view, one value a key.
+    ///
+    /// # Errors
+    /// The types' sizes are not those of the map, or the map has a value for each CPU.
+    pub fn table<K: Plain, V: Plain>(&self) -> Result<Table<K, V>> {
+        Table::new(self)
+    }
+
+    /// A typed view of a per-CPU map.
+    ///
+    /// # Errors
+    /// The types' sizes are not those of the map, or the map has but one value a key.
+    pub fn per_cpu<K: Plain, V: Plain>(&self) -> Result<PerCpuTable<K, V>> {
+        PerCpuTable::new(self)
+    }
+
+    /// A typed view of a queue or stack.
+    ///
+    /// # Errors
+    /// The type's size is not that of the map's values, or the map has keys.
+    pub fn queue<V: Plain>(&self) -> Result<Queue<V>> {
+        Queue::new(self)
+    }
+
+    /// Puts a program into a program array (for tail calls), or into a device or CPU map's program slot.
+    ///
+    /// # Errors
+    /// The map is none, or the program is not of the type of those that the array holds.
+    pub fn set_program(&self, index: u32, program: &Program) -> Result<()> {
+        self.set_fd(&index.to_ne_bytes(), program.as_fd())
+    }
+
+    /// Puts a map into a map-in-map.
+    ///
+    /// # Errors
+    /// The map is none, or `inner` has another shape than what it was made for.
+    pub fn set_map(&self, key: &[u8], inner: &Map) -> Result<()> {
+        self.set_fd(key, inner.as_fd())
+    }
+
+    /// Puts something else that is known by its file descriptor into a map that holds such: a socket, a cgroup, a perf event.
+    ///
+    /// # Errors
+    /// The map does not take it.
+    pub fn set_fd(&self, key: &[u8], fd: BorrowedFd<'_>) -> Result<()> {
+        self.0.fd.update_fd(key, fd, 0).map_err(|errno| {
+            let cause = match errno {
+                Errno::INVAL if self.kind() == MapType::PROG_ARRAY => Cause::invalid(
+                    "the program is not of the type, or not made like those, that the array holds already",
+                )
+                .errno(errno),
+                Errno::INVAL => {
+                    Cause::invalid("what is put in has not the shape that the map was made for").errno(errno)
+                }
+                _ => self.explain(errno),
+            };
+            Error::map(self.name(), "filling a slot", cause)
+        })
+    }
+
+    /// From now on user space cannot write it; programs still can unless it is read-only to them.
+    ///
+    /// # Errors
+    /// The kernel refuses: somebody has it mapped for writing, or it is frozen already.
+    pub fn freeze(&self) -> Result<()> {
+        self.0.fd.freeze().map_err(|errno| self.error("freezing it", errno))
+    }
+
+    /// Pins it: it stays in the kernel, under this path of a bpffs, until the file is removed.
+    ///
+    /// # Errors
+    /// The path is taken or is in no bpffs.
+    pub fn pin(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        sys::object_pin(self.as_fd(), path)
+            .map_err(|errno| Error::map(self.name(), "pinning it", pin_cause(errno, path)))
+    }
+}
+
+/// `true`: done; `false`: there was no such key.
+fn found(result: sys::Result<()>) -> sys::Result<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The kernel has no batches for this kind of map (`BPF_DO_BATCH` of `kernel/bpf/syscall.c`: ENOTSUPP), or none at all (5.5 and
+/// earlier: EINVAL for an unknown command).
+pub(crate) fn no_batch(errno: Errno) -> bool {
+    errno == crate::explain::ENOTSUPP || errno == Errno::OPNOTSUPP || errno == Errno::INVAL
+}
+
+/// What goes wrong with pins.
+pub(crate) fn pin_cause(errno: Errno, path: &Path) -> Cause {
+    let shown = path.display();
+    let cause = match errno {
+        Errno::EXIST => Cause::invalid(format!("{shown} exists already")).action("remove it, or take another path"),
+        Errno::NOENT => Cause::invalid(format!("{shown} or a directory above it does not exist")),
+        Errno::PERM | Errno::ACCESS => {
+            Cause::new(Kind::Permission, format!("no right to {shown}, or it is in no bpffs"))
+                .action("mount one: `mount -t bpf bpf /sys/fs/bpf`")
+        }
+        Errno::INVAL => Cause::invalid(format!("{shown} is in no bpffs, or its name holds a dot"))
+            .action("mount one: `mount -t bpf bpf /sys/fs/bpf`"),
+        Errno::BADF => Cause::invalid(format!("what is pinned at {shown} is of another kind")),
+        _ => return crate::explain::plain(errno),
+    };
+    cause.errno(errno)
+}
