@@ -2,14 +2,19 @@
 //!
 //! Nothing here is part of what users get. Progress goes to stderr, results to stdout.
 
+mod api;
+mod bench;
 mod bpf;
+mod fuzz;
 mod kernels;
+mod mutate;
 mod objects;
 mod oracle;
 mod setup;
 mod test;
 mod tools;
 mod uapi;
+mod vm;
 
 use anyhow::Result;
 use pico_args::Arguments;
@@ -58,6 +63,36 @@ const VERBS: &[Verb] = &[
         arguments: "[--check]",
         help: "compare the tables of crates/uapi with the BTF of the kernels",
         run: uapi::run,
+    },
+    Verb {
+        name: "vm",
+        arguments: "[--kernel LIST] [--modules LIST] [--package NAME] [FILTER...]",
+        help: "the command, or the tests of a package, on other kernels in virtual machines",
+        run: vm::run,
+    },
+    Verb {
+        name: "mutate",
+        arguments: "[--count N] [--seed N] [--ringfence PROGRAM]",
+        help: "damaged objects through `ringfence inspect`: an answer each, in a second and 100 MB",
+        run: mutate::run,
+    },
+    Verb {
+        name: "fuzz",
+        arguments: "object|btf|plan|value [--for 60s] [--input FILE]",
+        help: "libFuzzer on the stable toolchain; see fuzz/README.md",
+        run: fuzz::run,
+    },
+    Verb {
+        name: "bench",
+        arguments: "load|ring [--rounds N] [--write]",
+        help: "measure against libbpf and aya in one run; --write: into docs/benchmarks.md",
+        run: bench::run,
+    },
+    Verb {
+        name: "api",
+        arguments: "[--write]",
+        help: "compare the library's public names with docs/api.txt",
+        run: api::run,
     },
     Verb {
         name: "oracle",

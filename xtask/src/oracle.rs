@@ -8,7 +8,7 @@ mod report;
 
 use crate::tools::{self, cargo, command, files, finish, parallel, root, target};
 use crate::{kernels, objects};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use compare::{Answer, Outcome};
 use pico_args::Arguments;
 use std::fs;
@@ -106,14 +106,7 @@ fn build(ringfence: Option<PathBuf>) -> Result<Loaders> {
     let place = target().join("oracle");
     let mut oracle = cargo(["build", "--quiet", "--release", "--locked", "--manifest-path", "oracle/Cargo.toml"]);
     tools::run(oracle.arg("--target-dir").arg(&place))?;
-    let ringfence = match ringfence {
-        Some(path) => path.canonicalize().with_context(|| path.display().to_string())?,
-        None => {
-            tools::run(&mut cargo(["build", "--quiet", "--release", "--locked", "--package", "ringfence-cli"]))?;
-            target().join("release/ringfence")
-        }
-    };
-    Ok(Loaders { ringfence, libbpf: place.join("release/oracle") })
+    Ok(Loaders { ringfence: tools::ringfence(ringfence)?, libbpf: place.join("release/oracle") })
 }
 
 /// Asks both loaders and compares.

@@ -11,6 +11,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("clang-19", "compiles BPF programs"),
     ("llvm-19", "strips and reads BPF objects"),
     ("gcc", "builds libbpf, the reference loader"),
+    ("g++", "builds libFuzzer"),
     ("make", "builds libbpf, the reference loader"),
     ("pkg-config", "builds libbpf, the reference loader"),
     ("libelf-dev", "builds libbpf, the reference loader"),

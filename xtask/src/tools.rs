@@ -44,6 +44,17 @@ pub(crate) fn cargo<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> 
     command(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()), arguments)
 }
 
+/// The command `ringfence`: this one, or else built as users build it.
+pub(crate) fn ringfence(given: Option<PathBuf>) -> Result<PathBuf> {
+    match given {
+        Some(path) => path.canonicalize().with_context(|| path.display().to_string()),
+        None => {
+            run(&mut cargo(["build", "--quiet", "--release", "--locked", "--package", "ringfence-cli"]))?;
+            Ok(target().join("release/ringfence"))
+        }
+    }
+}
+
 fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let words = std::iter::once(program).chain(command.get_args());

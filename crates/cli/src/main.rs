@@ -1,1 +1,44 @@
-fn main() {}
+//! The `ringfence` command.
+#![forbid(unsafe_code)]
+#![allow(unreachable_pub, reason = "a command has no public items")]
+
+mod check;
+mod events;
+mod exit;
+mod inspect;
+mod output;
+mod run;
+mod source;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Loads and runs eBPF programs safely.
+///
+/// FILE is a compiled object (`clang -target bpf -O2 -g -c tool.bpf.c`); NAME is a built-in program: opens.
+#[derive(Parser)]
+#[command(version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 fine, 1 error, 2 usage, 3 the kernel lacks something, 4 refused by the verifier, \
+                          5 refused by policy, 6 permission, 7 loss or budget exceeded.";
+
+#[derive(clap::Subcommand)]
+enum Verb {
+    Inspect(inspect::Args),
+    Check(check::Args),
+    Run(run::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    exit::code(match cli.verb {
+        Verb::Inspect(args) => inspect::run(&args),
+        Verb::Check(args) => check::run(&args),
+        Verb::Run(args) => run::run(&args),
+    })
+}

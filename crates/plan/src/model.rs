@@ -322,3 +322,30 @@ pub enum Needed {
         since: Option<&'static str>,
     },
 }
+
+/// As a person would write it: `tracepoint syscalls/sys_enter_openat`.
+impl std::fmt::Display for Attach {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let at = |ret: &bool| if *ret { "return of " } else { "" };
+        let both = |session: &bool| if *session { "entry and return of " } else { "" };
+        match self {
+            Attach::ByUser { what } => write!(f, "by the user: {what}"),
+            Attach::Tracepoint { category, name } => write!(f, "tracepoint {category}/{name}"),
+            Attach::RawTracepoint { name } => write!(f, "raw tracepoint {name}"),
+            Attach::Trace => f.write_str("its target, named at load time"),
+            Attach::Iter => f.write_str("an iterator, when it is read"),
+            Attach::Kprobe { ret, function, syscall: false } => write!(f, "{}kernel function {function}", at(ret)),
+            Attach::Kprobe { ret, function, syscall: true } => write!(f, "{}system call {function}", at(ret)),
+            Attach::KprobeMulti { ret, session, pattern } => {
+                write!(f, "{}{}kernel functions {pattern}", both(session), at(ret))
+            }
+            Attach::Uprobe { ret, binary, function } => write!(f, "{}{function} in {binary}", at(ret)),
+            Attach::UprobeMulti { ret, session, binary, pattern } => {
+                write!(f, "{}{}{pattern} in {binary}", both(session), at(ret))
+            }
+            Attach::Usdt { binary, provider, name } => write!(f, "static probe {provider}:{name} in {binary}"),
+            Attach::StructOps => f.write_str("its struct_ops map"),
+            Attach::Nothing => f.write_str("nothing: it is run by others"),
+        }
+    }
+}

@@ -148,13 +148,13 @@ pub enum Error {
         /// What is wrong in it.
         source: ringfence_object::Error,
     },
-    /// A program of the plan cannot be loaded, for a reason known without asking the kernel.
-    #[error("{object}: program `{program}`: {source}")]
+    /// No plan can be made, or a program of it cannot be loaded for a reason known without asking the kernel.
+    #[error("{object}: {source}")]
     Plan {
         /// Name of the object.
         object: String,
-        /// Name of the program.
-        program: String,
+        /// Name of the program; `None`: no plan at all can be made.
+        program: Option<String>,
         /// Why.
         source: ringfence_plan::Error,
     },
@@ -296,6 +296,15 @@ impl Error {
             | Error::Kernel { .. }
             | Error::Refused(_)
             | Error::NoSuch { .. } => None,
+        }
+    }
+
+    /// Why, in one line without the names around it: the verifier's reason, or the cause.
+    pub fn reason(&self) -> String {
+        match self {
+            Error::Refused(refusal) => refusal.reason.clone(),
+            Error::Plan { source, .. } => source.to_string(),
+            _ => self.cause().map_or_else(|| self.to_string(), Cause::to_string),
         }
     }
 

@@ -219,8 +219,16 @@ pub(crate) fn missing_capabilities(needs: &[Need]) -> Vec<&'static str> {
 }
 
 /// Whose fault a plan's error is.
-pub(crate) fn plan_kind(_error: &ringfence_plan::Error) -> Kind {
-    Kind::Invalid
+pub(crate) fn plan_kind(error: &ringfence_plan::Error) -> Kind {
+    use ringfence_plan::Error as E;
+    match error {
+        // The object asks for something that this kernel does not have.
+        E::Core { .. } | E::Extern { .. } | E::StructOps { .. } | E::NoKernelBtf { .. } => Kind::Unsupported,
+        // What the verifier would say.
+        E::Licence { .. } | E::TooLong { .. } => Kind::Refused,
+        E::Kernel(_) => Kind::Io,
+        _ => Kind::Invalid,
+    }
 }
 
 /// A name that a person knows: `EPERM`.

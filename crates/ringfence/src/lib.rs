@@ -4,15 +4,19 @@
 //! [`Plan`], which can be read before anything is done. [`load`] executes it; what it gives is owned by values and gone when they are dropped.
 //!
 //! ```no_run
-//! use std::time::Duration;
+//! use ringfence::{Kernel, Settings};
 //!
 //! # fn show() -> Result<(), ringfence::Error> {
 //! let object = ringfence::open("opens.bpf.o")?;
-//! # let (plan, kernel): (ringfence::Plan, ringfence::Kernel) = todo!();
-//! let loaded = ringfence::load(&plan, &kernel)?;
-//! let links = loaded.attach_all()?;
+//! let kernel = Kernel::running();
+//! let plan = ringfence::plan(&object, &kernel, &Settings::new().global("target_pid", 42u32))?;
+//! for need in &plan.needs {
+//!     println!("{:?}: {}", need.what, need.because);
+//! }
+//! let loaded = ringfence::load(&plan, &kernel)?; // the one step that changes the kernel
+//! let links = loaded.attach_all()?; // gone when dropped
 //! let mut events = loaded.events("events")?;
-//! while let Some(event) = events.next(Some(Duration::from_secs(1)))? {
+//! while let Some(event) = events.next(None)? {
 //!     println!("{:?}", event.bytes);
 //! }
 //! # Ok(())
@@ -35,6 +39,8 @@ mod perf;
 pub mod printk;
 mod program;
 mod ring;
+mod statistics;
+mod trace_pipe;
 mod tracefs;
 
 use std::path::Path;
@@ -48,9 +54,23 @@ pub use map::{Entries, LpmKey, Map, PerCpuTable, PerCpuValues, Plain, Queue, Tab
 pub use program::{Program, TestRun};
 pub use ringfence_kernel::Kernel;
 pub use ringfence_object::Object;
-pub use ringfence_plan::Plan;
+pub use ringfence_plan::{Plan, Settings, Value};
 pub use ringfence_sys::{LinkDetails, LinkInfo, MapInfo, ProgramInfo};
 pub use ringfence_uapi::{AttachType, MapType, ProgramType};
+pub use statistics::{RunTimeStatistics, run_time_statistics};
+pub use trace_pipe::TracePipe;
+
+/// What is to be done to load an object into a kernel. Nothing is changed anywhere.
+///
+/// # Errors
+/// No plan can be made at all; what concerns single programs is in [`Plan::problems`].
+pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Plan> {
+    ringfence_plan::plan(object, kernel, settings).map_err(|source| Error::Plan {
+        object: object.name.clone(),
+        program: None,
+        source,
+    })
+}
 
 /// Reads an object file. Nothing is asked of the kernel.
 ///
@@ -59,12 +79,10 @@ pub use ringfence_uapi::{AttachType, MapType, ProgramType};
 pub fn open(path: impl AsRef<Path>) -> Result<Object> {
     let path = path.as_ref();
     let bytes = std::fs::read(path).map_err(|error| {
-        let kind = match error.kind() {
-            std::io::ErrorKind::PermissionDenied => Kind::Permission,
-            _ => Kind::Io,
+        let cause = match rustix::io::Errno::from_io_error(&error) {
+            Some(errno) => explain::plain(errno),
+            None => Cause::new(Kind::Io, error.to_string()),
         };
-        let mut cause = Cause::new(kind, error.kind().to_string());
-        cause.errno = error.raw_os_error();
         Error::Read { path: path.to_owned(), cause }
     })?;
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());

@@ -129,13 +129,23 @@ impl<'a> Loader<'a> {
         let mut pins = Pins::default();
         let made: Vec<_> = self.plan.maps.iter().map(|map| run.map(map, &mut pins)).collect();
         let maps: Vec<_> = made.iter().map(|made| made.as_ref().map(|made| &made.map)).collect();
-        let names = self.plan.programs.iter().map(|program| program.name.clone());
-        let problems = self.plan.problems.iter().map(|problem| (problem.program.clone(), Err(self.problem(problem))));
-        names.zip(run.programs(&maps, false)).chain(problems).collect()
+        // What is known without asking the kernel is the better reason.
+        let known = |name: &str| self.plan.problems.iter().find(|problem| problem.program == name);
+        let mut results: Vec<(String, Result<Program>)> = Vec::new();
+        for (plan, result) in self.plan.programs.iter().zip(run.programs(&maps, false)) {
+            let result = known(&plan.name).map_or(result, |problem| Err(self.problem(problem)));
+            results.push((plan.name.clone(), result));
+        }
+        for problem in &self.plan.problems {
+            if !self.plan.programs.iter().any(|plan| plan.name == problem.program) {
+                results.push((problem.program.clone(), Err(self.problem(problem))));
+            }
+        }
+        results
     }
 
     fn problem(&self, problem: &ringfence_plan::Problem) -> Error {
-        let (object, program) = (self.plan.object.clone(), problem.program.clone());
+        let (object, program) = (self.plan.object.clone(), Some(problem.program.clone()));
         Error::Plan { object, program, source: problem.error.clone() }
     }
 }

@@ -14,25 +14,32 @@ const MAX_STEPS: usize = 1 << 16;
 const MAX_VALUES: u64 = 1 << 22;
 /// Bytes of a name; the kernel's own limit is 512 (`KSYM_NAME_LEN`).
 const MAX_NAME: usize = 1024;
-/// BPF is a 64-bit machine.
-const POINTER: u64 = 8;
 
 pub(crate) fn compile(btf: &Btf, ty: TypeId, options: Options) -> Result<Layout, Error> {
-    let mut compiler =
-        Compiler { btf, options, root: ty, steps: Vec::new(), enums: Vec::new(), rest: None, covered: 0 };
-    let seen = compiler.see(ty)?;
+    let mut compiler = Compiler::new(btf, ty, options);
+    let name = compiler.see(ty)?.name;
     let size = compiler.size_of(ty, 0)?;
-    let name = seen.name.into();
     let frame = Frame { limit: size, root: true };
-    let values = compiler.member(&Place { name: "", first: true, ty, bits: 0, width: 0, tail: true }, &frame, &NONE, 0)?;
-    if values > MAX_VALUES {
-        return Err(Error::TooLarge(ty, "more values than a record has"));
+    let values = compiler.member(&ROOT.of(ty), &frame, &NONE, 0)?;
+    compiler.finish(name, size, values)
+}
+
+/// A section whose variables have been given their places.
+pub(crate) fn compile_variables(
+    btf: &Btf,
+    variables: &[(&str, TypeId, u32)],
+    options: Options,
+) -> Result<Layout, Error> {
+    let mut compiler = Compiler::new(btf, TypeId::VOID, options);
+    let mut members = Vec::new();
+    let mut size = 0;
+    for (name, ty, offset) in variables {
+        size = size.max(u64::from(*offset).saturating_add(compiler.size_of(*ty, 0)?));
+        members.push(Place { name, bits: u64::from(*offset).saturating_mul(8), tail: false, ..ROOT.of(*ty) });
     }
-    let Compiler { steps, enums, rest, covered, .. } = compiler;
-    let size = whole(ty, size)?;
-    let need = if rest.is_some() { whole(ty, covered)?.min(size) } else { size };
-    let enums = enums.into_iter().map(|(_, names)| names).collect();
-    Ok(Layout { name, size, need, rest, steps: steps.into(), enums })
+    let frame = Frame { limit: size, root: true };
+    let values = compiler.group(&ROOT, &frame, &NONE, members, 0)?;
+    compiler.finish("", size, values)
 }
 
 fn whole(ty: TypeId, size: u64) -> Result<usize, Error> {
@@ -90,7 +97,31 @@ struct Seen<'a> {
     big: Option<bool>,
 }
 
+/// The whole record.
+const ROOT: Place<'static> = Place { name: "", first: true, ty: TypeId::VOID, bits: 0, width: 0, tail: true };
+
+impl Place<'static> {
+    fn of(self, ty: TypeId) -> Self {
+        Place { ty, ..self }
+    }
+}
+
 impl<'a> Compiler<'a> {
+    fn new(btf: &'a Btf, root: TypeId, options: Options) -> Self {
+        Compiler { btf, options, root, steps: Vec::new(), enums: Vec::new(), rest: None, covered: 0 }
+    }
+
+    fn finish(self, name: &str, size: u64, values: u64) -> Result<Layout, Error> {
+        if values > MAX_VALUES {
+            return self.too_large("more values than a record has");
+        }
+        let size = whole(self.root, size)?;
+        let need = if self.rest.is_some() { whole(self.root, self.covered)?.min(size) } else { size };
+        let need = self.options.least.map_or(need, |least| least.min(need));
+        let enums = self.enums.into_iter().map(|(_, names)| names).collect();
+        Ok(Layout { name: name.into(), size, need, rest: self.rest, steps: self.steps.into(), enums })
+    }
+
     fn see(&self, ty: TypeId) -> Result<Seen<'a>, Error> {
         let (mut name, mut big, mut id) = ("", None, ty);
         for _ in 0..MAX_DEPTH.saturating_mul(2) {
@@ -137,12 +168,15 @@ impl<'a> Compiler<'a> {
             Def::Int(Int { size, .. }) | Def::Float { size } => size.into(),
             Def::Enum(e) => e.size.into(),
             Def::Struct(c) | Def::Union(c) => c.size.into(),
-            Def::Ptr(_) => POINTER,
+            Def::Ptr(_) => self.btf.pointer_size().into(),
             Def::Array(array) => {
                 let next = depth.saturating_add(1);
                 self.size_of(array.element, next)?.saturating_mul(array.len.into())
             }
-            // Compilers leave the section's size for the loader to fill in.
+            // Compilers leave size and offsets for the loader to fill in.
+            Def::Datasec(section) if section.size == 0 && section.vars().len() > 0 => {
+                return self.not_data(&ty, "its variables have no offsets before it is loaded");
+            }
             Def::Datasec(section) => {
                 section.vars().map(|var| u64::from(var.offset).saturating_add(var.size.into())).max().unwrap_or(0)
             }
@@ -201,7 +235,10 @@ impl<'a> Compiler<'a> {
                 };
                 self.leaf(place, frame, start, e.size.into(), leaf)
             }
-            Def::Ptr(_) => self.leaf(place, frame, start, POINTER, Leaf::Pointer(order(POINTER as u32))),
+            Def::Ptr(_) => {
+                let size = self.btf.pointer_size();
+                self.leaf(place, frame, start, size.into(), Leaf::Pointer(order(size)))
+            }
             Def::Array(array) => self.array(place, frame, array.element, array.len, depth),
             Def::Struct(_) | Def::Union(_) | Def::Datasec(_) => self.record(place, frame, around, &ty, depth),
             Def::Fwd { .. } => self.not_data(&ty, "it is only declared"),
@@ -282,7 +319,11 @@ impl<'a> Compiler<'a> {
         };
         // An old-style description of a whole odd-sized integer is none of a bit-field.
         if bits == 0 || bits > 64 {
-            return if place.width == 0 { Ok(None) } else { self.not_data(&seen.ty, "it is a bit-field of this width") };
+            return if place.width == 0 {
+                Ok(None)
+            } else {
+                self.not_data(&seen.ty, "it is a bit-field of this width")
+            };
         }
         let from = place.bits.saturating_add(more.into());
         let skip = (from % 8) as u8;
@@ -303,13 +344,16 @@ impl<'a> Compiler<'a> {
         let seen = self.see(element)?;
         let stride = self.size_of(element, 0)?;
         let flexible = len == 0;
-        let scalar = matches!(seen.ty.def, Def::Int(_));
-        let rest = place.tail && frame.root && stride > 0 && (flexible || (self.options.open_tail && scalar));
-        let most = if flexible && rest { u64::MAX } else { u64::from(len) };
-        if rest {
+        let end = start.saturating_add(stride.saturating_mul(len.into()));
+        // A flexible array takes what is left; an array of a record that may be cut, what is there.
+        let takes_rest = flexible && place.tail && frame.root && stride > 0;
+        let cut = frame.root && stride > 0 && self.options.least.is_some_and(|least| end > least as u64);
+        let rest = takes_rest || cut;
+        let most = if takes_rest { u64::MAX } else { u64::from(len) };
+        if takes_rest {
             self.rest = Some((whole(self.root, start)?, whole(self.root, stride)?));
         } else {
-            self.inside(frame, start, stride.saturating_mul(len.into()))?;
+            self.inside(frame, start, end.saturating_sub(start))?;
         }
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         // Compilers write `char` as an 8-bit signed integer of that name.
@@ -325,7 +369,7 @@ impl<'a> Compiler<'a> {
             let one = Place { name: "", first: true, ty: element, bits: 0, width: 0, tail: false };
             let inner = Frame { limit: stride, root: false };
             let each = self.member(&one, &inner, &NONE, depth.saturating_add(1))?;
-            if rest && each > stride.saturating_mul(8) {
+            if takes_rest && each > stride.saturating_mul(8) {
                 return self.too_large("more members than bytes in a flexible array");
             }
             values = each.saturating_mul(len.into());
@@ -355,6 +399,18 @@ impl<'a> Compiler<'a> {
             }
             _ => {}
         }
+        self.group(place, frame, around, members, depth)
+    }
+
+    /// The steps of a struct whose members are known.
+    fn group(
+        &mut self,
+        place: &Place<'_>,
+        frame: &Frame,
+        around: &Around,
+        members: Vec<Place<'_>>,
+        depth: usize,
+    ) -> Result<u64, Error> {
         let around = self.around(&members, around)?;
         let at = self.push(place, place.bits / 8, What::Record { end: 0 })?;
         let mut values = 1u64;
@@ -488,9 +544,7 @@ impl<'a> Compiler<'a> {
                 Some((Leaf::Ipv6 { family, other: around.v4, number, sure: true }, 16))
             }
             Sense::Ip => Some((Leaf::Ipv6 { family, other: around.v4, number, sure: false }, 16)),
-            Sense::IpWithFamily => {
-                family.map(|_| (Leaf::Ipv6 { family, other: around.v4, number, sure: false }, 16))
-            }
+            Sense::IpWithFamily => family.map(|_| (Leaf::Ipv6 { family, other: around.v4, number, sure: false }, 16)),
             Sense::Mac => Some((Leaf::Mac, 6)),
             Sense::Text if size > 0 => {
                 Some((Leaf::Text { len: size as usize, rest: false, joined: false }, size.into()))

@@ -74,7 +74,13 @@ impl Histogram {
         // Slots from 2^32 on need twenty digits.
         let digits = if scale == Scale::Log2 && last >= 32 { 20 } else { 10 };
         let width = match scale {
-            Scale::Log2 => digits * 2 + 4,
+            Scale::Log2 => {
+                if digits == 20 {
+                    44
+                } else {
+                    24
+                }
+            }
             Scale::Linear => digits,
         };
         _ = writeln!(out, "{unit:>width$} : count     distribution");

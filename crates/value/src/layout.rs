@@ -10,9 +10,9 @@ use crate::{Value, json, tree, yaml};
 pub struct Options {
     /// No meaning by name: addresses, times and return values stay the numbers that they are.
     pub raw: bool,
-    /// The record may end inside the array that is its last member: programs that send only the used part of a
-    /// buffer do that. Set it where the size of the output is known to vary.
-    pub open_tail: bool,
+    /// Fewest bytes of a record, where programs send only the used part of a buffer: what a shorter record has
+    /// no bytes for is `null`, and an array ends with the record. `None`: a record has all of its type.
+    pub least: Option<usize>,
 }
 
 /// Why a type cannot be compiled.
@@ -198,6 +198,15 @@ impl Layout {
         crate::compile::compile(btf, ty, options)
     }
 
+    /// Compiles a data section from its variables: name, type, offset in bytes. (The `DATASEC` of an object file has
+    /// no offsets; whoever has read the symbols knows them.)
+    ///
+    /// # Errors
+    /// As [`Layout::compile`].
+    pub fn of_variables(btf: &Btf, variables: &[(&str, TypeId, u32)], options: Options) -> Result<Layout, Error> {
+        crate::compile::compile_variables(btf, variables, options)
+    }
+
     /// Name of the type, empty when it has none.
     pub fn name(&self) -> &str {
         &self.name
@@ -208,7 +217,8 @@ impl Layout {
         self.size
     }
 
-    /// Fewest bytes of a record: [`Layout::size`], or less where the last member may be cut.
+    /// Fewest bytes of a record: [`Layout::size`], or less where it may be cut ([`Options::least`]) or ends in a
+    /// flexible array.
     pub fn need(&self) -> usize {
         self.need
     }
@@ -313,7 +323,7 @@ impl Layout {
         self.read_at(leaf, here, bytes, base).unwrap_or(Scalar::Null)
     }
 
-    /// `None` where the record ends: only inside an open tail, which ends on whole elements.
+    /// `None` where the record has ended, which [`Options::least`] allows.
     #[inline]
     fn read_at<'a>(&'a self, leaf: Leaf, here: &'a [u8], bytes: &[u8], base: usize) -> Option<Scalar<'a>> {
         Some(match leaf {

@@ -70,7 +70,7 @@ impl Clock {
     /// `HH:MM:SS.micros`; `None` for what is no time within the hour that ends now.
     fn write(&self, ns: u64, out: &mut String) -> Option<()> {
         // The reading of `now` may be older than the event that is being shown.
-        let since = self.now_ns.saturating_sub(RECENT)..=self.now_ns.saturating_add(RECENT);
+        let since = self.now_ns.saturating_sub(RECENT)..=self.now_ns.saturating_add(SECOND.saturating_mul(60));
         if ns == 0 || !since.contains(&ns) {
             return None;
         }

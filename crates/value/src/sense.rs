@@ -72,11 +72,14 @@ pub struct Rule {
 }
 
 const ADDRESS: &[&str] = &[
-    "addr", "*saddr", "*daddr", "saddr*", "daddr*", "*_addr", "laddr", "raddr", "ip", "*_ip", "sip", "dip", "src", "dst",
+    "addr", "*saddr", "*daddr", "saddr*", "daddr*", "*_addr", "laddr", "raddr", "ip", "*_ip", "sip", "dip", "src",
+    "dst",
 ];
-const V4: &[&str] = &["v4", "*_v4", "*addr4", "ip4", "*_ip4", "ipv4", "*_ipv4", "saddr", "daddr", "skc_rcv_saddr", "skc_daddr"];
+const V4: &[&str] =
+    &["v4", "*_v4", "*addr4", "ip4", "*_ip4", "ipv4", "*_ipv4", "saddr", "daddr", "skc_rcv_saddr", "skc_daddr"];
 const V6: &[&str] = &["v6", "*_v6", "*addr6", "ip6", "*_ip6", "ipv6", "*_ipv6"];
-const MAC: &[&str] = &["mac", "*_mac", "smac", "dmac", "h_source", "h_dest", "mac_addr", "dev_addr", "hwaddr", "eth_src", "eth_dst"];
+const MAC: &[&str] =
+    &["mac", "*_mac", "smac", "dmac", "h_source", "h_dest", "mac_addr", "dev_addr", "hwaddr", "eth_src", "eth_dst"];
 const TEXT: &[&str] = &["comm", "*_comm", "task", "filename", "fname", "path", "*_path", "str", "text", "args", "argv"];
 const RETURN: &[&str] = &["ret", "retval", "*_ret", "err", "error", "errno"];
 const FAMILY: &[&str] = &["family", "af", "sa_family", "*_family"];
@@ -100,7 +103,11 @@ pub fn rules() -> &'static [Rule] {
         Rule { shapes: &[Bytes6], names: MAC, sense: Sense::Mac },
         Rule { shapes: &[Bytes], names: TEXT, sense: Sense::Text },
         Rule { shapes: &[Signed], names: RETURN, sense: Sense::Return },
-        Rule { shapes: &[U64], names: &["ts", "ts_ns", "timestamp", "timestamp_ns", "ktime_ns"], sense: Sense::Time(1) },
+        Rule {
+            shapes: &[U64],
+            names: &["ts", "ts_ns", "timestamp", "timestamp_ns", "ktime_ns"],
+            sense: Sense::Time(1),
+        },
         Rule { shapes: &[U64], names: &["ts_us", "timestamp_us"], sense: Sense::Time(1_000) },
         Rule { shapes: &[U64], names: &["ts_ms", "timestamp_ms"], sense: Sense::Time(1_000_000) },
         Rule { shapes: &[Small], names: FAMILY, sense: Sense::Family },

@@ -115,7 +115,8 @@ mod tests {
         };
         assert_eq!(shown("bash"), "bash");
         assert_eq!(shown("/usr/bin/ls"), "/usr/bin/ls");
-        for quoted in ["", "no", "Off", "NULL", "12", "0x10", "1e3", ".5", "-1", "a: b", "a #b", " a", "[x]", "y", "~"] {
+        for quoted in ["", "no", "Off", "NULL", "12", "0x10", "1e3", ".5", "-1", "a: b", "a #b", " a", "[x]", "y", "~"]
+        {
             assert_eq!(shown(quoted), format!("\"{quoted}\""));
         }
         assert_eq!(shown("a\"\\\n\u{1}\u{2028}"), "\"a\\\"\\\\\\n\\u0001\\u2028\"");
@@ -131,9 +132,6 @@ mod tests {
         ]);
         let mut out = String::new();
         write(&value, &mut out);
-        assert_eq!(
-            out,
-            "pid: 1\nlist:\n  - -1\n  -\n    a: null\nnone: []\n\"y\": \"00:01:02:03:04:ff\"\n"
-        );
+        assert_eq!(out, "pid: 1\nlist:\n  - -1\n  -\n    a: null\nnone: []\n\"y\": \"00:01:02:03:04:ff\"\n");
     }
 }

@@ -21,7 +21,7 @@ pub(crate) struct StructOps {
     pub(crate) value: Vec<u8>,
     pub(crate) link: bool,
     /// The value holds their descriptors' numbers: they must stay open until it is registered.
-    pub(crate) programs: Vec<Program>,
+    pub(crate) _programs: Vec<Program>,
 }
 
 impl StructOps {

@@ -57,6 +57,9 @@ impl Run<'_> {
             if let Some(map) = self.pinned(plan, path)? {
                 return Ok(Made { map, new: false });
             }
+            if plan.must_exist {
+                return Err(Error::map(&plan.name, REUSING, pin_cause(Errno::NOENT, path)));
+            }
             let made = self.make(plan)?;
             let dir = path.parent().unwrap_or(Path::new("/"));
             let pinned = match std::fs::create_dir_all(dir) {
@@ -109,11 +112,7 @@ impl Run<'_> {
             Error::map(&plan.name, step, cause)
         };
         if let Some(contents) = &plan.contents {
-            if plan.kind == MapType::ARENA {
-                fill_arena(&fd, contents).map_err(|errno| fail("filling it", errno))?;
-            } else {
-                fd.update(&0u32.to_ne_bytes(), contents, 0).map_err(|errno| fail("filling it", errno))?;
-            }
+            fill(&fd, contents).map_err(|errno| fail("filling it", errno))?;
         }
         if plan.freeze {
             fd.freeze().map_err(|errno| fail("freezing it", errno))?;
@@ -200,16 +199,24 @@ impl Run<'_> {
                 *place.ok_or_else(bad)? = number;
                 members.push(program.clone());
             }
-            tables.push(StructOps { map: made.map.clone(), value, link: ops.link, programs: members });
+            tables.push(StructOps { map: made.map.clone(), value, link: ops.link, _programs: members });
         }
         Ok(tables)
     }
 }
 
-/// An arena has no entries: it is written in memory, at the address for which the programs were compiled.
-fn fill_arena(fd: &MapFd, contents: &[u8]) -> sys::Result<()> {
-    let memory = sys::MapMemory::map(fd, true)?;
-    memory.write(0, contents)
+/// Writes what a map holds at first.
+fn fill(fd: &MapFd, contents: &[u8]) -> sys::Result<()> {
+    let shape = fd.shape();
+    if shape.kind == MapType::ARENA {
+        // It has no entries: it is written in memory, at the address for which the programs were compiled.
+        return sys::MapMemory::map(fd, true)?.write(0, contents);
+    }
+    if shape.max_entries == 1 {
+        return fd.update(&0u32.to_ne_bytes(), contents, 0);
+    }
+    let values = contents.chunks((shape.value_size as usize).max(1));
+    (0u32..).zip(values).try_for_each(|(key, value)| fd.update(&key.to_ne_bytes(), value, 0))
 }
 
 /// A map that is there already must be what the plan would make (`map_is_reuse_compat` of libbpf).

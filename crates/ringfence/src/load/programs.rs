@@ -102,6 +102,11 @@ impl Run<'_> {
         if let (Some(Err(error)), true) = (&self.btf, super::needs_btf(plan.kind)) {
             return Err(error.clone());
         }
+        if let (LoadTarget::Unknown(reason), false) = (&plan.target, self.target_given(plan)) {
+            // A section that names no target is the object's affair, a target that is not there the kernel's.
+            let kind = if plan.section.contains('/') { Kind::Unsupported } else { Kind::Invalid };
+            return Err(fail("finding what it belongs to", Cause::new(kind, reason.as_str())));
+        }
         if plan.kind == ProgramType::UNSPEC {
             let cause =
                 Cause::invalid(format!("the section `{}` does not say what kind of program it is", plan.section));
@@ -175,10 +180,7 @@ impl Run<'_> {
         let read = log::read(log);
         let (object, program, section) = (self.plan.object.clone(), plan.name.clone(), plan.section.clone());
         if read.reason.is_empty() {
-            let cause = match &plan.target {
-                LoadTarget::Unknown(reason) => Cause::new(Kind::Unsupported, reason.as_str()).errno(errno),
-                _ => crate::explain::prog_load(errno, plan, &self.plan.needs, self.kernel),
-            };
+            let cause = crate::explain::prog_load(errno, plan, &self.plan.needs, self.kernel);
             return Error::Load { object, program, section, step: LOADING, cause };
         }
         let source = read.insn.and_then(|insn| log::source_of(plan, self.types.as_ref(), insn));
@@ -217,17 +219,17 @@ impl Run<'_> {
     }
 
     fn target(&self, plan: &ProgramPlan, loaded: &[OnceLock<Result<Program>>]) -> Result<Held, Cause> {
+        if let Some((_, target)) = self.loader.targets.iter().find(|(name, _)| *name == plan.name) {
+            let function = plan.section.split_once('/').map_or(plan.name.as_str(), |(_, function)| function);
+            return Ok(Held::Program(target.clone(), function_in(target, function)?));
+        }
         match &plan.target {
-            // Without a target the kernel refuses, and `refused` says why there is none.
-            LoadTarget::None | LoadTarget::Unknown(_) => Ok(Held::None),
+            LoadTarget::None => Ok(Held::None),
+            LoadTarget::Unknown(reason) => Err(Cause::new(Kind::Unsupported, reason.as_str())),
             LoadTarget::Btf { id, module: None } => Ok(Held::Kernel(id.0)),
             LoadTarget::Btf { id, module: Some(module) } => Ok(Held::Module(self.module(module)?, id.0)),
             LoadTarget::Program { function } => {
-                let given = self.loader.targets.iter().find(|(name, _)| *name == plan.name).map(|(_, target)| target);
-                let target = match given {
-                    Some(target) => target.clone(),
-                    None => self.sibling(plan, function, loaded)?,
-                };
+                let target = self.sibling(plan, function, loaded)?;
                 let id = function_in(&target, function)?;
                 Ok(Held::Program(target, id))
             }

@@ -1,11 +1,49 @@
 //! What the tests share. They need root and a kernel with BPF.
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use ringfence::{AttachType, Kernel, Loaded, MapType, Plan, ProgramType};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+use ringfence::{AttachType, Kernel, Loaded, MapType, Object, Plan, ProgramType, Settings};
 use ringfence_btf::TypeId;
 use ringfence_object::{FunctionId, MapId};
 use ringfence_plan::{Attach, LoadTarget, MapPlan, ProgramPlan};
 use ringfence_uapi::Insn;
+
+/// Compiles `tests/c/NAME.bpf.c`, once a process.
+pub(crate) fn object(name: &'static str) -> Object {
+    static DONE: Mutex<BTreeMap<&str, Object>> = Mutex::new(BTreeMap::new());
+    DONE.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_insert_with(|| compile(name)).clone()
+}
+
+fn compile(name: &str) -> Object {
+    let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.{}.o", std::process::id()));
+    let arch = match std::env::consts::ARCH {
+        "aarch64" => "arm64",
+        _ => "x86",
+    };
+    let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang-19".to_owned());
+    let status = Command::new(&clang)
+        .args(["-target", "bpf", "-O2", "-g", "-Wall", "-Werror", "-Wno-unused-variable", "-c"])
+        .arg(format!("-D__TARGET_ARCH_{arch}"))
+        .arg(format!("{}/tests/c/{name}.bpf.c", env!("CARGO_MANIFEST_DIR")))
+        .arg("-o")
+        .arg(&out)
+        .status();
+    assert!(status.is_ok_and(|status| status.success()), "{clang} cannot compile {name}.bpf.c");
+    let object = ringfence::open(&out).unwrap_or_else(|error| panic!("{error}"));
+    std::fs::remove_file(&out).unwrap();
+    object
+}
+
+/// Compiles, plans and loads.
+pub(crate) fn load_object(name: &'static str, settings: Settings) -> Loaded {
+    let kernel = Kernel::running();
+    let plan = ringfence::plan(&object(name), &kernel, &settings).unwrap_or_else(|error| panic!("{error}"));
+    load(&plan)
+}
 
 /// An empty plan of this name.
 pub(crate) fn plan(object: &str) -> Plan {
@@ -17,7 +55,7 @@ pub(crate) fn plan(object: &str) -> Plan {
 /// A map without anything special.
 pub(crate) fn map(name: &str, kind: MapType, key_size: u32, value_size: u32, max_entries: u32) -> MapPlan {
     MapPlan {
-        id: MapId(0),
+        id: Some(MapId(0)),
         name: name.to_owned(),
         kernel_name: name.chars().take(15).map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect(),
         kind,
@@ -35,6 +73,7 @@ pub(crate) fn map(name: &str, kind: MapType, key_size: u32, value_size: u32, max
         freeze: false,
         slots: Vec::new(),
         pin: None,
+        must_exist: false,
         filled: Vec::new(),
     }
 }

@@ -1,5 +1,5 @@
 //! BTF of a C source, compiled when a test asks for it.
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, missing_docs, unreachable_pub)]
 
 use std::path::Path;
 use std::process::Command;

@@ -25,7 +25,7 @@ struct scalars {
 	float f; double d;
 	void *p;
 	enum state state; enum state unknown; enum bits bits; enum wide wide;
-} scalars;
+} __attribute__((packed)) scalars;
 
 struct fields {
 	__u32 a : 3; __s32 b : 5; __u32 c : 24;

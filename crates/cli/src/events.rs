@@ -1,0 +1,212 @@
+//! Which type the events of a map have: what the object says, or what the user says.
+
+use ringfence_btf::{Btf, Def, Kind, TypeId};
+use ringfence_flow::{Candidate, EventChoice, Size, Types};
+use ringfence_uapi::MapType;
+use ringfence_value::{Layout, Options};
+use serde::Serialize;
+
+use crate::exit::Failure;
+use crate::source::Source;
+
+/// The type of the events of one map that have one size.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// Name of the map.
+    pub map: String,
+    /// Bytes of a record; `None`: the user says that all of the map's events have this type.
+    pub size: Option<Size>,
+    /// Where the type is.
+    pub types: Btf,
+    /// The type.
+    pub ty: TypeId,
+}
+
+impl Choice {
+    /// The decoder; `None`: the type is of nothing that has values.
+    pub fn layout(&self, raw: bool) -> Option<Layout> {
+        let least = match self.size {
+            Some(Size::Between(least, _)) => Some(least as usize),
+            _ => None,
+        };
+        Layout::compile_with(&self.types, self.ty, Options { raw, least }).ok()
+    }
+}
+
+/// Whether a record of `len` bytes is one of `size`. Perf buffers pad a record and its own length word to 8 bytes
+/// (`perf_prepare_sample` in kernel/events/core.c).
+pub fn fits(size: Option<Size>, len: usize, padded: bool) -> bool {
+    let slack = if padded { 7 } else { 0 };
+    match size {
+        None | Some(Size::Unknown) => true,
+        Some(Size::Exact(exact)) => (exact as usize..=exact as usize + slack).contains(&len),
+        Some(Size::Between(least, most)) => (least as usize..=most as usize + slack).contains(&len),
+    }
+}
+
+/// The choices for every map of events, the user's word first.
+pub fn choose(source: &Source, given: &[(String, String)]) -> Result<Vec<Choice>, Failure> {
+    let mut choices = Vec::new();
+    for (map, name) in given {
+        let known: Vec<_> =
+            source.object.maps.iter().filter(|map| sends(map.kind)).map(|map| map.name.as_str()).collect();
+        if !known.contains(&map.as_str()) {
+            let known = if known.is_empty() { "it has none".to_owned() } else { known.join(", ") };
+            return Err(Failure::usage(format_args!("--event {map}={name}: no map of events has that name ({known})")));
+        }
+        choices.push(named(source, map, name)?);
+    }
+    let said = ringfence_flow::event_types(&source.object, source.debug.as_ref());
+    for choice in said {
+        let Some(map) = source.object.maps.get(choice.map.0) else { continue };
+        let by_user = given.iter().any(|(name, _)| *name == map.name);
+        if let (Some(chosen), false) = (&choice.chosen, by_user)
+            && let Some(types) = types(source, chosen.types)
+        {
+            choices.push(Choice {
+                map: map.name.clone(),
+                size: Some(choice.size),
+                types: types.clone(),
+                ty: chosen.ty,
+            });
+        }
+    }
+    Ok(choices)
+}
+
+fn types(source: &Source, which: Types) -> Option<&Btf> {
+    match which {
+        Types::Object => source.object.btf.as_ref(),
+        Types::Debug => source.debug.as_ref(),
+    }
+}
+
+fn sends(kind: MapType) -> bool {
+    matches!(kind, MapType::RINGBUF | MapType::PERF_EVENT_ARRAY)
+}
+
+/// The struct (or other type) of that name, in the object's BTF or its DWARF.
+fn named(source: &Source, map: &str, name: &str) -> Result<Choice, Failure> {
+    let (bare, kinds): (_, &[Kind]) = match name.split_once(' ') {
+        Some(("struct", bare)) => (bare, &[Kind::Struct]),
+        Some(("union", bare)) => (bare, &[Kind::Union]),
+        _ => (name, &[Kind::Struct, Kind::Union, Kind::Typedef, Kind::Enum, Kind::Enum64, Kind::Int]),
+    };
+    let places = [source.object.btf.as_ref(), source.debug.as_ref()];
+    for types in places.into_iter().flatten() {
+        if let Some(ty) = kinds.iter().find_map(|kind| types.find(bare.trim(), *kind)) {
+            return Ok(Choice { map: map.to_owned(), size: None, types: types.clone(), ty });
+        }
+    }
+    Err(Failure::usage(format_args!(
+        "--event {map}={name}: the object's types have no {name}; compile it with -g, and use the type where clang keeps it: \
+         `const struct {bare} *unused __attribute__((unused));`"
+    )))
+}
+
+/// What `inspect` says of the events of one map that have one size.
+#[derive(Serialize)]
+pub struct Row {
+    map: String,
+    /// Bytes of a record; the smallest and the largest; `null`: not known.
+    size: serde_json::Value,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    /// Why this type, or why none.
+    why: String,
+    /// Types that fit, the chosen one first.
+    candidates: Vec<String>,
+    fields: Vec<Field>,
+}
+
+#[derive(Serialize)]
+struct Field {
+    name: String,
+    #[serde(rename = "type")]
+    kind: String,
+    /// Bytes from the start.
+    offset: u32,
+    /// First bit in the byte, and bits, of a bit-field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bits: Option<(u32, u8)>,
+    /// As C declares it.
+    #[serde(skip)]
+    declaration: String,
+}
+
+/// A row for each map of events and size of record.
+pub fn rows(source: &Source) -> Vec<Row> {
+    let said = ringfence_flow::event_types(&source.object, source.debug.as_ref());
+    let mut rows: Vec<Row> = said.iter().filter_map(|choice| row(source, choice)).collect();
+    for map in source.object.maps.iter().filter(|map| sends(map.kind)) {
+        if !rows.iter().any(|row| row.map == map.name) {
+            let why = "no program was seen to send to it".to_owned();
+            let (size, fields, candidates) = (serde_json::Value::Null, Vec::new(), Vec::new());
+            rows.push(Row { map: map.name.clone(), size, kind: None, why, candidates, fields });
+        }
+    }
+    rows
+}
+
+fn row(source: &Source, choice: &EventChoice) -> Option<Row> {
+    let map = source.object.maps.get(choice.map.0)?.name.clone();
+    let spelled = |candidate: &Candidate| {
+        types(source, candidate.types).map(|types| types.c_declaration(candidate.ty, "")).unwrap_or_default()
+    };
+    let why = match (&choice.chosen, &choice.said) {
+        (Some(chosen), _) => chosen.basis.because().to_owned(),
+        (None, Some(said)) => format!("the source says `{said}`, which the object's types do not have in this size"),
+        (None, None) => "no struct of the object's types fits".to_owned(),
+    };
+    let chosen = choice.chosen.as_ref();
+    Some(Row {
+        size: match choice.size {
+            Size::Exact(bytes) => bytes.into(),
+            Size::Between(least, most) => vec![least, most].into(),
+            Size::Unknown => serde_json::Value::Null,
+        },
+        kind: chosen.map(spelled),
+        candidates: choice.candidates.iter().map(spelled).collect(),
+        fields: chosen.and_then(|chosen| Some(fields(types(source, chosen.types)?, chosen.ty))).unwrap_or_default(),
+        map,
+        why,
+    })
+}
+
+impl Row {
+    /// For people: the map, and its type as C with offsets.
+    pub fn text(&self) -> String {
+        let size = match &self.size {
+            serde_json::Value::Array(range) if range.len() == 2 => format!("{} to {} bytes", range[0], range[1]),
+            serde_json::Value::Null => "size unknown".to_owned(),
+            size => format!("{size} bytes"),
+        };
+        let kind = self.kind.as_deref().unwrap_or("type unknown");
+        let mut out = format!("{}: {kind}, {size} ({})\n", self.map, self.why);
+        for field in &self.fields {
+            out += &format!("    {:>4}  {};\n", field.offset, field.declaration);
+        }
+        if self.candidates.len() > 1 {
+            out += &format!("    these fit as well: {}\n", self.candidates.get(1..).unwrap_or_default().join(", "));
+        }
+        out
+    }
+}
+
+fn fields(types: &Btf, ty: TypeId) -> Vec<Field> {
+    let Ok(Def::Struct(composite) | Def::Union(composite)) = types.resolve(ty).map(|ty| ty.def) else {
+        return Vec::new();
+    };
+    let field = |member: ringfence_btf::Member<'_>| {
+        let declaration = types.c_declaration(member.ty, member.name);
+        let width = if member.bit_size > 0 { format!(" : {}", member.bit_size) } else { String::new() };
+        Field {
+            name: member.name.to_owned(),
+            kind: types.c_declaration(member.ty, ""),
+            offset: member.bit_offset / 8,
+            bits: (member.bit_size > 0).then_some((member.bit_offset % 8, member.bit_size)),
+            declaration: declaration + &width,
+        }
+    };
+    composite.members().filter_map(Result::ok).map(field).collect()
+}

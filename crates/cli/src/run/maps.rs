@@ -1,0 +1,211 @@
+//! Contents of maps, for objects that send no events: printed at an interval and at the end.
+
+use std::fmt::Write as _;
+
+use ringfence::{Loaded, Map, Object};
+use ringfence_uapi::MapType;
+use ringfence_value::{Histogram, Layout, Options, Scale, Value, per_cpu};
+
+use super::failure;
+use crate::exit::Failure;
+use crate::output::{self, Format, Wrote};
+
+/// Entries of one map that are printed; more are counted.
+const MOST_ENTRIES: usize = 10_000;
+
+/// The maps that are worth printing.
+pub struct Contents {
+    format: Format,
+    /// What the slots of histograms stand for in this object.
+    scale: Scale,
+    tables: Vec<Table>,
+}
+
+struct Table {
+    map: Map,
+    key: Option<Layout>,
+    value: Layout,
+    /// A data section: one entry, whose key says nothing.
+    data: bool,
+}
+
+/// Kinds that hold values which a person can read.
+const READABLE: &[MapType] = &[
+    MapType::HASH,
+    MapType::ARRAY,
+    MapType::PERCPU_HASH,
+    MapType::PERCPU_ARRAY,
+    MapType::LRU_HASH,
+    MapType::LRU_PERCPU_HASH,
+    MapType::LPM_TRIE,
+];
+
+impl Contents {
+    /// Nothing to print.
+    pub fn none() -> Contents {
+        Contents { format: Format::Table, scale: Scale::Linear, tables: Vec::new() }
+    }
+
+    /// The maps of an object that hold values, and its writable globals.
+    pub fn of(loaded: &Loaded, object: &Object, format: Format, raw: bool) -> Contents {
+        let scale = if ringfence_flow::slot_scale_is_log2(object) { Scale::Log2 } else { Scale::Linear };
+        let table = |map: &Map| {
+            if !READABLE.contains(&map.kind()) {
+                return None;
+            }
+            let data = map.name().contains('.');
+            if data && !(map.name().ends_with(".bss") || map.name().contains(".data")) {
+                return None;
+            }
+            let (btf, key, value) = map.btf_types()?;
+            let options = Options { raw, ..Options::default() };
+            let value = Layout::compile_with(btf, value, options).ok()?;
+            let key = Layout::compile_with(btf, key, options).ok();
+            Some(Table { map: map.clone(), key, value, data })
+        };
+        Contents { format, scale, tables: loaded.maps().iter().filter_map(table).collect() }
+    }
+
+    /// Prints every map as it is now.
+    pub fn write(&self) -> Result<Wrote, Failure> {
+        let mut out = String::new();
+        for table in &self.tables {
+            table.write(self.format, self.scale, &mut out)?;
+        }
+        if self.format == Format::Table && !out.is_empty() {
+            out = format!("--- {}\n{out}", jiff::Zoned::now().strftime("%H:%M:%S"));
+        }
+        output::write(out.as_bytes())
+    }
+}
+
+impl Table {
+    fn write(&self, format: Format, scale: Scale, out: &mut String) -> Result<(), Failure> {
+        let mut entries = self.map.entries().map_err(|error| failure(&error))?;
+        let (mut rows, mut charts, mut documents) = (Vec::new(), String::new(), String::new());
+        let (mut count, mut more) = (0usize, 0usize);
+        while let Some((key, value)) = entries.next().map_err(|error| failure(&error))? {
+            // Slots of arrays that nobody wrote say nothing.
+            let is_array = matches!(self.map.kind(), MapType::ARRAY | MapType::PERCPU_ARRAY);
+            if is_array && !self.data && value.iter().all(|byte| *byte == 0) {
+                continue;
+            }
+            // A machine gets everything; a person could not read it.
+            if format != Format::Table {
+                self.document(format, key, value, &mut documents)?;
+                continue;
+            }
+            if count == MOST_ENTRIES {
+                more += 1;
+                continue;
+            }
+            count += 1;
+            let key = match &self.key {
+                Some(layout) => layout.value(key).ok(),
+                None => None,
+            };
+            let values = self.values(value);
+            if self.value.has_histogram() {
+                self.chart(scale, key.as_ref(), &values, &mut charts);
+            } else {
+                rows.push((key, values));
+            }
+        }
+        match format {
+            Format::Table => {
+                if !rows.is_empty() {
+                    let _ = write!(out, "{}:\n{}", self.map.name(), self.table(&rows));
+                }
+                if !charts.is_empty() {
+                    let _ = write!(out, "{}:\n{charts}", self.map.name());
+                }
+                if more > 0 {
+                    let _ = writeln!(out, "  and {more} more entries");
+                }
+            }
+            Format::Json | Format::Yaml => out.push_str(&documents),
+        }
+        Ok(())
+    }
+
+    /// The value, or one for each CPU.
+    fn values(&self, bytes: &[u8]) -> Vec<Value> {
+        if self.map.is_per_cpu() {
+            per_cpu(bytes, self.map.value_size() as usize).filter_map(|one| self.value.value(one).ok()).collect()
+        } else {
+            self.value.value(bytes).into_iter().collect()
+        }
+    }
+
+    /// One line of JSON, or one YAML document.
+    fn document(&self, format: Format, key: &[u8], value: &[u8], out: &mut String) -> Result<(), Failure> {
+        let mut line = format!("{{\"map\":{}", serde_json::Value::from(self.map.name())).into_bytes();
+        if let (Some(layout), false) = (&self.key, self.data) {
+            line.extend_from_slice(b",\"key\":");
+            let _ = layout.json(key, &mut line);
+        }
+        if self.map.is_per_cpu() {
+            line.extend_from_slice(b",\"per_cpu\":[");
+            for (cpu, one) in per_cpu(value, self.map.value_size() as usize).enumerate() {
+                line.extend_from_slice(if cpu > 0 { b"," } else { b"" });
+                let _ = self.value.json(one, &mut line);
+            }
+            line.push(b']');
+        } else {
+            line.extend_from_slice(b",\"value\":");
+            let _ = self.value.json(value, &mut line);
+        }
+        line.push(b'}');
+        match format {
+            Format::Yaml => {
+                let object: serde_json::Value = serde_json::from_slice(&line).unwrap_or_default();
+                *out += &format!("---\n{}", output::yaml(&object)?);
+            }
+            _ => {
+                *out += &String::from_utf8_lossy(&line);
+                out.push('\n');
+            }
+        }
+        Ok(())
+    }
+
+    fn table(&self, rows: &[(Option<Value>, Vec<Value>)]) -> String {
+        let line = |(key, values): &(Option<Value>, Vec<Value>)| {
+            let sum = if self.map.is_per_cpu() { sum(values) } else { None };
+            let value = match sum {
+                Some(sum) => sum.to_string(),
+                None => values.iter().map(|value| value.to_string()).collect::<Vec<_>>().join("  "),
+            };
+            let key = key.as_ref().filter(|_| !self.data).map(|key| key.to_string()).unwrap_or_default();
+            [format!("  {key}"), value]
+        };
+        output::table(["  KEY", "VALUE"], rows.iter().map(line))
+    }
+
+    fn chart(&self, scale: Scale, key: Option<&Value>, values: &[Value], out: &mut String) {
+        let mut all: Vec<Histogram> = Vec::new();
+        for value in values {
+            for found in Histogram::find(value) {
+                match all.iter_mut().find(|known| known.path == found.path) {
+                    Some(known) => known.add(&found),
+                    None => all.push(found),
+                }
+            }
+        }
+        for histogram in all.iter().filter(|histogram| !histogram.is_empty()) {
+            let key = key.filter(|_| !self.data).map(|key| key.to_string()).unwrap_or_default();
+            let title: Vec<_> = [key.as_str(), &histogram.path, &histogram.beside]
+                .into_iter()
+                .filter(|part| !part.is_empty())
+                .collect();
+            if !title.is_empty() {
+                let _ = writeln!(out, "{}", title.join("  "));
+            }
+            histogram.draw(scale, "value", out);
+        }
+    }
+}
+
+fn sum(values: &[Value]) -> Option<i128> {
+    values.iter().map(Value::as_i64).try_fold(0i128, |sum, value| sum.checked_add(value?.into()))
+}

@@ -1,0 +1,231 @@
+//! `ringfence run`: load, attach, print what the programs say, take everything off.
+
+mod maps;
+mod rows;
+mod summary;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use ringfence::TracePipe;
+use ringfence::printk::Formats;
+use ringfence::{Events, Kernel, Loaded, Settings};
+use ringfence_plan::Attach;
+use ringfence_uapi::MapType;
+
+use crate::exit::{Exit, Failure};
+use crate::output::{Format, Wrote};
+use crate::{events, source};
+
+/// The longest time between an event and its row, when nothing else wakes us.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Loads and attaches an object, prints what it says; Ctrl-C takes everything off again.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Object file, or name of a built-in program.
+    file: String,
+    /// End by itself after this time (5s, 2m); else at Ctrl-C.
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    duration: Option<Duration>,
+    /// Struct of the events of a map, where the object does not say it.
+    #[arg(long, value_name = "MAP=STRUCT", value_parser = pair)]
+    event: Vec<(String, String)>,
+    /// How to print events: a table, JSON (one object a line) or YAML (one document an event).
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+    /// Set a global variable before the load; members and elements too (cfg.pid=1, ids[2]=7).
+    #[arg(long, value_name = "GLOBAL=VALUE", value_parser = pair)]
+    set: Vec<(String, String)>,
+    /// Load this program and no other. May be given several times.
+    #[arg(long, value_name = "PROGRAM")]
+    only: Vec<String>,
+    /// Entries of a map for which the object leaves that to its user.
+    #[arg(long, value_name = "MAP=N", value_parser = entries)]
+    entries: Vec<(String, u32)>,
+    /// Leave out, and name, what cannot be loaded or attached here instead of giving up.
+    #[arg(long)]
+    keep_going: bool,
+    /// How often to print maps, for objects that send no events.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
+    interval: Duration,
+    /// Print numbers as they are: no addresses, times, error names by the names of members.
+    #[arg(long)]
+    raw: bool,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let spelled = || text.parse::<jiff::SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
+    seconds.or_else(spelled).ok_or_else(|| "a time such as 5s, 500ms, 2m is wanted".to_owned())
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("NAME=VALUE is wanted".to_owned()),
+    }
+}
+
+fn entries(text: &str) -> Result<(String, u32), String> {
+    let (map, number) = pair(text)?;
+    let number = number.parse().map_err(|_| format!("{number} is no number of entries"))?;
+    Ok((map, number))
+}
+
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let source = source::open(&args.file)?;
+    let choices = events::choose(&source, &args.event)?;
+    let stop = stop_flag()?;
+    let kernel = Kernel::running();
+
+    let settings = args.set.iter().fold(Settings::new(), |settings, (name, text)| settings.global_text(name, text));
+    let entries = args.entries.iter();
+    let settings = entries.fold(settings, |settings, (map, number)| settings.map_entries(map, *number));
+    let settings = if args.only.is_empty() { settings } else { settings.only(args.only.iter().cloned()) };
+    let plan = ringfence::plan(&source.object, &kernel, &settings).map_err(|error| failure(&error))?;
+    let formats = Formats::of(&plan);
+    // Opened before the programs are attached, so that their first line is not missed.
+    let mut pipe = if formats.is_empty() { None } else { Some(TracePipe::open().map_err(|error| failure(&error))?) };
+    let statistics = ringfence::run_time_statistics();
+    let loaded = load(&plan, &kernel, args)?;
+    let readable: Vec<_> =
+        loaded.maps().iter().filter(|map| matches!(map.kind(), MapType::RINGBUF | MapType::PERF_EVENT_ARRAY)).collect();
+    let mut reader = Events::new(readable.iter().copied()).map_err(|error| failure(&error))?;
+    let mut rows = rows::Rows::new(args.output, readable.iter().copied(), &choices, args.raw);
+    let contents = if readable.is_empty() {
+        maps::Contents::of(&loaded, &source.object, args.output, args.raw)
+    } else {
+        maps::Contents::none()
+    };
+    let links = attach(&loaded, args)?;
+    for notice in loaded.notices() {
+        say(notice);
+    }
+    say(&format!("{}: {} attached; Ctrl-C ends", source.label, count(links.len(), "program")));
+
+    let started = Instant::now();
+    let mut next_maps = started + args.interval;
+    let mut wrote = Wrote::All;
+    while !stop.load(Ordering::Relaxed) && wrote == Wrote::All {
+        let left = args.duration.map(|all| all.saturating_sub(started.elapsed()));
+        if left == Some(Duration::ZERO) {
+            break;
+        }
+        wrote = step(&mut reader, &mut rows, pipe.as_mut(), &formats, left.map_or(TICK, |left| left.min(TICK)))?;
+        if Instant::now() >= next_maps && wrote == Wrote::All {
+            wrote = contents.write()?;
+            next_maps = Instant::now() + args.interval;
+        }
+    }
+    // First no more events, then the rest of those that were sent.
+    let attached = links.len();
+    drop(links);
+    if wrote == Wrote::All {
+        wrote = step(&mut reader, &mut rows, pipe.as_mut(), &formats, Duration::ZERO)?;
+    }
+    if wrote == Wrote::All {
+        contents.write()?;
+    }
+    let summary = summary::of(&loaded, &reader, &rows, started.elapsed(), statistics.is_ok());
+    drop((reader, contents, loaded, statistics));
+    say(&summary);
+    say(&format!("{} taken off, nothing is left in the kernel", count(attached, "program")));
+    Ok(())
+}
+
+/// One turn: events, then what programs printed.
+fn step(
+    reader: &mut Events,
+    rows: &mut rows::Rows,
+    pipe: Option<&mut TracePipe>,
+    formats: &Formats,
+    wait: Duration,
+) -> Result<Wrote, Failure> {
+    reader.poll(Some(wait), |event| rows.event(event.source, event.bytes)).map_err(|error| failure(&error))?;
+    if let Some(pipe) = pipe {
+        pipe.read(|line| rows.printk(&line, &formats.writer(line.text))).map_err(|error| failure(&error))?;
+    }
+    rows.flush()
+}
+
+fn load(plan: &ringfence::Plan, kernel: &Kernel, args: &Args) -> Result<Loaded, Failure> {
+    // Who says what to load knows what is left out.
+    for left_out in plan.left_out.iter().filter(|_| args.only.is_empty()) {
+        say(&format!("{} is left out: {}", left_out.name, left_out.reason));
+    }
+    ringfence::load(plan, kernel).map_err(|error| {
+        let failure = failure(&error);
+        let hint = match &error {
+            ringfence::Error::Plan { source: ringfence_plan::Error::Map { map, .. }, .. } => {
+                format!("\n  --entries {map}=N gives it one")
+            }
+            _ if plan.programs.len() > 1 && args.only.is_empty() && failure.exit != Exit::Permission => {
+                "\n  --only PROGRAM loads some of the programs".to_owned()
+            }
+            _ => String::new(),
+        };
+        Failure { message: failure.message + &hint, ..failure }
+    })
+}
+
+fn attach(loaded: &Loaded, args: &Args) -> Result<Vec<ringfence::Link>, Failure> {
+    let mut links = Vec::new();
+    for program in loaded.programs() {
+        if let Attach::ByUser { what } = program.attach_place() {
+            say(&format!("{} is loaded but not attached: its section does not name {what}", program.name()));
+            continue;
+        }
+        if matches!(program.attach_place(), Attach::Nothing | Attach::StructOps) {
+            continue;
+        }
+        match program.attach() {
+            Ok(link) => links.push(link),
+            Err(error) if args.keep_going => say(&format!("left out: {error}")),
+            Err(error) => return Err(failure(&error)),
+        }
+    }
+    if links.is_empty() {
+        say("nothing is attached: no program's section names a place");
+    }
+    Ok(links)
+}
+
+/// Set by Ctrl-C and SIGTERM.
+fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}
+
+/// The library's error as the command's.
+pub fn failure(error: &ringfence::Error) -> Failure {
+    let exit = match error.kind() {
+        ringfence::Kind::Refused => Exit::Refused,
+        ringfence::Kind::Unsupported => Exit::Unsupported,
+        ringfence::Kind::Permission => Exit::Permission,
+        _ if is_usage(error) => Exit::Usage,
+        _ => Exit::Error,
+    };
+    Failure::new(exit, error)
+}
+
+/// What the user asked for is at fault: a name that the object does not have, a value that does not fit.
+fn is_usage(error: &ringfence::Error) -> bool {
+    use ringfence_plan::Error;
+    let ringfence::Error::Plan { program: None, source, .. } = error else { return false };
+    matches!(source, Error::NoSuch { .. } | Error::Global { .. } | Error::Map { .. } | Error::KconfigText { .. })
+}
+
+/// A note to the user, on stderr. Nobody listening is no reason to stop.
+fn say(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}

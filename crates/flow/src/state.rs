@@ -1,0 +1,112 @@
+//! Registers and spilled values at one instruction.
+
+use crate::value::Value;
+
+/// Most spilled values that are remembered: the whole of the 512 bytes.
+const MAX_SLOTS: usize = 64;
+
+/// What is known before an instruction runs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct State {
+    registers: [Value; 11],
+    /// Spilled 8-byte values by their offset from the frame's top, sorted.
+    slots: Vec<(i32, Value)>,
+    /// Of this function's calls.
+    pub(crate) frame: u8,
+}
+
+impl State {
+    /// At a function's entry; `frame` is how many functions called it.
+    pub(crate) fn entry(arguments: [Value; 5], frame: u8) -> State {
+        let mut registers = [Value::Elsewhere; 11];
+        for (register, argument) in registers.iter_mut().skip(1).zip(arguments) {
+            *register = argument;
+        }
+        if let Some(fp) = registers.last_mut() {
+            *fp = Value::Stack(frame, Some(0));
+        }
+        State { registers, slots: Vec::new(), frame }
+    }
+
+    pub(crate) fn get(&self, register: u8) -> Value {
+        self.registers.get(usize::from(register)).copied().unwrap_or(Value::Unknown)
+    }
+
+    pub(crate) fn set(&mut self, register: u8, value: Value) {
+        // r10 is read-only.
+        if let Some(slot) = self.registers.get_mut(usize::from(register)).filter(|_| register < 10) {
+            *slot = value;
+        }
+    }
+
+    pub(crate) fn arguments(&self) -> [Value; 5] {
+        [1, 2, 3, 4, 5].map(|register| self.get(register))
+    }
+
+    /// A value of 8 bytes that was spilled here.
+    pub(crate) fn spilled(&self, offset: i32) -> Value {
+        match self.slots.binary_search_by_key(&offset, |(at, _)| *at) {
+            Ok(at) => self.slots.get(at).map_or(Value::Unknown, |(_, value)| *value),
+            Err(_) => Value::Unknown,
+        }
+    }
+
+    /// A register is stored in this function's frame.
+    pub(crate) fn spill(&mut self, offset: i32, bytes: i32, value: Value) {
+        self.clobber(offset, offset.saturating_add(bytes));
+        if bytes == 8
+            && value != Value::Unknown
+            && self.slots.len() < MAX_SLOTS
+            && let Err(at) = self.slots.binary_search_by_key(&offset, |(at, _)| *at)
+        {
+            self.slots.insert(at, (offset, value));
+        }
+    }
+
+    /// Something unknown is written to `from..to` of this function's frame.
+    pub(crate) fn clobber(&mut self, from: i32, to: i32) {
+        self.slots.retain(|(at, _)| at.saturating_add(8) <= from || *at >= to);
+    }
+
+    /// A called function may have written through this pointer.
+    pub(crate) fn clobber_through(&mut self, pointer: Value, bytes: Option<i32>) {
+        match pointer {
+            Value::Stack(frame, Some(at)) if frame == self.frame => {
+                self.clobber(at, bytes.map_or(i32::MAX, |bytes| at.saturating_add(bytes)));
+            }
+            Value::Stack(frame, None) if frame == self.frame => self.slots.clear(),
+            Value::Unknown => self.slots.clear(),
+            _ => {}
+        }
+    }
+
+    /// A called function may have written wherever these lead to: through them, or through a pointer that they point at.
+    pub(crate) fn clobber_behind(&mut self, pointers: [Value; 5]) {
+        let stack =
+            |value: Value| matches!(value, Value::Stack(frame, _) if frame == self.frame) || value == Value::Unknown;
+        if pointers.into_iter().any(stack) && self.slots.iter().any(|(_, value)| stack(*value)) {
+            self.slots.clear();
+        }
+        for pointer in pointers {
+            self.clobber_through(pointer, None);
+        }
+    }
+
+    /// After a call: r1 to r5 are gone.
+    pub(crate) fn forget_arguments(&mut self) {
+        (1..=5).for_each(|register| self.set(register, Value::Elsewhere));
+    }
+
+    /// Takes in another path's state; `true` when that says something new.
+    pub(crate) fn join(&mut self, other: &State, widen: bool) -> bool {
+        let before = self.clone();
+        for (mine, theirs) in self.registers.iter_mut().zip(other.registers) {
+            *mine = mine.join(theirs, widen);
+        }
+        self.slots.retain_mut(|(at, value)| {
+            *value = value.join(other.spilled(*at), widen);
+            *value != Value::Unknown
+        });
+        *self != before
+    }
+}

@@ -1,0 +1,225 @@
+//! What a register can hold.
+
+use ringfence_object::{FunctionId, MapId};
+
+/// An abstract value. What it says is true of every run; [`Value::Unknown`] says nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[allow(clippy::enum_variant_names, reason = "a map's value is called a map value")]
+pub(crate) enum Value {
+    /// Anything.
+    Unknown,
+    /// Anything but an address in a frame of the call stack.
+    Elsewhere,
+    /// An unsigned number between these, both included.
+    Number(u64, u64),
+    /// The program's context.
+    Context,
+    /// Address of a map.
+    Map(MapId),
+    /// Address in a frame of the call stack: frame (0: the entry program's), bytes from its top. `None`: anywhere in it.
+    Stack(u8, Option<i32>),
+    /// Address in a value that was looked up, or a map that was looked up in a map of maps. `None`: some offset.
+    MapValue(MapId, Option<i32>),
+    /// Address in a data section.
+    Data(MapId, i64),
+    /// Address in a record that was reserved.
+    Record(MapId, Option<i32>),
+    /// Address of a function.
+    Function(FunctionId),
+}
+
+impl Value {
+    pub(crate) const ANY_NUMBER: Value = Value::Number(0, u64::MAX);
+
+    pub(crate) fn constant(value: u64) -> Value {
+        Value::Number(value, value)
+    }
+
+    pub(crate) fn as_constant(self) -> Option<u64> {
+        match self {
+            Value::Number(low, high) if low == high => Some(low),
+            _ => None,
+        }
+    }
+
+    /// The range of a number; everything where it is none (a pointer is a number, too).
+    pub(crate) fn range(self) -> (u64, u64) {
+        match self {
+            Value::Number(low, high) => (low, high),
+            _ => (0, u64::MAX),
+        }
+    }
+
+    /// What holds where paths meet. `widen`: they met here often, so a range that still grows is given up.
+    pub(crate) fn join(self, other: Value, widen: bool) -> Value {
+        match (self, other) {
+            (a, b) if a == b => a,
+            (Value::Number(a, b), Value::Number(c, d)) if !widen => Value::Number(a.min(c), b.max(d)),
+            (Value::Number(a, b), Value::Number(c, d)) => {
+                Value::Number(if c < a { 0 } else { a }, if d > b { u64::MAX } else { b })
+            }
+            (Value::Stack(a, _), Value::Stack(b, _)) if a == b => Value::Stack(a, None),
+            (Value::MapValue(a, _), Value::MapValue(b, _)) if a == b => Value::MapValue(a, None),
+            (Value::Record(a, _), Value::Record(b, _)) if a == b => Value::Record(a, None),
+            // A lookup that failed gives 0; what is read through the pointer later is the value.
+            (pointer @ (Value::MapValue(..) | Value::Record(..)), Value::Number(0, 0))
+            | (Value::Number(0, 0), pointer @ (Value::MapValue(..) | Value::Record(..))) => pointer,
+            _ => self.vague(other),
+        }
+    }
+
+    /// Something that was made of both.
+    fn vague(self, other: Value) -> Value {
+        let on_stack = |value| matches!(value, Value::Stack(..) | Value::Unknown);
+        if on_stack(self) || on_stack(other) { Value::Unknown } else { Value::Elsewhere }
+    }
+
+    /// A pointer moved by a number; a number plus a number.
+    pub(crate) fn add(self, other: Value) -> Value {
+        let moved = |offset: Option<i32>, by: Value| {
+            let by = i32::try_from(by.as_constant()?.cast_signed()).ok()?;
+            offset?.checked_add(by)
+        };
+        match (self, other) {
+            (Value::Number(a, b), Value::Number(c, d)) => match (a.checked_add(c), b.checked_add(d)) {
+                (Some(low), Some(high)) => Value::Number(low, high),
+                // Both ends wrap around: a negative number was added.
+                (None, None) => Value::Number(a.wrapping_add(c), b.wrapping_add(d)),
+                _ => Value::ANY_NUMBER,
+            },
+            (Value::Stack(frame, at), by @ Value::Number(..)) | (by @ Value::Number(..), Value::Stack(frame, at)) => {
+                Value::Stack(frame, moved(at, by))
+            }
+            (Value::MapValue(map, at), by @ Value::Number(..)) | (by @ Value::Number(..), Value::MapValue(map, at)) => {
+                Value::MapValue(map, moved(at, by))
+            }
+            (Value::Record(map, at), by @ Value::Number(..)) | (by @ Value::Number(..), Value::Record(map, at)) => {
+                Value::Record(map, moved(at, by))
+            }
+            (Value::Data(map, at), by @ Value::Number(..)) | (by @ Value::Number(..), Value::Data(map, at)) => {
+                let moved = by.as_constant().and_then(|by| at.checked_add(by.cast_signed()));
+                moved.map_or(Value::Elsewhere, |at| Value::Data(map, at))
+            }
+            _ => self.vague(other),
+        }
+    }
+
+    /// As a number of this many bytes: what a narrow move or load leaves.
+    pub(crate) fn truncated(self, bytes: u32) -> Value {
+        let most = match bytes {
+            1 => 0xff,
+            2 => 0xffff,
+            4 => 0xffff_ffff,
+            _ => return self,
+        };
+        match self {
+            Value::Number(low, high) if high <= most => Value::Number(low, high),
+            Value::Number(low, high) if low == high => Value::constant(low & most),
+            _ => Value::Number(0, most),
+        }
+    }
+
+    /// `and`, `or`, shifts and so on of two numbers; 64 bits.
+    pub(crate) fn arithmetic(self, op: Op, other: Value) -> Value {
+        let ((a, b), (c, d)) = (self.range(), other.range());
+        if let (Some(a), Some(c)) = (self.as_constant(), other.as_constant()) {
+            return Value::constant(op.of(a, c));
+        }
+        let shift = u32::try_from(c).ok().filter(|bits| c == d && *bits < 64);
+        match (op, shift) {
+            (Op::And, _) => Value::Number(0, b.min(d)),
+            (Op::Or | Op::Xor, _) => {
+                // No bit above the highest of either.
+                let bits = (b | d).checked_ilog2().map_or(0, |bit| u64::MAX >> 63u32.saturating_sub(bit));
+                Value::Number(if op == Op::Or { a.max(c) } else { 0 }, bits)
+            }
+            (Op::Shl, Some(bits)) if b.leading_zeros() >= bits => Value::Number(a << bits, b << bits),
+            (Op::Shr, Some(bits)) => Value::Number(a >> bits, b >> bits),
+            (Op::Sar, Some(bits)) if b <= i64::MAX.cast_unsigned() => Value::Number(a >> bits, b >> bits),
+            (Op::Sub, _) if a >= d => Value::Number(a.saturating_sub(d), b.saturating_sub(c)),
+            (Op::Mul, _) => match b.checked_mul(d) {
+                Some(high) => Value::Number(a.saturating_mul(c), high),
+                None => Value::ANY_NUMBER,
+            },
+            (Op::Div, _) if c > 0 => Value::Number(a.checked_div(d).unwrap_or(0), b.checked_div(c).unwrap_or(u64::MAX)),
+            // The remainder by 0 is the dividend.
+            (Op::Mod, _) if c > 0 => Value::Number(0, b.min(d.saturating_sub(1))),
+            _ => Value::ANY_NUMBER,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Op {
+    Sub,
+    Mul,
+    Div,
+    Mod,
+    And,
+    Or,
+    Xor,
+    Shl,
+    Shr,
+    Sar,
+}
+
+impl Op {
+    /// As the kernel's interpreter computes it (`___bpf_prog_run` in kernel/bpf/core.c).
+    fn of(self, a: u64, b: u64) -> u64 {
+        let bits = (b & 63) as u32;
+        match self {
+            Op::Sub => a.wrapping_sub(b),
+            Op::Mul => a.wrapping_mul(b),
+            Op::Div => a.checked_div(b).unwrap_or(0),
+            Op::Mod => a.checked_rem(b).unwrap_or(a),
+            Op::And => a & b,
+            Op::Or => a | b,
+            Op::Xor => a ^ b,
+            Op::Shl => a.wrapping_shl(bits),
+            Op::Shr => a.wrapping_shr(bits),
+            Op::Sar => a.cast_signed().wrapping_shr(bits).cast_unsigned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn within(value: Value, number: u64) -> bool {
+        let (low, high) = value.range();
+        low <= number && number <= high
+    }
+
+    const OPS: [Op; 10] = [Op::Sub, Op::Mul, Op::Div, Op::Mod, Op::And, Op::Or, Op::Xor, Op::Shl, Op::Shr, Op::Sar];
+
+    /// A range and a number in it, near the edges as often as not.
+    fn number() -> impl Strategy<Value = (Value, u64)> {
+        let edge = prop_oneof![0u64..70, any::<u64>(), (0u64..70).prop_map(|n| !n), any::<u32>().prop_map(u64::from)];
+        (edge.clone(), edge.clone(), edge).prop_map(|(a, b, c)| {
+            let mut all = [a, b, c];
+            all.sort_unstable();
+            let [low, number, high] = all;
+            (Value::Number(low, high), number)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_hold((left, a) in number(), (right, b) in number()) {
+            for op in OPS {
+                prop_assert!(within(left.arithmetic(op, right), op.of(a, b)), "{op:?}");
+                let constant = Value::constant(b);
+                prop_assert!(within(left.arithmetic(op, constant), op.of(a, b)), "{op:?} constant");
+            }
+            prop_assert!(within(left.add(right), a.wrapping_add(b)));
+            for (bytes, mask) in [(1, 0xff), (2, 0xffff), (4, 0xffff_ffff), (8, u64::MAX)] {
+                prop_assert!(within(left.truncated(bytes), a & mask));
+            }
+            for widen in [false, true] {
+                prop_assert!(within(left.join(right, widen), a) && within(left.join(right, widen), b));
+            }
+        }
+    }
+}

@@ -1,0 +1,531 @@
+//! Abstract interpretation: what every register can hold at every instruction, over all paths, through calls and callbacks.
+//!
+//! Paths are joined at jump targets until nothing changes; a range that keeps growing there is given up. Only then
+//! the calls are reported, with what holds at last. Work is bounded by [`PER_PROGRAM`] and [`IN_ALL`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
+
+use ringfence_object::{Function, FunctionId, MapId, Object, Target};
+use ringfence_uapi::{Helper, Insn};
+
+use crate::state::State;
+use crate::value::{Op, Value};
+
+/// Instructions that are looked at for one program.
+const PER_PROGRAM: usize = 500_000;
+/// Instructions that are looked at for one object.
+const IN_ALL: usize = 4_000_000;
+/// Most nested calls (`MAX_CALL_FRAMES` in include/linux/bpf_verifier.h).
+const MAX_FRAMES: u8 = 8;
+/// How often paths meet at an instruction before ranges that still grow are given up.
+const WIDEN_AFTER: u32 = 8;
+
+/// A call of a helper, with what its arguments hold.
+pub(crate) struct Call<'a> {
+    pub(crate) function: FunctionId,
+    pub(crate) insn: usize,
+    pub(crate) helper: Helper,
+    pub(crate) arguments: &'a [Value; 5],
+}
+
+/// Reports every helper call that a program of the object can reach. `false`: the work was too much and some are missing.
+pub(crate) fn calls(object: &Object, report: &mut dyn FnMut(&Call<'_>)) -> bool {
+    let mut walker = Walker {
+        object,
+        report,
+        facts: HashMap::new(),
+        results: HashMap::new(),
+        reported: HashSet::new(),
+        budget: 0,
+        left: IN_ALL,
+        complete: true,
+    };
+    for program in &object.programs {
+        let context = [Value::Context, Value::Elsewhere, Value::Elsewhere, Value::Elsewhere, Value::Elsewhere];
+        walker.root(program.function, context);
+    }
+    // What no program calls: global functions for others to replace, callbacks that are registered elsewhere.
+    for id in (0..object.functions.len()).map(FunctionId) {
+        if !walker.facts.contains_key(&id) {
+            walker.root(id, [Value::Elsewhere; 5]);
+        }
+    }
+    walker.complete
+}
+
+struct Walker<'a> {
+    object: &'a Object,
+    report: &'a mut dyn FnMut(&Call<'_>),
+    facts: HashMap<FunctionId, Rc<Facts<'a>>>,
+    /// What a function returns for these arguments; there from the start of its walk, so that recursion ends.
+    results: HashMap<(FunctionId, [Value; 5], u8), Value>,
+    reported: HashSet<(FunctionId, [Value; 5], u8)>,
+    budget: usize,
+    left: usize,
+    complete: bool,
+}
+
+/// What is the same in every walk over a function.
+struct Facts<'a> {
+    function: &'a Function,
+    targets: HashMap<usize, Target>,
+    /// Instructions whose numbers are the kernel's to fill in.
+    core: HashSet<usize>,
+    /// Where paths can meet.
+    leaders: HashSet<usize>,
+}
+
+impl<'a> Facts<'a> {
+    fn new(function: &'a Function) -> Facts<'a> {
+        let mut leaders = HashSet::from([0]);
+        for (at, insn) in function.insns.iter().enumerate() {
+            leaders.extend(jump_target(*insn, at));
+        }
+        Facts {
+            function,
+            targets: function.relocs.iter().map(|reloc| (reloc.insn, reloc.target)).collect(),
+            core: function.core.iter().map(|core| core.insn).collect(),
+            leaders,
+        }
+    }
+}
+
+/// Where a jump goes when it is taken.
+fn jump_target(insn: Insn, at: usize) -> Option<usize> {
+    let by = match (insn.class(), insn.code & 0xf0) {
+        (Insn::JMP | Insn::JMP32, CALL | EXIT) => return None,
+        // `gotol`: the offset is in the immediate.
+        (Insn::JMP32, JA) => insn.imm,
+        (Insn::JMP | Insn::JMP32, _) => insn.off.into(),
+        _ => return None,
+    };
+    at.checked_add(1)?.checked_add_signed(isize::try_from(by).ok()?)
+}
+
+const JA: u8 = 0x00;
+const JEQ: u8 = 0x10;
+const JGT: u8 = 0x20;
+const JGE: u8 = 0x30;
+const JNE: u8 = 0x50;
+const JSGT: u8 = 0x60;
+const JSGE: u8 = 0x70;
+const CALL: u8 = 0x80;
+const EXIT: u8 = 0x90;
+const JLT: u8 = 0xa0;
+const JLE: u8 = 0xb0;
+const JSLT: u8 = 0xc0;
+const JSLE: u8 = 0xd0;
+/// The second operand is a register.
+const X: u8 = 0x08;
+
+impl<'a> Walker<'a> {
+    fn root(&mut self, id: FunctionId, arguments: [Value; 5]) {
+        self.budget = PER_PROGRAM.min(self.left);
+        let before = self.budget;
+        self.run(id, arguments, 0, true);
+        self.left = self.left.saturating_sub(before.saturating_sub(self.budget));
+    }
+
+    fn facts(&mut self, id: FunctionId) -> Option<Rc<Facts<'a>>> {
+        let function = self.object.functions.get(id.0)?;
+        Some(Rc::clone(self.facts.entry(id).or_insert_with(|| Rc::new(Facts::new(function)))))
+    }
+
+    /// Walks a function; returns what it returns. The second walk, over what the first one found out, reports.
+    fn run(&mut self, id: FunctionId, arguments: [Value; 5], frame: u8, report: bool) -> Value {
+        let key = (id, arguments, frame);
+        let known = self.results.get(&key).copied();
+        if let Some(result) = known.filter(|_| !report || self.reported.contains(&key)) {
+            return result;
+        }
+        let Some(facts) = self.facts(id).filter(|_| frame < MAX_FRAMES) else { return Value::Unknown };
+        self.results.entry(key).or_insert(Value::Unknown);
+        let mut entries = BTreeMap::from([(0usize, (State::entry(arguments, frame), 0u32))]);
+        let mut changed = BTreeSet::from([0usize]);
+        let mut result = None;
+        while let Some(start) = changed.pop_first() {
+            let Some(state) = entries.get(&start).map(|(state, _)| state.clone()) else { continue };
+            let mut meet = |at: usize, state: &State| {
+                let new = match entries.get_mut(&at) {
+                    Some((known, times)) => {
+                        *times = times.saturating_add(1);
+                        known.join(state, *times > WIDEN_AFTER)
+                    }
+                    None => {
+                        entries.insert(at, (state.clone(), 0));
+                        true
+                    }
+                };
+                if new {
+                    changed.insert(at);
+                }
+            };
+            if !self.block(id, &facts, start, state, &mut meet, &mut result, false) {
+                return Value::Unknown;
+            }
+        }
+        if report && self.reported.insert(key) {
+            for (start, (state, _)) in &entries {
+                self.block(id, &facts, *start, state.clone(), &mut |_, _| {}, &mut None, true);
+            }
+        }
+        // Without an exit that is reached, nothing comes back.
+        let result = result.unwrap_or(Value::Unknown);
+        self.results.insert(key, result);
+        result
+    }
+
+    /// From a place where paths meet to the next one. `false`: out of budget.
+    #[allow(clippy::too_many_arguments, reason = "the state of one walk, used in two places")]
+    fn block(
+        &mut self,
+        id: FunctionId,
+        facts: &Facts<'a>,
+        start: usize,
+        mut state: State,
+        meet: &mut dyn FnMut(usize, &State),
+        result: &mut Option<Value>,
+        report: bool,
+    ) -> bool {
+        let mut at = start;
+        while let Some(insn) = facts.function.insns.get(at).copied() {
+            if at != start && facts.leaders.contains(&at) {
+                meet(at, &state);
+                return true;
+            }
+            let Some(budget) = self.budget.checked_sub(1) else {
+                self.complete = false;
+                return false;
+            };
+            self.budget = budget;
+            let next = at.saturating_add(1);
+            match (insn.class(), insn.code & 0xf0) {
+                (Insn::JMP, CALL) => self.call(id, facts, at, insn, &mut state, report),
+                (Insn::JMP, EXIT) => {
+                    let returned = state.get(0);
+                    *result = Some(result.map_or(returned, |known| known.join(returned, false)));
+                    return true;
+                }
+                // Through a table of targets: where it goes is not followed.
+                (Insn::JMP, JA) if insn.code & X != 0 => {
+                    self.complete = false;
+                    return true;
+                }
+                (Insn::JMP | Insn::JMP32, JA) => {
+                    if let Some(target) = jump_target(insn, at) {
+                        meet(target, &state);
+                    }
+                    return true;
+                }
+                (Insn::JMP | Insn::JMP32, op) => {
+                    if let Some(target) = jump_target(insn, at)
+                        && let Some(taken) = refined(&state, insn, op, true)
+                    {
+                        meet(target, &taken);
+                    }
+                    match refined(&state, insn, op, false) {
+                        Some(not_taken) => state = not_taken,
+                        None => return true,
+                    }
+                }
+                (Insn::LD, _) if insn.is_ld_imm64() => {
+                    state.set(insn.dst, immediate(facts, at, insn));
+                    at = next.saturating_add(1);
+                    continue;
+                }
+                // Packet loads of old (`BPF_ABS`, `BPF_IND`).
+                (Insn::LD, _) => {
+                    state.forget_arguments();
+                    state.set(0, Value::Number(0, u32::MAX.into()));
+                }
+                (Insn::LDX, _) => load(&mut state, insn),
+                (Insn::ST | Insn::STX, _) => store(&mut state, insn, facts.core.contains(&at)),
+                (Insn::ALU | Insn::ALU64, _) => compute(&mut state, insn, facts.core.contains(&at)),
+                _ => {}
+            }
+            at = next;
+        }
+        true
+    }
+
+    fn call(&mut self, id: FunctionId, facts: &Facts<'a>, at: usize, insn: Insn, state: &mut State, report: bool) {
+        let arguments = state.arguments();
+        let result = match (facts.targets.get(&at), insn.src) {
+            (Some(Target::Call(callee)), _) => {
+                state.clobber_behind(arguments);
+                self.run(*callee, arguments, state.frame.saturating_add(1), report)
+            }
+            (None, 0) => {
+                let helper = Helper(insn.imm.cast_unsigned());
+                if report {
+                    (self.report)(&Call { function: id, insn: at, helper, arguments: &arguments });
+                }
+                self.callbacks(helper, arguments, state, report);
+                clobber(helper, arguments, state);
+                returned(helper, arguments)
+            }
+            _ => {
+                state.clobber_behind(arguments);
+                Value::Elsewhere
+            }
+        };
+        state.forget_arguments();
+        state.set(0, result);
+    }
+
+    /// Functions that a helper calls, with the arguments that it gives them.
+    fn callbacks(&mut self, helper: Helper, arguments: [Value; 5], state: &State, report: bool) {
+        let [map, _, third, fourth, _] = arguments;
+        let any = Value::Elsewhere;
+        for (n, argument) in arguments.into_iter().enumerate() {
+            let Value::Function(callee) = argument else { continue };
+            // include/uapi/linux/bpf.h says what each passes on; the callback is always the one before the context.
+            let given = match (helper, map, n) {
+                (Helper::LOOP, _, 1) => [Value::ANY_NUMBER, third, any, any, any],
+                (Helper::FOR_EACH_MAP_ELEM, Value::Map(of), 1) => [map, any, Value::MapValue(of, Some(0)), third, any],
+                (Helper::USER_RINGBUF_DRAIN, _, 1) => [any, third, any, any, any],
+                (Helper::FIND_VMA, _, 2) => [any, any, fourth, any, any],
+                _ => [any; 5],
+            };
+            self.run(callee, given, state.frame.saturating_add(1), report);
+        }
+    }
+}
+
+/// What a helper may have written to this function's frame.
+fn clobber(helper: Helper, arguments: [Value; 5], state: &mut State) {
+    let [first, second, third, ..] = arguments;
+    let bytes = |size: Value| size.as_constant().and_then(|size| i32::try_from(size).ok());
+    match helper {
+        // They read what they are given.
+        Helper::MAP_LOOKUP_ELEM
+        | Helper::MAP_UPDATE_ELEM
+        | Helper::MAP_DELETE_ELEM
+        | Helper::MAP_PUSH_ELEM
+        | Helper::PERF_EVENT_OUTPUT
+        | Helper::SKB_OUTPUT
+        | Helper::XDP_OUTPUT
+        | Helper::RINGBUF_OUTPUT
+        | Helper::RINGBUF_RESERVE
+        | Helper::RINGBUF_SUBMIT
+        | Helper::RINGBUF_DISCARD
+        | Helper::TRACE_PRINTK
+        | Helper::TRACE_VPRINTK => {}
+        Helper::PROBE_READ
+        | Helper::PROBE_READ_STR
+        | Helper::PROBE_READ_USER
+        | Helper::PROBE_READ_KERNEL
+        | Helper::PROBE_READ_USER_STR
+        | Helper::PROBE_READ_KERNEL_STR
+        | Helper::GET_CURRENT_COMM => state.clobber_through(first, bytes(second)),
+        Helper::GET_STACK => state.clobber_through(second, bytes(third)),
+        _ => state.clobber_behind(arguments),
+    }
+}
+
+/// What a helper returns.
+fn returned(helper: Helper, arguments: [Value; 5]) -> Value {
+    let [first, ..] = arguments;
+    match (helper, first) {
+        (
+            Helper::MAP_LOOKUP_ELEM
+            | Helper::MAP_LOOKUP_PERCPU_ELEM
+            | Helper::GET_LOCAL_STORAGE
+            | Helper::SK_STORAGE_GET
+            | Helper::TASK_STORAGE_GET
+            | Helper::INODE_STORAGE_GET
+            | Helper::CGRP_STORAGE_GET,
+            Value::Map(map),
+        ) => Value::MapValue(map, Some(0)),
+        (Helper::RINGBUF_RESERVE, Value::Map(map) | Value::MapValue(map, Some(0))) => Value::Record(map, Some(0)),
+        _ => Value::Elsewhere,
+    }
+}
+
+fn immediate(facts: &Facts<'_>, at: usize, insn: Insn) -> Value {
+    let high = facts.function.insns.get(at.saturating_add(1)).map_or(0, |second| second.imm);
+    match facts.targets.get(&at) {
+        Some(Target::Map(map)) => Value::Map(*map),
+        Some(Target::Data { map, offset }) => Value::Data(*map, i64::from(*offset)),
+        Some(Target::Address(function)) => Value::Function(*function),
+        Some(Target::Call(_) | Target::Extern(_) | Target::JumpTable { .. }) => Value::Elsewhere,
+        None if insn.src == 0 && !facts.core.contains(&at) => {
+            Value::constant(u64::from(high.cast_unsigned()) << 32 | u64::from(insn.imm.cast_unsigned()))
+        }
+        None => Value::Elsewhere,
+    }
+}
+
+fn access_bytes(insn: Insn) -> u32 {
+    match insn.code & 0x18 {
+        0x00 => 4,
+        0x08 => 2,
+        0x10 => 1,
+        _ => 8,
+    }
+}
+
+/// Offset in this function's frame that an access goes to.
+fn own_frame(state: &State, base: Value, insn: Insn) -> Option<i32> {
+    match base {
+        Value::Stack(frame, Some(at)) if frame == state.frame => at.checked_add(insn.off.into()),
+        _ => None,
+    }
+}
+
+fn load(state: &mut State, insn: Insn) {
+    const MEM: u8 = 0x60;
+    let base = state.get(insn.src);
+    let value = match (insn.code & 0xe0, access_bytes(insn), own_frame(state, base, insn)) {
+        (MEM, 8, Some(at)) => state.spilled(at),
+        // The stack can hold addresses of the stack.
+        (MEM, 8, None) if matches!(base, Value::Stack(..) | Value::Unknown) => Value::Unknown,
+        (MEM, 8, None) => Value::Elsewhere,
+        (MEM, bytes, _) => Value::ANY_NUMBER.truncated(bytes),
+        _ => Value::ANY_NUMBER,
+    };
+    state.set(insn.dst, value);
+}
+
+fn store(state: &mut State, insn: Insn, core: bool) {
+    const MEM: u8 = 0x60;
+    const ATOMIC: u8 = 0xc0;
+    const FETCH: i32 = 1;
+    const COMPARE: i32 = 0xf1;
+    const LOAD_ACQUIRE: i32 = 0x100;
+    let atomic = insn.code & 0xe0 == ATOMIC && insn.class() == Insn::STX;
+    if atomic && insn.imm == LOAD_ACQUIRE {
+        state.set(insn.dst, Value::Unknown);
+        return;
+    }
+    let bytes = access_bytes(insn).cast_signed();
+    let value = match insn.class() {
+        Insn::ST if !core => Value::constant(i64::from(insn.imm).cast_unsigned()),
+        Insn::STX if insn.code & 0xe0 == MEM => state.get(insn.src),
+        _ => Value::Unknown,
+    };
+    match (state.get(insn.dst), own_frame(state, state.get(insn.dst), insn)) {
+        (_, Some(at)) => state.spill(at, bytes, value),
+        (base, None) => state.clobber_through(base, None),
+    }
+    if atomic && insn.imm & FETCH != 0 {
+        state.set(if insn.imm == COMPARE { 0 } else { insn.src }, Value::Unknown);
+    }
+}
+
+fn compute(state: &mut State, insn: Insn, core: bool) {
+    const MOV: u8 = 0xb0;
+    const ADD: u8 = 0x00;
+    const NEG: u8 = 0x80;
+    const END: u8 = 0xd0;
+    let narrow = insn.class() == Insn::ALU;
+    let width = |value: Value| if narrow { value.truncated(4) } else { value };
+    let left = state.get(insn.dst);
+    let right = match (insn.code & X != 0, core) {
+        (true, _) => state.get(insn.src),
+        // A CO-RE relocation fills in the number.
+        (false, true) => Value::ANY_NUMBER,
+        (false, false) => Value::constant(i64::from(insn.imm).cast_unsigned()),
+    };
+    let op = match insn.code & 0xf0 {
+        0x10 => Some(Op::Sub),
+        0x20 => Some(Op::Mul),
+        // With an offset, division is signed.
+        0x30 if insn.off == 0 => Some(Op::Div),
+        0x90 if insn.off == 0 => Some(Op::Mod),
+        0x40 => Some(Op::Or),
+        0x50 => Some(Op::And),
+        0xa0 => Some(Op::Xor),
+        0x60 => Some(Op::Shl),
+        0x70 => Some(Op::Shr),
+        0xc0 => Some(Op::Sar),
+        _ => None,
+    };
+    let value = match (insn.code & 0xf0, op) {
+        (MOV, _) if insn.off == 0 => width(right),
+        // `movsx`: the same number where it is not negative.
+        (MOV, _) => match (insn.off, right) {
+            (8, Value::Number(_, ..=0x7f))
+            | (16, Value::Number(_, ..=0x7fff))
+            | (32, Value::Number(_, ..=0x7fff_ffff)) => right,
+            // Between address spaces.
+            (1, _) => Value::Elsewhere,
+            _ => Value::ANY_NUMBER,
+        },
+        (ADD, _) => width(width(left).add(width(right))),
+        (NEG, _) => match left.as_constant() {
+            Some(number) => width(Value::constant(number.wrapping_neg())),
+            None => Value::ANY_NUMBER,
+        },
+        (END, _) => Value::ANY_NUMBER.truncated(insn.imm.cast_unsigned() / 8),
+        (_, Some(Op::Sub)) if !narrow && !matches!(left, Value::Number(..)) => match right.as_constant() {
+            Some(by) => left.add(Value::constant(by.wrapping_neg())),
+            None => left.add(Value::ANY_NUMBER),
+        },
+        (_, Some(op)) if narrow => {
+            let (left, mut right) = (left.truncated(4), right.truncated(4));
+            let shift = matches!(op, Op::Shl | Op::Shr | Op::Sar);
+            if shift {
+                right = right.as_constant().map_or(Value::Number(0, 31), |bits| Value::constant(bits & 31));
+            }
+            let negative = op == Op::Sar && left.range().1 > i32::MAX.cast_unsigned().into();
+            if negative { Value::ANY_NUMBER.truncated(4) } else { left.arithmetic(op, right).truncated(4) }
+        }
+        (_, Some(op)) => left.arithmetic(op, right),
+        (_, None) => Value::ANY_NUMBER,
+    };
+    state.set(insn.dst, width(value));
+}
+
+/// The state behind a conditional jump, on one of its ways; `None`: that way is never taken.
+fn refined(state: &State, insn: Insn, op: u8, taken: bool) -> Option<State> {
+    let mut state = state.clone();
+    let left = state.get(insn.dst);
+    let right =
+        if insn.code & X != 0 { state.get(insn.src).as_constant() } else { Some(i64::from(insn.imm).cast_unsigned()) };
+    let (Value::Number(low, high), Some(right)) = (left, right) else { return Some(state) };
+    let (right, most, positive) = if insn.class() == Insn::JMP32 {
+        (right & 0xffff_ffff, u64::from(u32::MAX), i32::MAX.cast_unsigned().into())
+    } else {
+        (right, u64::MAX, i64::MAX.cast_unsigned())
+    };
+    if high > most {
+        return Some(state);
+    }
+    // Signed comparisons are unsigned ones where nothing is negative.
+    let op = match op {
+        JSGT | JSGE | JSLT | JSLE if high > positive || right > positive => return Some(state),
+        JSGT => JGT,
+        JSGE => JGE,
+        JSLT => JLT,
+        JSLE => JLE,
+        other => other,
+    };
+    let (low, high) = match (op, taken) {
+        (JEQ, true) | (JNE, false) => (low.max(right), high.min(right)),
+        (JEQ, false) | (JNE, true) if low == right => (low.checked_add(1)?, high),
+        (JEQ, false) | (JNE, true) if high == right => (low, high.checked_sub(1)?),
+        (JGT, true) | (JLE, false) => (low.max(right.checked_add(1)?), high),
+        (JGT, false) | (JLE, true) => (low, high.min(right)),
+        (JGE, true) | (JLT, false) => (low.max(right), high),
+        (JGE, false) | (JLT, true) => (low, high.min(right.checked_sub(1)?)),
+        _ => (low, high),
+    };
+    if low > high {
+        return None;
+    }
+    state.set(insn.dst, Value::Number(low, high));
+    Some(state)
+}
+
+/// The map that an argument stands for, and whether it is a map inside that one.
+pub(crate) fn map_of(object: &Object, argument: Value) -> (Option<MapId>, bool) {
+    match argument {
+        Value::Map(map) => (Some(map), false),
+        Value::MapValue(map, Some(0)) if object.maps.get(map.0).is_some_and(|map| map.inner.is_some()) => {
+            (Some(map), true)
+        }
+        _ => (None, false),
+    }
+}

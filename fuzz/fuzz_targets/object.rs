@@ -1,0 +1,11 @@
+//! Any bytes as an object file.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use ringfence_object::Object;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Err(error) = Object::parse("fuzz.bpf.o", bytes) {
+        assert!(!error.to_string().is_empty());
+    }
+});
