@@ -2,6 +2,7 @@
 //!
 //! Nothing here is part of what users get. Progress goes to stderr, results to stdout.
 
+mod api;
 mod bench;
 mod bpf;
 mod fuzz;
@@ -13,6 +14,7 @@ mod setup;
 mod test;
 mod tools;
 mod uapi;
+mod vm;
 
 use anyhow::Result;
 use pico_args::Arguments;
@@ -63,6 +65,12 @@ const VERBS: &[Verb] = &[
         run: uapi::run,
     },
     Verb {
+        name: "vm",
+        arguments: "[--kernel LIST] [--modules LIST] [--package NAME] [FILTER...]",
+        help: "the command, or the tests of a package, on other kernels in virtual machines",
+        run: vm::run,
+    },
+    Verb {
         name: "mutate",
         arguments: "[--count N] [--seed N] [--ringfence PROGRAM]",
         help: "damaged objects through `ringfence inspect`: an answer each, in a second and 100 MB",
@@ -79,6 +87,12 @@ const VERBS: &[Verb] = &[
         arguments: "load|ring [--rounds N] [--write]",
         help: "measure against libbpf and aya in one run; --write: into docs/benchmarks.md",
         run: bench::run,
+    },
+    Verb {
+        name: "api",
+        arguments: "[--write]",
+        help: "compare the library's public names with docs/api.txt",
+        run: api::run,
     },
     Verb {
         name: "oracle",

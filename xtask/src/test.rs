@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that CI runs, in order, to the first failure.
 
 use crate::tools::{cargo, finish, run as execute};
-use crate::{bpf, kernels, objects, setup, uapi};
+use crate::{api, bpf, kernels, mutate, objects, oracle, setup, uapi, vm};
 use anyhow::{Context, Result, bail};
 use pico_args::Arguments;
 use std::process::Command;
@@ -30,10 +30,15 @@ const STEPS: &[Step] = &[
     },
     Step { name: "kernels", work: Work::Verb(kernels::run, &[]) },
     Step { name: "objects", work: Work::Verb(objects::run, &[]) },
-    Step { name: "bpf", work: Work::Verb(bpf::run, &["--check"]) },
     Step { name: "uapi", work: Work::Verb(uapi::run, &["--check"]) },
-    Step { name: "build", work: Work::Cargo(&["build", "--workspace", "--all-targets", "--locked"]) },
+    Step { name: "bpf", work: Work::Verb(bpf::run, &["--check"]) },
     Step { name: "tests", work: Work::Cargo(&["test", "--workspace", "--locked"]) },
+    Step { name: "doc", work: Work::Cargo(&["doc", "--workspace", "--no-deps", "--locked", "--quiet"]) },
+    Step { name: "api", work: Work::Verb(api::run, &[]) },
+    Step { name: "release", work: Work::Cargo(&["build", "--release", "--locked"]) },
+    Step { name: "oracle", work: Work::Verb(oracle::run, &[]) },
+    Step { name: "mutate", work: Work::Verb(mutate::run, &[]) },
+    Step { name: "vm", work: Work::Verb(vm::run, &[]) },
 ];
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
@@ -66,7 +71,8 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Tells tests where the objects and kernels are.
+/// Tells tests where the objects and kernels are. A broken link in the documentation is an error.
 fn with_material(command: &mut Command) -> &mut Command {
-    command.env("RINGFENCE_OBJECTS", objects::place()).env("RINGFENCE_KERNELS", kernels::place())
+    let material = [("RINGFENCE_OBJECTS", objects::place()), ("RINGFENCE_KERNELS", kernels::place())];
+    command.envs(material).env("RUSTDOCFLAGS", "-D warnings")
 }

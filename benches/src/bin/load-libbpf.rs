@@ -4,7 +4,5 @@ use libbpf_rs::ObjectBuilder;
 use std::time::Duration;
 
 fn main() -> anyhow::Result<()> {
-    ringfence_benches::load_each(|object| {
-        Ok((ObjectBuilder::default().open_file(object)?.load()?, Duration::ZERO))
-    })
+    ringfence_benches::load_each(|object| Ok((ObjectBuilder::default().open_file(object)?.load()?, Duration::ZERO)))
 }

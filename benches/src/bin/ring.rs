@@ -38,6 +38,21 @@ fn bare(ring: MapHandle) -> Result<Box<dyn FnMut() -> Result<u64>>> {
     }))
 }
 
+fn ringfence(ring: MapHandle) -> Result<Box<dyn FnMut() -> Result<u64>>> {
+    let map = ringfence::Map::from_fd("ring", owned(&ring)?)?;
+    let mut events = ringfence::Events::new([&map])?;
+    Ok(Box::new(move || {
+        let (mut count, mut sum) = (0, 0);
+        while count < RECORDS {
+            events.consume(|event| {
+                count += 1;
+                sum += first_word(event.bytes);
+            })?;
+        }
+        Ok(sum)
+    }))
+}
+
 fn libbpf(ring: MapHandle) -> Result<Box<dyn FnMut() -> Result<u64>>> {
     let mut reader = ringfence_benches::libbpf::Ring::open(ring.as_fd())?;
     Ok(Box::new(move || {
@@ -90,8 +105,8 @@ fn owned(ring: &MapHandle) -> Result<OwnedFd> {
 
 type Open = fn(MapHandle) -> Result<Box<dyn FnMut() -> Result<u64>>>;
 
-const READERS: [(&str, Open); 4] =
-    [("bare", bare), ("libbpf", libbpf), ("libbpf-rs", libbpf_rs), ("aya", aya)];
+const READERS: [(&str, Open); 5] =
+    [("bare", bare), ("ringfence", ringfence), ("libbpf", libbpf), ("libbpf-rs", libbpf_rs), ("aya", aya)];
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);

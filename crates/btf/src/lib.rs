@@ -3,6 +3,25 @@
 //!
 //! This room knows no object file, no kernel interface and no policy. Nothing here does I/O: whoever has
 //! the bytes (a file, a section, a mapping) hands them over as [`Bytes`].
+//!
+//! ```
+//! use ringfence_btf::{Btf, Builder, Int, Kind, Member, New};
+//!
+//! # fn main() -> Result<(), ringfence_btf::Error> {
+//! let mut builder = Builder::new();
+//! let int = New::Int(Int { size: 4, bits: 32, offset: 0, signed: false, char: false, bool: false });
+//! let int = builder.add("unsigned int", int);
+//! let pid = Member { name: "pid", ty: int, bit_offset: 32, bit_size: 0 };
+//! builder.add("event", New::Struct { size: 8, members: &[pid] });
+//! let btf: Btf = builder.build()?;
+//!
+//! let event = btf.find("event", Kind::Struct).expect("it was just added");
+//! assert_eq!(btf.size_of(event)?, 8);
+//! assert_eq!(btf.find_member(event, "pid")?.bit_offset, 32);
+//! assert_eq!(btf.c_definition(event), "struct event {\n\tchar __pad1[4];\n\tunsigned int pid;\n};");
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 #![deny(
     clippy::indexing_slicing,

@@ -7,11 +7,12 @@
 //! |---|---|---|
 //! | 1 | the line of the call names a struct (`sizeof(struct e)`, `struct e *p = reserve(..)`, or the variable that it sends is declared as one), the BTF has it, and its size fits | that struct ([`Basis::Source`]) |
 //! | 2 | the bytes are a map's value or a global variable of a struct type, and its size fits | that type ([`Basis::Data`]) |
-//! | 3 | the line names a struct that no BTF has, or that has another size | none; [`EventChoice::said`] tells the name |
-//! | 4 | the line names nothing (it is a wrapper's, or a part of it was not kept), but the function declares a variable of one struct that is named like an event, and its size fits | that struct ([`Basis::Declared`]) |
-//! | 5 | a global variable, or a pointer that is one, has a struct type that is not the kernel's and whose size is the record's (`const struct event *unused;`) | that struct ([`Basis::Global`]) |
-//! | 6 | a struct that is not the kernel's has exactly the record's size and a name that events have (`event`, `*_event`, `data_t`, the map's name in the singular, ..) | that struct ([`Basis::Name`]) |
-//! | 7 | anything else, the size alone above all | none |
+//! | 3 | as 2, but the record is smaller, and the line names that very type: the program sends the first part of it | that type |
+//! | 4 | the line names a struct that no BTF has, or that has another size | none; [`EventChoice::said`] tells the name |
+//! | 5 | the line names nothing (it is a wrapper's, or a part of it was not kept), but the function declares a variable of one struct that is named like an event, and its size fits | that struct ([`Basis::Declared`]) |
+//! | 6 | a global variable is a pointer to a struct that is not the kernel's and whose size is the record's (`const struct event *unused;`) | that struct ([`Basis::Global`]) |
+//! | 7 | a struct that is not the kernel's has exactly the record's size and a name that events have (`event`, `*_event`, `data_t`, the map's name in the singular, ..) | that struct ([`Basis::Name`]) |
+//! | 8 | anything else, the size alone above all | none |
 //!
 //! Where a rule finds several structs, the first by name is chosen and [`EventChoice::ambiguous`] says so; the same
 //! where rule 1 and rule 2 disagree. The object's own BTF comes before what DWARF says. *Fits*: the size is exactly
@@ -21,11 +22,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use ringfence_btf::{Btf, Def, TypeId};
+use ringfence_btf::{Btf, Def, Kind, TypeId};
 use ringfence_object::{CoreKind, MapId, Object};
 use ringfence_uapi::MapType;
 
-use crate::outputs::{Kind, Output, Size, Source, outputs};
+use crate::outputs::{self, Output, Size, Source};
 use crate::source::{self, Named};
 
 /// Where a candidate's type is.
@@ -46,7 +47,7 @@ pub enum Basis {
     Data,
     /// The function that sends it declares such a variable, and no other event.
     Declared,
-    /// A global variable exists to keep the type in the object.
+    /// A global pointer to it exists, to keep the type in the object.
     Global,
     /// Its size, and a name that events have.
     Name,
@@ -59,7 +60,7 @@ impl Basis {
             Basis::Source => "the source line of the call names it",
             Basis::Data => "the bytes that are sent have this type",
             Basis::Declared => "the function has a variable of this type and it is as large as the record",
-            Basis::Global => "a global variable has this type and it is as large as the record",
+            Basis::Global => "a global variable points to this type and it is as large as the record",
             Basis::Name => "it is as large as the record and named like an event",
         }
     }
@@ -93,6 +94,8 @@ pub struct EventChoice {
     pub chosen: Option<Candidate>,
     /// Others fit as well.
     pub ambiguous: bool,
+    /// Fewest bytes of a record, where records end before [`EventChoice::chosen`] does.
+    pub least: Option<usize>,
     /// Nothing was chosen although the source says what it is: `struct event`, which no BTF has in this size.
     pub said: Option<String>,
 }
@@ -103,7 +106,7 @@ pub fn event_types(object: &Object, debug: Option<&Btf>) -> Vec<EventChoice> {
     // A map that could not be told from the code is the one that there is.
     let mut rings = (0..object.maps.len()).map(MapId).filter(|id| is_ring(object, *id));
     let only = rings.next().filter(|_| rings.next().is_none());
-    for output in outputs(object) {
+    for output in outputs::outputs(object) {
         if let Some(map) = output.map.or(only) {
             groups.entry((map, output.size)).or_default().push(output);
         }
@@ -130,7 +133,7 @@ struct World<'a> {
     sets: Vec<(Types, &'a Btf)>,
     /// Names of the kernel's structs.
     kernel: BTreeSet<String>,
-    /// Structs that global variables have, or point at.
+    /// Structs that global variables point at.
     globals: BTreeSet<(Types, TypeId)>,
     /// Structs that are keys of maps: no events.
     keys: BTreeSet<TypeId>,
@@ -144,7 +147,8 @@ impl<'a> World<'a> {
         for (types, btf) in &sets {
             for ty in btf.own_types().flatten() {
                 if let Def::Var { ty, .. } = ty.def
-                    && let Some(found) = composite(btf, ty, true)
+                    && let Ok(Def::Ptr(ty)) = btf.resolve(ty).map(|ty| ty.def)
+                    && let Some(found) = composite(btf, ty)
                 {
                     globals.insert((*types, found.0));
                 }
@@ -152,7 +156,7 @@ impl<'a> World<'a> {
         }
         let keys = object.btf.as_ref().map_or_else(BTreeSet::new, |btf| {
             let keys = object.maps.iter().filter_map(|map| map.key_type);
-            keys.filter_map(|ty| composite(btf, ty, false)).map(|(id, _)| id).collect()
+            keys.filter_map(|ty| composite(btf, ty)).map(|(id, _)| id).collect()
         });
         World { object, kernel: kernel_names(object), sets, globals, keys }
     }
@@ -169,7 +173,7 @@ impl<'a> World<'a> {
                 }
                 candidates.extend(found);
             }
-            candidates.extend(self.of_data(output, size));
+            candidates.extend(self.of_data(output, size, &named));
         }
         let mut hint = None;
         if candidates.is_empty() && said.is_empty() {
@@ -199,22 +203,36 @@ impl<'a> World<'a> {
             candidates.iter().filter(|c| c.types == Types::Object).map(|c| c.name.clone()).collect();
         candidates.retain(|c| c.types == Types::Object || !own.contains(&c.name));
         let chosen = candidates.first().cloned();
+        let least = chosen.as_ref().and_then(|chosen| self.least(chosen, size));
         // A name that the source says and nothing has is another candidate, only out of sight.
         let ambiguous = chosen.is_some() && (candidates.len() > 1 || !said.is_empty());
         let said = if chosen.is_none() { said.into_iter().next().or(hint) } else { None };
-        EventChoice { map, size, outputs, candidates, chosen, ambiguous, said }
+        EventChoice { map, size, outputs, candidates, chosen, ambiguous, least, said }
+    }
+
+    fn least(&self, chosen: &Candidate, size: Size) -> Option<usize> {
+        let (_, btf) = self.sets.iter().find(|(types, _)| *types == chosen.types)?;
+        let bytes = btf.size_of(chosen.ty).ok()?;
+        let least = match size {
+            Size::Exact(least) | Size::Between(least, _) => least,
+            Size::Unknown => 0,
+        };
+        (u64::from(least) < bytes).then_some(least as usize)
     }
 
     fn named_in_source(&self, output: &Output) -> Vec<Named> {
         let (Some(btf), Some(line)) = (self.object.btf.as_ref(), output.line.as_ref()) else { return Vec::new() };
         let Some(function) = self.object.functions.get(output.function.0) else { return Vec::new() };
         let helper = match output.kind {
-            Kind::RingReserveDynptr => "bpf_ringbuf_reserve_dynptr",
-            Kind::RingReserve => "bpf_ringbuf_reserve",
-            Kind::RingOutput => "bpf_ringbuf_output",
-            Kind::PerfOutput => "bpf_perf_event_output",
+            outputs::Kind::RingReserveDynptr => "bpf_ringbuf_reserve_dynptr",
+            outputs::Kind::RingReserve => "bpf_ringbuf_reserve",
+            outputs::Kind::RingOutput => "bpf_ringbuf_output",
+            outputs::Kind::PerfOutput => "bpf_perf_event_output",
         };
-        source::types_of_call(btf, function, line, helper)
+        let mut named = source::types_of_call(btf, function, line, helper);
+        // `__u32 *p` declares nothing that has members.
+        named.retain(|named| !matches!(named, Named::Typedef(name) if is_scalar(btf, name)));
+        named
     }
 
     /// What the function declares that is named like an event.
@@ -236,7 +254,7 @@ impl<'a> World<'a> {
                 let Ok(ty) = btf.get(id) else { continue };
                 let right = match (name, ty.def) {
                     (Named::Struct(_), Def::Struct(_)) | (Named::Union(_), Def::Union(_)) => true,
-                    (Named::Typedef(_), Def::Typedef(_)) => composite(btf, id, false).is_some(),
+                    (Named::Typedef(_), Def::Typedef(_)) => composite(btf, id).is_some(),
                     _ => false,
                 };
                 if right && ty.name == name.name() && fits(btf, id, size) {
@@ -249,7 +267,7 @@ impl<'a> World<'a> {
     }
 
     /// The type of the bytes themselves.
-    fn of_data(&self, output: &Output, size: Size) -> Option<Candidate> {
+    fn of_data(&self, output: &Output, size: Size, named: &[Named]) -> Option<Candidate> {
         let btf = self.object.btf.as_ref()?;
         let ty = match output.source {
             Source::MapValue(map, Some(0)) => self.object.maps.get(map.0)?.value_type?,
@@ -259,15 +277,19 @@ impl<'a> World<'a> {
             }
             Source::MapValue(..) | Source::Reserved | Source::Stack(_) | Source::Unknown => return None,
         };
-        let (ty, name) = composite(btf, ty, false)?;
-        fits(btf, ty, size).then_some(Candidate { basis: Basis::Data, types: Types::Object, name, ty })
+        let alias = btf.get(ty).map_or("", |ty| ty.name);
+        let (ty, name) = composite(btf, ty)?;
+        let first_part = named.iter().any(|named| named.name() == name || named.name() == alias)
+            && size != Size::Unknown
+            && btf.size_of(ty).is_ok_and(|bytes| bytes > most(size).into());
+        (first_part || fits(btf, ty, size)).then_some(Candidate { basis: Basis::Data, types: Types::Object, name, ty })
     }
 
     fn of_globals(&self, size: Size) -> Vec<Candidate> {
         let mut found = Vec::new();
         for (types, btf) in &self.sets {
             for (_, ty) in self.globals.iter().filter(|(of, _)| of == types) {
-                if let Some((ty, name)) = composite(btf, *ty, false)
+                if let Some((ty, name)) = composite(btf, *ty)
                     && exact(btf, ty, size)
                     && !name.is_empty()
                     && !self.kernel.contains(&name)
@@ -310,8 +332,8 @@ fn like_an_event(name: &str, map: &str, object: &str) -> bool {
         || (!object.is_empty() && name == object)
 }
 
-/// The struct or union behind a type (through pointers, where asked), and the name by which it is known.
-fn composite(btf: &Btf, ty: TypeId, through_pointers: bool) -> Option<(TypeId, String)> {
+/// The struct or union behind a type, and the name by which it is known.
+fn composite(btf: &Btf, ty: TypeId) -> Option<(TypeId, String)> {
     let mut id = ty;
     let mut alias = "";
     for _ in 0..32 {
@@ -326,7 +348,6 @@ fn composite(btf: &Btf, ty: TypeId, through_pointers: bool) -> Option<(TypeId, S
                 next
             }
             Def::Const(next) | Def::Volatile(next) | Def::Restrict(next) | Def::TypeTag(next) => next,
-            Def::Ptr(next) if through_pointers => next,
             _ => return None,
         };
     }
@@ -334,11 +355,14 @@ fn composite(btf: &Btf, ty: TypeId, through_pointers: bool) -> Option<(TypeId, S
 }
 
 fn exact(btf: &Btf, ty: TypeId, size: Size) -> bool {
-    let most = match size {
-        Size::Exact(size) | Size::Between(_, size) => size,
-        Size::Unknown => return false,
-    };
-    btf.size_of(ty).is_ok_and(|bytes| bytes == u64::from(most))
+    size != Size::Unknown && btf.size_of(ty).is_ok_and(|bytes| bytes == u64::from(most(size)))
+}
+
+fn most(size: Size) -> u32 {
+    match size {
+        Size::Exact(most) | Size::Between(_, most) => most,
+        Size::Unknown => u32::MAX,
+    }
 }
 
 /// The record can be of this type.
@@ -352,9 +376,14 @@ fn fits(btf: &Btf, ty: TypeId, size: Size) -> bool {
     bytes == most || (flexible(btf, ty) && bytes <= least)
 }
 
+/// A typedef of something without members.
+fn is_scalar(btf: &Btf, name: &str) -> bool {
+    btf.find(name, Kind::Typedef).is_some_and(|id| composite(btf, id).is_none())
+}
+
 /// The last member is an array of no length.
 fn flexible(btf: &Btf, ty: TypeId) -> bool {
-    let Some((id, _)) = composite(btf, ty, false) else { return false };
+    let Some((id, _)) = composite(btf, ty) else { return false };
     let Ok(Def::Struct(found)) = btf.get(id).map(|ty| ty.def) else { return false };
     let last = found.members().last().and_then(Result::ok);
     last.and_then(|member| btf.resolve(member.ty).ok()).is_some_and(|ty| matches!(ty.def, Def::Array(a) if a.len == 0))

@@ -158,27 +158,11 @@ fn tokens(text: &str) -> Vec<&str> {
 
 /// `struct NAME` at the front, or a word that can be a typedef; with what is behind it.
 fn type_name<'a, 'b>(tokens: &'b [&'a str]) -> Option<(Named, &'b [&'a str])> {
+    #[rustfmt::skip]
     const KEYWORDS: &[&str] = &[
-        "return",
-        "else",
-        "goto",
-        "sizeof",
-        "case",
-        "if",
-        "while",
-        "for",
-        "do",
-        "switch",
-        "static",
-        "const",
-        "volatile",
-        "extern",
-        "inline",
-        "__always_inline",
-        "enum",
-        "struct",
-        "union",
-        "__noinline",
+        "return", "else", "goto", "sizeof", "case", "if", "while", "for", "do", "switch", "enum", "struct", "union",
+        "static", "const", "volatile", "extern", "inline", "__always_inline", "__noinline",
+        "void", "char", "short", "int", "long", "float", "double", "unsigned", "signed", "bool", "_Bool",
     ];
     match tokens {
         ["struct", name, rest @ ..] if is_name(name) => Some((Named::Struct((*name).to_owned()), rest)),

@@ -4,6 +4,7 @@ use ringfence_object::{FunctionId, MapId};
 
 /// An abstract value. What it says is true of every run; [`Value::Unknown`] says nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[allow(clippy::enum_variant_names, reason = "a map's value is called a map value")]
 pub(crate) enum Value {
     /// Anything.
     Unknown,
@@ -195,12 +196,7 @@ mod tests {
 
     /// A range and a number in it, near the edges as often as not.
     fn number() -> impl Strategy<Value = (Value, u64)> {
-        let edge = prop_oneof![
-            0u64..70,
-            any::<u64>(),
-            (0u64..70).prop_map(|n| u64::MAX - n),
-            any::<u32>().prop_map(u64::from)
-        ];
+        let edge = prop_oneof![0u64..70, any::<u64>(), (0u64..70).prop_map(|n| !n), any::<u32>().prop_map(u64::from)];
         (edge.clone(), edge.clone(), edge).prop_map(|(a, b, c)| {
             let mut all = [a, b, c];
             all.sort_unstable();

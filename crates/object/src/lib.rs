@@ -18,6 +18,7 @@
 )]
 
 mod data;
+mod dwarf;
 mod elf;
 mod error;
 mod ext;
@@ -33,6 +34,7 @@ mod section;
 mod struct_ops;
 mod types;
 
+pub use dwarf::debug_types;
 pub use error::Error;
 pub use model::{
     CoreKind, CoreReloc, Data, DatasecLayout, Extern, ExternId, ExternKind, Function, FunctionId, Global, KconfigType,

@@ -225,7 +225,7 @@ impl<'a> Filler<'a> {
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let end = start.saturating_add(usize::try_from(size).unwrap_or(usize::MAX));
         let table = self.object.jump_tables.get(start..end).ok_or_else(|| problem("its jump table is cut off"))?;
-        if offset % 8 != 0 || size % 8 != 0 {
+        if !offset.is_multiple_of(8) || !size.is_multiple_of(8) {
             return Err(problem("its jump table is not made of 8-byte entries"));
         }
         let part = linked.parts.iter().rfind(|(_, start)| *start <= at);

@@ -1,7 +1,5 @@
 //! Why a plan, or one program of it, cannot be made: each with the place, the cause and what to do.
 
-use ringfence_uapi::ProgramType;
-
 use crate::near::nearest;
 
 /// Why a plan, or one program of it, cannot be made.
@@ -81,7 +79,7 @@ pub enum Error {
         /// The function that holds the relocation.
         function: String,
         /// What is wrong.
-        source: crate::core::Error,
+        source: Box<crate::core::Error>,
     },
     /// The object's parts do not fit together.
     #[error("function {function}, instruction {insn}: {problem}")]
@@ -148,23 +146,29 @@ pub enum Error {
     },
     /// A part of the object cannot be used.
     #[error(transparent)]
-    Object(#[from] ringfence_object::Error),
+    Object(Box<ringfence_object::Error>),
     /// The object's own types are damaged.
     #[error("the object's BTF: {0}")]
     Btf(#[from] ringfence_btf::Error),
     /// A fact about the kernel could not be had.
     #[error(transparent)]
-    Kernel(#[from] ringfence_kernel::Error),
-    /// A setting does not go with the program's type.
-    #[error("program {program} of type {kind}: {problem}")]
-    Program {
+    Kernel(Box<ringfence_kernel::Error>),
+    /// The kernel does not know the program's type, or the hook for which it is to be verified.
+    #[error("program {program}: this kernel has no {what}{}", since.map_or(String::new(), |since| format!(" (it came with {since})")))]
+    Unsupported {
         /// The program.
         program: String,
-        /// Its type.
-        kind: ProgramType,
-        /// What is wrong.
-        problem: String,
+        /// What is missing.
+        what: String,
+        /// The release that brought it.
+        since: Option<&'static str>,
     },
+}
+
+impl From<ringfence_kernel::Error> for Error {
+    fn from(error: ringfence_kernel::Error) -> Error {
+        Error::Kernel(Box::new(error))
+    }
 }
 
 const LICENCE_HELP: &str = "add to the source: char LICENSE[] SEC(\"license\") = \"GPL\";";

@@ -33,6 +33,15 @@ pub(crate) enum Found<'k> {
     Missing,
 }
 
+/// A type of the kernel or of one of its modules.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KernelType<'k> {
+    pub(crate) btf: &'k Btf,
+    pub(crate) id: TypeId,
+    /// `None`: the kernel itself.
+    pub(crate) module: Option<&'k str>,
+}
+
 /// Finds externs.
 pub(crate) struct Externs<'a> {
     object: &'a Object,
@@ -63,11 +72,18 @@ impl<'a> Externs<'a> {
             }
             ExternKind::TypedKsym { ty } => self.variable(ext, ty),
             ExternKind::Kfunc { proto } => self.function(ext, proto),
-            ExternKind::Ksym => match self.kernel.symbol(&ext.name)? {
-                Some(address) => Ok(Found::Address(address)),
-                None if ext.weak => Ok(Found::Missing),
-                None => Err(problem(ext, "the kernel has no symbol of this name (/proc/kallsyms)".to_owned())),
-            },
+            ExternKind::Ksym => self.symbol(ext),
+        }
+    }
+
+    /// An address. All symbols that the object names are looked for at once: each look reads the whole of kallsyms.
+    fn symbol(&self, ext: &Extern) -> Result<Found<'a>, Error> {
+        let symbols = self.object.externs.iter().filter(|ext| ext.kind == ExternKind::Ksym);
+        self.kernel.prefetch_symbols(&symbols.map(|ext| ext.name.as_str()).collect::<Vec<_>>())?;
+        match self.kernel.symbol(&ext.name)? {
+            Some(address) => Ok(Found::Address(address)),
+            None if ext.weak => Ok(Found::Missing),
+            None => Err(problem(ext, "the kernel has no symbol of this name (/proc/kallsyms)".to_owned())),
         }
     }
 
@@ -107,7 +123,10 @@ impl<'a> Externs<'a> {
         }
         // Values of the loader's own (libbpf, bpf_object__resolve_externs).
         let number = match name {
-            "LINUX_KERNEL_VERSION" => u64::from(self.kernel.version_code()),
+            "LINUX_KERNEL_VERSION" => match self.kernel.version_code() {
+                0 => return Err(problem(ext, "the kernel's version is not known".to_owned())),
+                version => u64::from(version),
+            },
             "LINUX_HAS_BPF_COOKIE" => u64::from(self.kernel.has(Feature::BpfCookie)),
             "LINUX_HAS_SYSCALL_WRAPPER" => u64::from(self.kernel.has(Feature::SyscallWrapper)),
             _ if name.starts_with("LINUX_") && ext.weak => 0,
@@ -122,7 +141,8 @@ impl<'a> Externs<'a> {
 
     /// A kernel variable (`bpf_object__resolve_ksym_var_btf_id`).
     fn variable(&self, ext: &'a Extern, ty: TypeId) -> Result<Found<'a>, Error> {
-        let Some((btf, id, module)) = self.typed(ext, &ext.name, Kind::Var)? else { return Ok(Found::Missing) };
+        let found = self.typed(ext, &ext.name, Kind::Var)?;
+        let Some(KernelType { btf, id, module }) = found else { return Ok(Found::Missing) };
         let Def::Var { ty: target, .. } = btf.get(id)?.def else { return Ok(Found::Missing) };
         let (local, local_type) = self.local(ext, ty)?;
         if core::compatible(local, local_type, btf, btf.resolve(target)?.id)? {
@@ -135,7 +155,7 @@ impl<'a> Externs<'a> {
     /// another prototype is as good as missing.
     fn function(&self, ext: &'a Extern, proto: TypeId) -> Result<Found<'a>, Error> {
         let found = self.typed(ext, essential_name(&ext.name), Kind::Func)?;
-        let Some((btf, id, module)) = found else { return Ok(Found::Missing) };
+        let Some(KernelType { btf, id, module }) = found else { return Ok(Found::Missing) };
         let Def::Func { proto: target, .. } = btf.get(id)?.def else { return Ok(Found::Missing) };
         let (local, local_proto) = self.local(ext, proto)?;
         if core::compatible(local, local_proto, btf, target)? {
@@ -154,7 +174,7 @@ impl<'a> Externs<'a> {
     }
 
     /// By name: in the kernel itself, then in its modules.
-    fn typed(&self, ext: &Extern, name: &str, kind: Kind) -> Result<Option<(&'a Btf, TypeId, Option<&'a str>)>, Error> {
+    fn typed(&self, ext: &Extern, name: &str, kind: Kind) -> Result<Option<KernelType<'a>>, Error> {
         let found = find_typed(self.kernel, name, kind)?;
         if found.is_some() || ext.weak {
             return Ok(found);
@@ -174,17 +194,16 @@ impl<'a> Externs<'a> {
 /// A type by name: in the kernel itself, then in its modules.
 ///
 /// Modules that cannot be listed count as none (libbpf, `load_module_btfs`): the caller says so where it matters.
-pub(crate) fn find_typed<'a>(
-    kernel: &'a Kernel,
-    name: &str,
-    kind: Kind,
-) -> Result<Option<(&'a Btf, TypeId, Option<&'a str>)>, Error> {
+pub(crate) fn find_typed<'a>(kernel: &'a Kernel, name: &str, kind: Kind) -> Result<Option<KernelType<'a>>, Error> {
     let Some(btf) = kernel.btf()? else { return Ok(None) };
     if let Some(id) = btf.find(name, kind) {
-        return Ok(Some((btf, id, None)));
+        return Ok(Some(KernelType { btf, id, module: None }));
     }
     let mut modules = kernel.modules().unwrap_or_default().iter();
-    Ok(modules.find_map(|module| Some((&module.btf, module.btf.find_own(name, kind)?, Some(module.name.as_str())))))
+    Ok(modules.find_map(|module| {
+        let id = module.btf.find_own(name, kind)?;
+        Some(KernelType { btf: &module.btf, id, module: Some(&module.name) })
+    }))
 }
 
 fn problem(ext: &Extern, problem: String) -> Error {

@@ -180,7 +180,7 @@ fn kernels_are_asked_only_for_what_is_used_and_get_nothing_newer() {
 #[test]
 fn unions_take_the_place_of_wide_enums() {
     let after = fitted(&compile(EVERYTHING), older_than(Newer::Enum64));
-    let Def::Union(wide) = after.get(after.named("wide")[0]).unwrap().def else { panic!() };
+    let Def::Union(wide) = after.get(after.find("wide", Kind::Union).unwrap()).unwrap().def else { panic!() };
     let names = |def: Composite<'_>| def.members().map(|m| m.unwrap().name.to_owned()).collect::<Vec<_>>();
     assert_eq!((wide.size, names(wide)), (8, vec!["WIDE_A".to_owned(), "WIDE_B".to_owned()]));
 }

@@ -31,7 +31,7 @@ mod settings;
 mod struct_ops;
 mod versions;
 
-pub use core::Error as CoreError;
+pub use core::{Cause as CoreCause, Error as CoreError, Misfit as CoreMisfit};
 pub use error::Error;
 pub use model::{
     Attach, Fixup, FixupWith, LeftOut, LineInfo, LoadTarget, MapPlan, Need, Needed, Plan, PlanMap, Problem,

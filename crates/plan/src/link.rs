@@ -141,7 +141,7 @@ impl<'a> Linker<'a> {
     fn relocated(&mut self, id: FunctionId) -> Result<&[Insn], Error> {
         let function = function(self.object, id)?;
         if let Some(problem) = &function.problem {
-            return Err(Error::Object(problem.clone()));
+            return Err(Error::Object(Box::new(problem.clone())));
         }
         if function.core.is_empty() {
             return Ok(&function.insns);
@@ -152,7 +152,7 @@ impl<'a> Linker<'a> {
             let relocator = relocator.map_err(|error| error.clone())?;
             let mut insns = function.insns.clone();
             for reloc in &function.core {
-                let core = |source| Error::Core { function: function.name.clone(), source };
+                let core = |source| Error::Core { function: function.name.clone(), source: Box::new(source) };
                 relocator.apply(reloc, &mut insns).map_err(core)?;
             }
             Ok(insns)

@@ -16,6 +16,7 @@ use crate::externs::Externs;
 use crate::model::{MapPlan, PlanMap, SlotPlan, SlotTo};
 use crate::settings::{InnerMap, MapChoice, Settings};
 use crate::struct_ops::Converted;
+use crate::versions;
 
 /// `BPF_F_*` of `include/uapi/linux/bpf.h` that data sections take.
 const F_RDONLY_PROG: u32 = 1 << 7;
@@ -144,7 +145,7 @@ impl Planner<'_> {
         let mut plan = self.shape(id, map);
         self.choose(&mut plan, map, choice)?;
         if plan.kind == MapType::PERF_EVENT_ARRAY && plan.max_entries == 0 {
-            plan.max_entries = self.kernel.possible_cpus();
+            plan.max_entries = self.kernel.possible_cpus()?;
         }
         if self.settings.fill_sizes {
             self.fill(&mut plan);
@@ -177,10 +178,18 @@ impl Planner<'_> {
         if data {
             self.data_flags(&mut plan, map);
         }
-        Ok(match incomplete(&plan) {
+        Ok(match incomplete(&plan).or_else(|| self.unknown(plan.kind)) {
             None => Ok(plan),
             Some(problem) => Err(Place::Broken(map_error(map, problem))),
         })
+    }
+
+    /// A kind of map that this kernel's types do not name.
+    fn unknown(&self, kind: MapType) -> Option<String> {
+        let since = versions::map_type(kind);
+        let missing = versions::worth_asking(since) && self.kernel.knows_map_type(kind) == Some(false);
+        let came = since.map_or(String::new(), |since| format!(" (they came with {since})"));
+        missing.then(|| format!("this kernel has no maps of type {kind}{came}"))
     }
 
     /// Data sections can be mapped when they hold a variable that is not `static` (libbpf, `map_is_mmapable`).

@@ -110,7 +110,7 @@ pub(crate) fn of<'a>(plan: &'a Plan, reads_symbols: &'a [String]) -> Vec<Need> {
         needs.0.into_iter().map(|(what, reasons)| Need { what, because: because(reasons) }).collect();
     needs.sort_by_cached_key(|need| match &need.what {
         Needed::Capability(name) => (0, Reverse((0, 0)), (*name).to_owned()),
-        Needed::Kernel { feature, since } => (1, Reverse(release(*since)), feature.clone()),
+        Needed::Kernel { feature, since } => (1, Reverse(versions::release(*since)), feature.clone()),
     });
     needs
 }
@@ -201,10 +201,4 @@ fn because(reasons: BTreeMap<String, Vec<&str>>) -> String {
         if more == 0 { format!("{reason} {shown}") } else { format!("{reason} {shown} and {more} more") }
     });
     reasons.collect::<Vec<_>>().join("; ")
-}
-
-/// For sorting; what has no known release counts as the newest.
-fn release(since: Option<&str>) -> (u32, u32) {
-    let Some((major, minor)) = since.and_then(|since| since.split_once('.')) else { return (u32::MAX, 0) };
-    (major.parse().unwrap_or(0), minor.parse().unwrap_or(0))
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use ringfence_btf::TypeId;
 use ringfence_kernel::{Feature, Kernel};
 use ringfence_object::{ExternKind, FunctionId, MapId, Object, Program, Role as MapRole, StructOps};
-use ringfence_uapi::{AttachType, Helper, ProgramType};
+use ringfence_uapi::{AttachType, Helper, MapType, ProgramType};
 
 use crate::code::Filler;
 use crate::core::Relocator;
@@ -49,7 +49,11 @@ pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Pla
     }
 
     let relocator = match &object.btf {
-        Some(local) => Ok(Relocator::new(local, core_kernel)),
+        Some(local) => {
+            let relocator = Relocator::new(local, core_kernel);
+            relocator.prefetch(object.functions.iter().flat_map(|function| &function.core));
+            Ok(relocator)
+        }
         None => Err(Error::NoObjectBtf { what: "relocation against the kernel's types (CO-RE)".to_owned() }),
     };
     let mut programs = Programs {
@@ -156,6 +160,10 @@ fn prefetch(
     let mut core_names: Vec<String> = roots.filter(|name| !name.is_empty()).collect();
     if std::ptr::eq(kernel, core_kernel) {
         names.append(&mut core_names);
+    }
+    if !names.is_empty() {
+        // Asked for kinds of maps, programs and hooks.
+        names.extend([MapType::ENUM, ProgramType::ENUM, AttachType::ENUM].map(str::to_owned));
     }
     for (kernel, names) in [(kernel, names), (core_kernel, core_names)] {
         if let (false, Ok(Some(btf))) = (names.is_empty(), kernel.btf()) {
@@ -361,6 +369,9 @@ impl Programs<'_> {
         if role.kind == ProgramType::UNSPEC {
             self.problem(program, Role::no_type(program));
         }
+        if let Some(error) = self.unsupported(program, role.kind, hook) {
+            self.problem(program, error);
+        }
         if let Some(error) = self.licence(program, &role, &linked) {
             self.problem(program, error);
         }
@@ -401,6 +412,24 @@ impl Programs<'_> {
             return 0;
         }
         self.object.version.unwrap_or_else(|| self.kernel.version_code())
+    }
+
+    /// A type or hook that this kernel's types do not name.
+    fn unsupported(&self, program: &Program, kind: ProgramType, hook: AttachType) -> Option<Error> {
+        let (since, hook_since) = (versions::program_type(kind), versions::attach_type(hook));
+        // A struct_ops program has the number of a member for a hook.
+        let hooked = hook != AttachType(0) && kind != ProgramType::STRUCT_OPS;
+        let (what, since) = if kind != ProgramType::UNSPEC
+            && versions::worth_asking(since)
+            && self.kernel.knows_program_type(kind) == Some(false)
+        {
+            (format!("program type {kind}"), since)
+        } else if hooked && versions::worth_asking(hook_since) && self.kernel.knows_attach_type(hook) == Some(false) {
+            (format!("attach type {hook}"), hook_since)
+        } else {
+            return None;
+        };
+        Some(Error::Unsupported { program: program.name.clone(), what, since })
     }
 
     /// What the kernel refuses without a GPL-compatible licence, as far as instructions and type tell.

@@ -7,7 +7,7 @@ use ringfence_uapi::{AttachType, ProgramType};
 
 use crate::Error;
 use crate::attach;
-use crate::externs::find_typed;
+use crate::externs::{KernelType, find_typed};
 use crate::model::{Attach, LoadTarget};
 use crate::near::nearest;
 use crate::settings::ProgramChoice;
@@ -147,8 +147,9 @@ impl Role {
         let (found, place) = match module {
             None => (find_typed(kernel, name, kind)?, "this kernel and its modules have".to_owned()),
             Some("vmlinux") => {
-                let id = kernel.btf()?.and_then(|btf| Some((btf, btf.find(name, kind)?, None)));
-                (id, "this kernel has".to_owned())
+                let own = kernel.btf()?;
+                let found = own.and_then(|btf| Some(KernelType { btf, id: btf.find(name, kind)?, module: None }));
+                (found, "this kernel has".to_owned())
             }
             Some(module) => {
                 let mut modules = kernel.modules()?.iter();
@@ -156,11 +157,12 @@ impl Role {
                 let Some(found) = found else {
                     return unknown(format!("the module {module} is not loaded, or has no types"));
                 };
-                let id = found.btf.find_own(name, kind).map(|id| (&found.btf, id, Some(found.name.as_str())));
-                (id, format!("the module {module} has"))
+                let id = found.btf.find_own(name, kind);
+                let found = id.map(|id| KernelType { btf: &found.btf, id, module: Some(&found.name) });
+                (found, format!("the module {module} has"))
             }
         };
-        if let Some((_, id, module)) = found {
+        if let Some(KernelType { id, module, .. }) = found {
             return Ok(LoadTarget::Btf { id, module: module.map(str::to_owned) });
         }
         let what = match self.hook {

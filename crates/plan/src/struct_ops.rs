@@ -8,7 +8,7 @@ use ringfence_kernel::Kernel;
 use ringfence_object::{FunctionId, Map, Object, StructOps};
 
 use crate::Error;
-use crate::externs::find_typed;
+use crate::externs::{KernelType, find_typed};
 use crate::model::StructOpsPlan;
 
 /// What every wrapper's name begins with.
@@ -53,7 +53,7 @@ pub(crate) fn convert<'k>(
     let [wrapper_name, name] = names(ops);
     let missing = |name: &str| problem(format!("this kernel has no struct {name}: nothing in it can be replaced so"));
     let found = find_typed(kernel, &wrapper_name, Kind::Struct)?;
-    let (btf, wrapper_id, module) = found.ok_or_else(|| missing(&wrapper_name))?;
+    let KernelType { btf, id: wrapper_id, module } = found.ok_or_else(|| missing(&wrapper_name))?;
     let structure = btf.find(&name, Kind::Struct).ok_or_else(|| missing(&name))?;
     let wrapper = composite(btf, wrapper_id)?.ok_or_else(|| missing(&wrapper_name))?;
     let target = composite(btf, structure)?.ok_or_else(|| missing(&name))?;

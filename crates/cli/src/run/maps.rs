@@ -16,6 +16,8 @@ const MOST_ENTRIES: usize = 10_000;
 /// The maps that are worth printing.
 pub struct Contents {
     format: Format,
+    /// What the slots of histograms stand for.
+    scale: Scale,
     tables: Vec<Table>,
 }
 
@@ -41,11 +43,11 @@ const READABLE: &[MapType] = &[
 impl Contents {
     /// Nothing to print.
     pub fn none() -> Contents {
-        Contents { format: Format::Table, tables: Vec::new() }
+        Contents { format: Format::Table, scale: Scale::Linear, tables: Vec::new() }
     }
 
     /// The maps of an object that hold values, and its writable globals.
-    pub fn of(loaded: &Loaded, format: Format, raw: bool) -> Contents {
+    pub fn of(loaded: &Loaded, format: Format, raw: bool, scale: Scale) -> Contents {
         let table = |map: &Map| {
             if !READABLE.contains(&map.kind()) {
                 return None;
@@ -60,14 +62,14 @@ impl Contents {
             let key = Layout::compile_with(btf, key, options).ok();
             Some(Table { map: map.clone(), key, value, data })
         };
-        Contents { format, tables: loaded.maps().iter().filter_map(table).collect() }
+        Contents { format, scale, tables: loaded.maps().iter().filter_map(table).collect() }
     }
 
     /// Prints every map as it is now.
     pub fn write(&mut self, _loaded: &Loaded) -> Result<Wrote, Failure> {
         let mut out = String::new();
         for table in &self.tables {
-            table.write(self.format, &mut out)?;
+            table.write(self.format, self.scale, &mut out)?;
         }
         if self.format == Format::Table && !out.is_empty() {
             out = format!("--- {}\n{out}", jiff::Zoned::now().strftime("%H:%M:%S"));
@@ -77,7 +79,7 @@ impl Contents {
 }
 
 impl Table {
-    fn write(&self, format: Format, out: &mut String) -> Result<(), Failure> {
+    fn write(&self, format: Format, scale: Scale, out: &mut String) -> Result<(), Failure> {
         let mut entries = self.map.entries().map_err(|error| failure(&error))?;
         let (mut rows, mut charts, mut documents) = (Vec::new(), String::new(), String::new());
         let (mut count, mut more) = (0usize, 0usize);
@@ -103,7 +105,7 @@ impl Table {
             };
             let values = self.values(value);
             if self.value.has_histogram() {
-                self.chart(key.as_ref(), &values, &mut charts);
+                self.chart(key.as_ref(), &values, scale, &mut charts);
             } else {
                 rows.push((key, values));
             }
@@ -179,7 +181,7 @@ impl Table {
         output::table(["  KEY", "VALUE"], rows.iter().map(line))
     }
 
-    fn chart(&self, key: Option<&Value>, values: &[Value], out: &mut String) {
+    fn chart(&self, key: Option<&Value>, values: &[Value], scale: Scale, out: &mut String) {
         let mut all: Vec<Histogram> = Vec::new();
         for value in values {
             for found in Histogram::find(value) {
@@ -196,7 +198,7 @@ impl Table {
             if !title.is_empty() {
                 let _ = writeln!(out, "{}", title.join("  "));
             }
-            histogram.draw(Scale::Log2, "value", out);
+            histogram.draw(scale, if scale == Scale::Log2 { "value" } else { "slot" }, out);
         }
     }
 }

@@ -13,6 +13,7 @@ use ringfence::printk::Formats;
 use ringfence::{Events, Kernel, Loaded, Settings};
 use ringfence_plan::Attach;
 use ringfence_uapi::MapType;
+use ringfence_value::Scale;
 
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Wrote};
@@ -85,8 +86,12 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         .filter(|map| matches!(map.kind(), MapType::RINGBUF | MapType::PERF_EVENT_ARRAY))
         .collect();
     let mut reader = Events::new(readable.iter().copied()).map_err(|error| failure(&error))?;
-    let mut rows = rows::Rows::new(args.output, readable.iter().map(|map| map.name()), choices, args.raw);
-    let mut contents = if readable.is_empty() { maps::Contents::of(&loaded, args.output, args.raw) } else { maps::Contents::none() };
+    let mut rows = rows::Rows::new(args.output, readable.iter().map(|map| map.name()), &choices, args.raw);
+    for note in choices.iter().filter(|choice| choice.ty.is_some()).filter_map(|choice| choice.note.as_deref()) {
+        say(note);
+    }
+    let scale = if ringfence_flow::slot_scale_is_log2(&source.object) { Scale::Log2 } else { Scale::Linear };
+    let mut contents = if readable.is_empty() { maps::Contents::of(&loaded, args.output, args.raw, scale) } else { maps::Contents::none() };
     let links = attach(&loaded, args)?;
     for notice in loaded.notices() {
         say(notice);

@@ -20,8 +20,8 @@ const WIDEST: usize = 48;
 pub struct Rows {
     format: Format,
     sources: Vec<Source>,
-    /// Which source's head was printed last.
-    head: Option<usize>,
+    /// Which source's head was printed last, and for which of its types.
+    head: Option<(usize, usize)>,
     row: Row,
     clock: Clock,
     clock_read: Instant,
@@ -32,9 +32,15 @@ pub struct Rows {
 
 struct Source {
     map: String,
+    /// Told apart by size.
+    types: Vec<Typed>,
+    told: bool,
+}
+
+struct Typed {
+    choice: Choice,
     layout: Option<Layout>,
     columns: Vec<Column>,
-    told: bool,
 }
 
 struct Column {
@@ -44,16 +50,19 @@ struct Column {
 
 impl Rows {
     /// Printer of the events of these maps, in the order in which the reader numbers them.
-    pub fn new<'a>(format: Format, maps: impl Iterator<Item = &'a str>, mut choices: Vec<Choice>, raw: bool) -> Rows {
-        let source = |map: &str| {
-            let choice = choices.iter().position(|choice| choice.map == map).map(|at| choices.swap_remove(at));
-            let layout = choice.and_then(|choice| choice.layout(raw));
-            let heads = layout.as_ref().map(Layout::columns).unwrap_or_default();
+    pub fn new<'a>(format: Format, maps: impl Iterator<Item = &'a str>, choices: &[Choice], raw: bool) -> Rows {
+        let typed = |choice: &Choice| {
+            let layout = choice.layout(raw);
             let column = |name: String| {
                 let head = if name.is_empty() { "VALUE".to_owned() } else { name.to_uppercase() };
                 Column { width: head.len(), head }
             };
-            Source { map: map.to_owned(), columns: heads.into_iter().map(column).collect(), layout, told: false }
+            let columns = layout.as_ref().map(Layout::columns).unwrap_or_default().into_iter().map(column).collect();
+            Typed { choice: choice.clone(), layout, columns }
+        };
+        let source = |map: &str| {
+            let types = choices.iter().filter(|choice| choice.map == map).map(typed).collect();
+            Source { map: map.to_owned(), types, told: false }
         };
         let sources = maps.map(source).collect();
         let (clock, clock_read) = (clock(), Instant::now());
@@ -65,7 +74,10 @@ impl Rows {
         let several = self.sources.len() > 1;
         let Some(source) = self.sources.get_mut(number) else { return };
         let start = self.out.len();
-        let Some(layout) = &source.layout else { return self.unknown(number, bytes) };
+        let fits = |(at, typed): (usize, &Typed)| Some((typed.choice.padding(bytes.len())?, at));
+        let best = source.types.iter().enumerate().filter_map(fits).min();
+        let found = best.and_then(|(_, at)| Some((at, source.types.get_mut(at)?)));
+        let Some((at, Typed { layout: Some(layout), columns, .. })) = found else { return self.unknown(number, bytes) };
         let short = match self.format {
             Format::Json => layout.json(bytes, &mut self.out).map(|()| {
                 if several {
@@ -82,11 +94,14 @@ impl Rows {
                 self.out.extend_from_slice(text.as_bytes());
             }),
             Format::Table => layout.row(bytes, Some(&self.clock), &mut self.row).map(|()| {
-                if self.head != Some(number) {
-                    self.head = Some(number);
-                    source.head(several, &mut self.out);
+                if self.head != Some((number, at)) {
+                    self.head = Some((number, at));
+                    if several {
+                        self.out.extend_from_slice(format!("{}:\n", source.map).as_bytes());
+                    }
+                    head(columns, &mut self.out);
                 }
-                source.cells(&self.row, &mut self.out);
+                cells(columns, &self.row, &mut self.out);
             }),
         };
         if let Err(short) = short {
@@ -133,9 +148,12 @@ impl Rows {
         let Some(source) = self.sources.get_mut(number) else { return };
         let map = source.map.clone();
         if !std::mem::replace(&mut source.told, true) {
-            super::say(&format!(
-                "the object does not say what the events of {map} are; `--event {map}=STRUCT` names a struct of its types"
-            ));
+            let note = source.types.iter().find_map(|typed| typed.choice.note.clone());
+            super::say(&note.unwrap_or_else(|| {
+                format!(
+                    "the object does not say what the events of {map} are; `--event {map}=STRUCT` names a struct of its types"
+                )
+            }));
         }
         match self.format {
             Format::Table => {
@@ -175,29 +193,24 @@ impl Rows {
     }
 }
 
-impl Source {
-    fn head(&self, several: bool, out: &mut Vec<u8>) {
-        if several {
-            out.extend_from_slice(format!("{}:\n", self.map).as_bytes());
-        }
-        let last = self.columns.len().saturating_sub(1);
-        for (at, column) in self.columns.iter().enumerate() {
-            cell(&column.head, column.width, at == last, out);
-        }
-        out.push(b'\n');
+fn head(columns: &[Column], out: &mut Vec<u8>) {
+    let last = columns.len().saturating_sub(1);
+    for (at, column) in columns.iter().enumerate() {
+        cell(&column.head, column.width, at == last, out);
     }
+    out.push(b'\n');
+}
 
-    fn cells(&mut self, row: &Row, out: &mut Vec<u8>) {
-        let last = self.columns.len().saturating_sub(1);
-        for (at, (column, text)) in self.columns.iter_mut().zip(row.cells()).enumerate() {
-            let wide = text.chars().count();
-            if wide > column.width && wide <= WIDEST {
-                column.width = wide;
-            }
-            cell(text, column.width, at == last, out);
+fn cells(columns: &mut [Column], row: &Row, out: &mut Vec<u8>) {
+    let last = columns.len().saturating_sub(1);
+    for (at, (column, text)) in columns.iter_mut().zip(row.cells()).enumerate() {
+        let wide = text.chars().count();
+        if wide > column.width && wide <= WIDEST {
+            column.width = wide;
         }
-        out.push(b'\n');
+        cell(text, column.width, at == last, out);
     }
+    out.push(b'\n');
 }
 
 fn cell(text: &str, width: usize, last: bool, out: &mut Vec<u8>) {

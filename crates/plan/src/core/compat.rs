@@ -12,7 +12,7 @@ const MAX_LEVEL: u32 = 32;
 /// Pairs of types and names that may still be looked at. Types of a hostile file can be arranged so that
 /// comparing them takes exponential time; with this it ends.
 #[derive(Debug)]
-pub(super) struct Fuel(u32);
+pub(super) struct Fuel(pub(super) u32);
 
 impl Fuel {
     /// Less than 0.1 s of work. The most that any of 800 real objects takes is 1,800.
@@ -44,13 +44,6 @@ pub(super) struct Pair<'a> {
 /// no other name matters.
 pub(crate) fn compatible(local: &Btf, local_id: TypeId, target: &Btf, target_id: TypeId) -> Result<bool, btf::Error> {
     Pair { local, target }.compatible(local_id, target_id, &mut Fuel::new())
-}
-
-/// Type equality by structure, as libbpf's `bpf_core_types_match` defines it (TYPE_MATCHES): every local member,
-/// enumerator and parameter has a counterpart of the same name and a matching type. The caller has compared the
-/// names of the roots.
-pub(crate) fn matches(local: &Btf, local_id: TypeId, target: &Btf, target_id: TypeId) -> Result<bool, btf::Error> {
-    Pair { local, target }.matches(local_id, target_id, &mut Fuel::new())
 }
 
 impl Pair<'_> {
@@ -132,6 +125,9 @@ impl Pair<'_> {
         Err(btf::Error::TooDeep(local))
     }
 
+    /// Type equality by structure, as libbpf's `bpf_core_types_match` defines it (TYPE_MATCHES): every local member,
+    /// enumerator and parameter has a counterpart of the same name and a matching type. The caller has compared the
+    /// names of the roots.
     pub(super) fn matches(self, local: TypeId, target: TypeId, fuel: &mut Fuel) -> Result<bool, btf::Error> {
         self.matches_at(local, target, false, MAX_LEVEL, fuel)
     }

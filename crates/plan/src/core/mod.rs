@@ -24,8 +24,8 @@ use ringfence_kernel::{self as kernel, Kernel};
 use ringfence_object::{CoreKind, CoreReloc};
 use ringfence_uapi::Insn;
 
+pub(crate) use compat::compatible;
 use compat::{Fuel, same_kind};
-pub(crate) use compat::{compatible, matches};
 pub use patch::Misfit;
 use spec::{Spec, root_name};
 use value::Value;
