@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use ringfence::{Kind, Kernel, Loader, Program, Settings};
+use ringfence::{Kernel, Kind, Loader, Program, Settings};
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Format};
-use crate::run::{failure, unplanned};
+use crate::run::failure;
 use crate::source;
 
 /// Loads every program on this kernel and takes it off again; one bad program does not hide the others.
@@ -67,17 +67,21 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let source = source::open(&args.file)?;
     let kernel = Kernel::running();
     let off = source.object.programs.iter().filter(|program| args.all && !program.autoload);
-    let settings = off.fold(Settings::new().fill_sizes(true), |settings, program| settings.program(&program.name, true));
-    let plan = ringfence::plan(&source.object, &kernel, &settings).map_err(|error| unplanned(&source, &error))?;
+    let settings =
+        off.fold(Settings::new().fill_sizes(true), |settings, program| settings.program(&program.name, true));
+    let plan = ringfence::plan(&source.object, &kernel, &settings).map_err(|error| failure(&error))?;
     let results: BTreeMap<_, _> = Loader::new(&plan, &kernel).load_each().into_iter().collect();
     // A missing right says nothing about the object: there is no verdict.
-    let denied = results.values().filter_map(|result| result.as_ref().err()).find(|error| error.kind() == Kind::Permission);
+    let denied =
+        results.values().filter_map(|result| result.as_ref().err()).find(|error| error.kind() == Kind::Permission);
     if let Some(error) = denied {
         return Err(failure(error));
     }
     let row = |program: &ringfence_object::Program| {
         let planned = plan.programs.iter().find(|planned| planned.function == program.function);
-        let kind = planned.map(|planned| planned.kind).or(ringfence_object::section(&program.section).map(|known| known.def.kind));
+        let kind = planned
+            .map(|planned| planned.kind)
+            .or(ringfence_object::section(&program.section).map(|known| known.def.kind));
         let (verdict, errno, reason, detail) = match results.get(&program.name) {
             Some(result) => verdict(result, args.log),
             None => {
@@ -89,7 +93,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         Row { name, section, kind: kind.map(|kind| kind.to_string()), verdict, errno, reason, detail }
     };
     let programs: Vec<_> = source.object.programs.iter().map(row).collect();
-    let filled = plan.maps.iter().flat_map(|map| map.filled.iter().map(|what| format!("{}: {what}", map.name))).collect();
+    let filled =
+        plan.maps.iter().flat_map(|map| map.filled.iter().map(|what| format!("{}: {what}", map.name))).collect();
     let report = Report { object: source.label.clone(), programs, filled };
     drop(results);
     output::document(args.output, &report, || text(&report))?;

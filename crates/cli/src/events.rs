@@ -1,7 +1,7 @@
 //! Which type the events of a map have: what the object says, or what the user says.
 
 use ringfence_btf::{Btf, Def, Kind, TypeId};
-use ringfence_flow::{EventChoice, Size, Types, event_types};
+use ringfence_flow::{Candidate, EventChoice, Size, Types};
 use ringfence_uapi::MapType;
 use ringfence_value::{Layout, Options};
 use serde::Serialize;
@@ -9,65 +9,76 @@ use serde::Serialize;
 use crate::exit::Failure;
 use crate::source::Source;
 
-/// The type of a map's events of one size.
+/// The type of the events of one map that have one size.
 #[derive(Clone, Debug)]
 pub struct Choice {
     /// Name of the map.
     pub map: String,
-    /// Bytes of these events.
-    pub size: Size,
-    /// The BTF that has the type, and the type; `None`: nothing says it.
-    pub ty: Option<(Btf, TypeId)>,
-    /// Fewest bytes of an event, where programs send only a part of the type.
-    pub least: Option<usize>,
-    /// What the user should know: other types fit as well, or the source says a name that no BTF has.
-    pub note: Option<String>,
+    /// Bytes of a record; `None`: the user says that all of the map's events have this type.
+    pub size: Option<Size>,
+    /// Where the type is.
+    pub types: Btf,
+    /// The type.
+    pub ty: TypeId,
 }
 
 impl Choice {
-    /// The decoder; `None`: there is no type, or it is of nothing that has values.
+    /// The decoder; `None`: the type is of nothing that has values.
     pub fn layout(&self, raw: bool) -> Option<Layout> {
-        let (types, ty) = self.ty.as_ref()?;
-        Layout::compile_with(types, *ty, Options { raw, least: self.least }).ok()
-    }
-
-    /// How well an event of this length fits: bytes behind it, fewer are better. Perf buffers pad events to 8 bytes.
-    pub fn padding(&self, len: usize) -> Option<usize> {
-        const PADDING: usize = 7;
-        let (least, most) = match self.size {
-            Size::Exact(size) => (size as usize, size as usize),
-            Size::Between(least, most) => (least as usize, most as usize),
-            Size::Unknown => return Some(usize::MAX),
+        let least = match self.size {
+            Some(Size::Between(least, _)) => Some(least as usize),
+            _ => None,
         };
-        let padding = len.saturating_sub(most);
-        (len >= least && padding <= PADDING).then_some(padding)
+        Layout::compile_with(&self.types, self.ty, Options { raw, least }).ok()
     }
 }
 
-/// The choices for each map, the user's word first: it is about events of any size.
+/// Whether a record of `len` bytes is one of `size`. Perf buffers pad a record and its own length word to 8 bytes
+/// (`perf_prepare_sample` in kernel/events/core.c).
+pub fn fits(size: Option<Size>, len: usize, padded: bool) -> bool {
+    let slack = if padded { 7 } else { 0 };
+    match size {
+        None | Some(Size::Unknown) => true,
+        Some(Size::Exact(exact)) => (exact as usize..=exact as usize + slack).contains(&len),
+        Some(Size::Between(least, most)) => (least as usize..=most as usize + slack).contains(&len),
+    }
+}
+
+/// The choices for every map of events, the user's word first.
 pub fn choose(source: &Source, given: &[(String, String)]) -> Result<Vec<Choice>, Failure> {
-    let found = event_types(&source.object, source.debug.as_ref());
     let mut choices = Vec::new();
     for (map, name) in given {
-        let known = source.object.maps.iter().filter(|map| sends(map.kind)).map(|map| map.name.as_str());
-        if !known.clone().any(|known| known == map) {
-            let known: Vec<_> = known.collect();
-            return Err(Failure::usage(format_args!("--event {map}={name}: no map of events has that name ({})", known.join(", "))));
+        let known: Vec<_> =
+            source.object.maps.iter().filter(|map| sends(map.kind)).map(|map| map.name.as_str()).collect();
+        if !known.contains(&map.as_str()) {
+            let known = if known.is_empty() { "it has none".to_owned() } else { known.join(", ") };
+            return Err(Failure::usage(format_args!("--event {map}={name}: no map of events has that name ({known})")));
         }
-        let of_map = found.iter().filter(|choice| map_name(source, choice) == map);
-        choices.push(named(source, map, name, of_map)?);
+        choices.push(named(source, map, name)?);
     }
-    for choice in &found {
-        let map = map_name(source, choice);
-        if !given.iter().any(|(given, _)| given == map) {
-            choices.push(said(source, map, choice));
+    let said = ringfence_flow::event_types(&source.object, source.debug.as_ref());
+    for choice in said {
+        let Some(map) = source.object.maps.get(choice.map.0) else { continue };
+        let by_user = given.iter().any(|(name, _)| *name == map.name);
+        if let (Some(chosen), false) = (&choice.chosen, by_user)
+            && let Some(types) = types(source, chosen.types)
+        {
+            choices.push(Choice {
+                map: map.name.clone(),
+                size: Some(choice.size),
+                types: types.clone(),
+                ty: chosen.ty,
+            });
         }
     }
     Ok(choices)
 }
 
-fn map_name<'a>(source: &'a Source, choice: &EventChoice) -> &'a str {
-    source.object.maps.get(choice.map.0).map_or("", |map| &map.name)
+fn types(source: &Source, which: Types) -> Option<&Btf> {
+    match which {
+        Types::Object => source.object.btf.as_ref(),
+        Types::Debug => source.debug.as_ref(),
+    }
 }
 
 fn sends(kind: MapType) -> bool {
@@ -75,19 +86,7 @@ fn sends(kind: MapType) -> bool {
 }
 
 /// The struct (or other type) of that name, in the object's BTF or its DWARF.
-fn named<'a>(
-    source: &Source,
-    map: &str,
-    name: &str,
-    found: impl Iterator<Item = &'a EventChoice>,
-) -> Result<Choice, Failure> {
-    // Programs that send only the used part of a buffer send less than the type.
-    let least = found
-        .filter_map(|choice| match choice.size {
-            Size::Between(least, _) => Some(least as usize),
-            Size::Exact(_) | Size::Unknown => None,
-        })
-        .min();
+fn named(source: &Source, map: &str, name: &str) -> Result<Choice, Failure> {
     let (bare, kinds): (_, &[Kind]) = match name.split_once(' ') {
         Some(("struct", bare)) => (bare, &[Kind::Struct]),
         Some(("union", bare)) => (bare, &[Kind::Union]),
@@ -96,8 +95,7 @@ fn named<'a>(
     let places = [source.object.btf.as_ref(), source.debug.as_ref()];
     for types in places.into_iter().flatten() {
         if let Some(ty) = kinds.iter().find_map(|kind| types.find(bare.trim(), *kind)) {
-            let ty = Some((types.clone(), ty));
-            return Ok(Choice { map: map.to_owned(), size: Size::Unknown, ty, least, note: None });
+            return Ok(Choice { map: map.to_owned(), size: None, types: types.clone(), ty });
         }
     }
     Err(Failure::usage(format_args!(
@@ -106,53 +104,17 @@ fn named<'a>(
     )))
 }
 
-/// What the object says.
-fn said(source: &Source, map: &str, choice: &EventChoice) -> Choice {
-    let chosen = choice.chosen.as_ref();
-    let types = chosen.and_then(|chosen| match chosen.types {
-        Types::Object => source.object.btf.clone(),
-        Types::Debug => source.debug.clone(),
-    });
-    Choice {
-        map: map.to_owned(),
-        size: choice.size,
-        ty: types.zip(chosen.map(|chosen| chosen.ty)),
-        least: choice.least,
-        note: note(map, choice),
-    }
-}
-
-fn note(map: &str, choice: &EventChoice) -> Option<String> {
-    let others = choice.candidates.iter().skip(1).map(|candidate| candidate.name.as_str()).collect::<Vec<_>>().join(", ");
-    match (&choice.chosen, &choice.said) {
-        (Some(chosen), _) if choice.ambiguous && !others.is_empty() => Some(format!(
-            "events of {map} are shown as {}, but they can also be {others}: --event {map}=NAME chooses",
-            chosen.name
-        )),
-        (Some(chosen), _) if choice.ambiguous => {
-            Some(format!("events of {map} are shown as {}, which is not certain", chosen.name))
-        }
-        (None, Some(said)) => Some(format!(
-            "events of {map} are `{said}` in the source, which the object's types do not have: keep it with \
-             `const {said} *unused __attribute__((unused));`"
-        )),
-        _ => None,
-    }
-}
-
-/// What `inspect` says of a map's events.
+/// What `inspect` says of the events of one map that have one size.
 #[derive(Serialize)]
 pub struct Row {
     map: String,
-    /// Bytes of a record, the largest where they vary and the programs say it.
-    size: Option<u32>,
-    /// Bytes of the smallest, where they vary.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    least: Option<u32>,
+    /// Bytes of a record; the smallest and the largest; `null`: not known.
+    size: serde_json::Value,
     #[serde(rename = "type")]
     kind: Option<String>,
     /// Why this type, or why none.
     why: String,
+    /// Types that fit, the chosen one first.
     candidates: Vec<String>,
     fields: Vec<Field>,
 }
@@ -162,62 +124,70 @@ struct Field {
     name: String,
     #[serde(rename = "type")]
     kind: String,
+    /// Bytes from the start.
     offset: u32,
-    size: u64,
+    /// First bit in the byte, and bits, of a bit-field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bits: Option<(u32, u8)>,
+    /// As C declares it.
+    #[serde(skip)]
+    declaration: String,
 }
 
-/// One row for each map of events and size.
+/// A row for each map of events and size of record.
 pub fn rows(source: &Source) -> Vec<Row> {
-    let found = event_types(&source.object, source.debug.as_ref());
-    let mut rows: Vec<Row> = found.iter().map(|choice| row(source, choice)).collect();
+    let said = ringfence_flow::event_types(&source.object, source.debug.as_ref());
+    let mut rows: Vec<Row> = said.iter().filter_map(|choice| row(source, choice)).collect();
     for map in source.object.maps.iter().filter(|map| sends(map.kind)) {
         if !rows.iter().any(|row| row.map == map.name) {
             let why = "no program was seen to send to it".to_owned();
-            rows.push(Row { map: map.name.clone(), size: None, least: None, kind: None, why, candidates: Vec::new(), fields: Vec::new() });
+            let (size, fields, candidates) = (serde_json::Value::Null, Vec::new(), Vec::new());
+            rows.push(Row { map: map.name.clone(), size, kind: None, why, candidates, fields });
         }
     }
     rows
 }
 
-fn row(source: &Source, choice: &EventChoice) -> Row {
-    let map = map_name(source, choice);
-    let Choice { ty, note, .. } = said(source, map, choice);
-    let because = choice.chosen.as_ref().map(|chosen| chosen.basis.because().to_owned());
-    let (least, size) = match choice.size {
-        Size::Exact(size) => (None, Some(size)),
-        Size::Between(least, most) => (Some(least), Some(most)),
-        Size::Unknown => (None, None),
+fn row(source: &Source, choice: &EventChoice) -> Option<Row> {
+    let map = source.object.maps.get(choice.map.0)?.name.clone();
+    let spelled = |candidate: &Candidate| {
+        types(source, candidate.types).map(|types| types.c_declaration(candidate.ty, "")).unwrap_or_default()
     };
-    Row {
-        map: map.to_owned(),
-        size,
-        least,
-        kind: ty.as_ref().map(|(types, ty)| types.c_declaration(*ty, "")),
-        why: match (because, note) {
-            (Some(because), Some(note)) => format!("{because}; {note}"),
-            (Some(one), None) | (None, Some(one)) => one,
-            (None, None) => "nothing in the object says what it is".to_owned(),
+    let why = match (&choice.chosen, &choice.said) {
+        (Some(chosen), _) => chosen.basis.because().to_owned(),
+        (None, Some(said)) => format!("the source says `{said}`, which the object's types do not have in this size"),
+        (None, None) => "no struct of the object's types fits".to_owned(),
+    };
+    let chosen = choice.chosen.as_ref();
+    Some(Row {
+        size: match choice.size {
+            Size::Exact(bytes) => bytes.into(),
+            Size::Between(least, most) => vec![least, most].into(),
+            Size::Unknown => serde_json::Value::Null,
         },
-        candidates: choice.candidates.iter().map(|candidate| candidate.name.clone()).collect(),
-        fields: ty.as_ref().map(|(types, ty)| fields(types, *ty)).unwrap_or_default(),
-    }
+        kind: chosen.map(spelled),
+        candidates: choice.candidates.iter().map(spelled).collect(),
+        fields: chosen.and_then(|chosen| Some(fields(types(source, chosen.types)?, chosen.ty))).unwrap_or_default(),
+        map,
+        why,
+    })
 }
 
 impl Row {
-    /// For people: the map, and its type as C.
+    /// For people: the map, and its type as C with offsets.
     pub fn text(&self) -> String {
-        let mut out = format!("{}: {}", self.map, self.kind.as_deref().unwrap_or("type unknown"));
-        match (self.least, self.size) {
-            (Some(least), Some(most)) => out += &format!(", {least} to {most} bytes"),
-            (None, Some(size)) => out += &format!(", {size} bytes"),
-            (_, None) => {}
-        }
-        if !self.why.is_empty() {
-            out += &format!(" ({})", self.why);
-        }
-        out.push('\n');
+        let size = match &self.size {
+            serde_json::Value::Array(range) if range.len() == 2 => format!("{} to {} bytes", range[0], range[1]),
+            serde_json::Value::Null => "size unknown".to_owned(),
+            size => format!("{size} bytes"),
+        };
+        let kind = self.kind.as_deref().unwrap_or("type unknown");
+        let mut out = format!("{}: {kind}, {size} ({})\n", self.map, self.why);
         for field in &self.fields {
-            out += &format!("    {:4}  {}  {}\n", field.offset, field.kind, field.name);
+            out += &format!("    {:>4}  {};\n", field.offset, field.declaration);
+        }
+        if self.candidates.len() > 1 {
+            out += &format!("    these fit as well: {}\n", self.candidates.get(1..).unwrap_or_default().join(", "));
         }
         out
     }
@@ -227,11 +197,16 @@ fn fields(types: &Btf, ty: TypeId) -> Vec<Field> {
     let Ok(Def::Struct(composite) | Def::Union(composite)) = types.resolve(ty).map(|ty| ty.def) else {
         return Vec::new();
     };
-    let field = |member: ringfence_btf::Member<'_>| Field {
-        name: member.name.to_owned(),
-        kind: types.c_declaration(member.ty, ""),
-        offset: member.bit_offset / 8,
-        size: types.size_of(member.ty).unwrap_or(0),
+    let field = |member: ringfence_btf::Member<'_>| {
+        let declaration = types.c_declaration(member.ty, member.name);
+        let width = if member.bit_size > 0 { format!(" : {}", member.bit_size) } else { String::new() };
+        Field {
+            name: member.name.to_owned(),
+            kind: types.c_declaration(member.ty, ""),
+            offset: member.bit_offset / 8,
+            bits: (member.bit_size > 0).then_some((member.bit_offset % 8, member.bit_size)),
+            declaration: declaration + &width,
+        }
     };
     composite.members().filter_map(Result::ok).map(field).collect()
 }

@@ -109,7 +109,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     };
     // Programs that are off by default are looked at too: inspect is for seeing.
     let programs = source.object.programs.iter();
-    let settings = programs.fold(Settings::new().fill_sizes(true), |settings, program| settings.program(&program.name, true));
+    let settings =
+        programs.fold(Settings::new().fill_sizes(true), |settings, program| settings.program(&program.name, true));
     let plan = ringfence::plan(&source.object, &kernel, &settings);
     if let Some(dir) = &args.instructions {
         let plan = plan.as_ref().map_err(|error| Failure::new(Exit::Error, error))?;
@@ -129,7 +130,7 @@ fn write_instructions(plan: &Plan, dir: &std::path::Path) -> Result<(), Failure>
     Ok(())
 }
 
-fn report(source: &source::Source, plan: Result<&Plan, &ringfence_plan::Error>) -> Report {
+fn report(source: &source::Source, plan: Result<&Plan, &ringfence::Error>) -> Report {
     let object = &source.object;
     let mut notices = object.notices.clone();
     if let Err(error) = &plan {
@@ -141,7 +142,12 @@ fn report(source: &source::Source, plan: Result<&Plan, &ringfence_plan::Error>) 
         license: object.license.clone(),
         big_endian: object.big_endian,
         programs: programs(object, plan),
-        maps: object.maps.iter().filter(|map| !matches!(map.role, Role::Kconfig)).map(|map| map_row(object, map)).collect(),
+        maps: object
+            .maps
+            .iter()
+            .filter(|map| !matches!(map.role, Role::Kconfig))
+            .map(|map| map_row(object, map))
+            .collect(),
         globals: globals(object),
         externs: object
             .externs
@@ -252,7 +258,13 @@ fn text(report: &Report) -> String {
                 ["NAME", "SECTION", "TYPE", "ATTACH", "INSNS"],
                 report.programs.iter().map(|p| {
                     let off = if p.autoload { "" } else { " (off by default)" };
-                    [p.name.clone(), format!("{}{off}", p.section), dash(&p.kind), dash(&p.attach), p.instructions.to_string()]
+                    [
+                        p.name.clone(),
+                        format!("{}{off}", p.section),
+                        dash(&p.kind),
+                        dash(&p.attach),
+                        p.instructions.to_string(),
+                    ]
                 }),
             ),
         ),
@@ -273,7 +285,14 @@ fn text(report: &Report) -> String {
                     };
                     let flags = if m.flags == 0 { "-".to_owned() } else { format!("{:#x}", m.flags) };
                     let entries = if m.max_entries == 0 { "-".to_owned() } else { m.max_entries.to_string() };
-                    [m.name.clone(), m.kind.clone(), side(m.key_size, &m.key), side(m.value_size, &m.value), entries, flags]
+                    [
+                        m.name.clone(),
+                        m.kind.clone(),
+                        side(m.key_size, &m.key),
+                        side(m.value_size, &m.value),
+                        entries,
+                        flags,
+                    ]
                 }),
             ),
         ),
@@ -297,7 +316,10 @@ fn text(report: &Report) -> String {
             !report.externs.is_empty(),
             output::table(
                 ["NAME", "KIND", "MAY BE MISSING"],
-                report.externs.iter().map(|e| [e.name.clone(), e.kind.to_owned(), if e.weak { "yes" } else { "no" }.to_owned()]),
+                report
+                    .externs
+                    .iter()
+                    .map(|e| [e.name.clone(), e.kind.to_owned(), if e.weak { "yes" } else { "no" }.to_owned()]),
             ),
         ),
     );

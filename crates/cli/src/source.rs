@@ -31,7 +31,7 @@ pub fn open(name: &str) -> Result<Source, Failure> {
     let fail = |error: &dyn std::fmt::Display| Failure::new(Exit::Error, format_args!("{name}: {error}"));
     let object = Object::parse(&file_name, &bytes).map_err(|error| fail(&error))?;
     // DWARF only helps to name event types: damage there stops nothing.
-    let debug = None;
+    let debug = ringfence_object::debug_types(&bytes).ok().flatten();
     Ok(Source { label: name.to_owned(), object, debug })
 }
 
@@ -44,7 +44,10 @@ fn read(name: &str) -> Result<(String, Vec<u8>), Failure> {
             return Err(Failure::new(Exit::Error, format_args!("{name} is a directory, not an object file")));
         }
         (Ok(meta), _) if meta.len() > MAX_OBJECT => {
-            return Err(Failure::new(Exit::Error, format_args!("{name} is larger than any object file ({} bytes)", meta.len())));
+            return Err(Failure::new(
+                Exit::Error,
+                format_args!("{name} is larger than any object file ({} bytes)", meta.len()),
+            ));
         }
         (Err(error), None) => {
             let known: Vec<_> = BUILT_IN.iter().map(|(known, _, _)| *known).collect();

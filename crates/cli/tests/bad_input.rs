@@ -30,8 +30,11 @@ fn what_is_no_object() {
         path
     };
     refused(&file("empty.o", b""), &["empty"]);
-    refused(&file("text.o", b"int main(void) { return 0; }\n"), &["ELF"]);
-    refused(&file("random.o", &(0..4096u32).map(|n| (n.wrapping_mul(2654435761) >> 13) as u8).collect::<Vec<_>>()), &["ELF"]);
+    refused(&file("text.o", b"int main(void) { return 0; }\n"), &["text", "clang"]);
+    refused(
+        &file("random.o", &(0..4096u32).map(|n| (n.wrapping_mul(2654435761) >> 13) as u8).collect::<Vec<_>>()),
+        &["ELF"],
+    );
     refused(&file("magic.o", b"\x7fELF"), &["ELF", "cut", "short"]);
     refused(Path::new("/bin/true"), &["machine", "x86"]);
     refused(&dir.path().join("missing.o"), &["no such file"]);
@@ -45,7 +48,13 @@ fn what_is_no_object() {
 
 #[test]
 fn usage() {
-    for args in [&["inspect"][..], &["run"], &["frobnicate"], &["run", "opens", "--for", "soon"], &["run", "opens", "--set", "x"]] {
+    for args in [
+        &["inspect"][..],
+        &["run"],
+        &["frobnicate"],
+        &["run", "opens", "--for", "soon"],
+        &["run", "opens", "--set", "x"],
+    ] {
         let output = ringfence_with(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", stderr(&output));
         assert!(!stderr(&output).is_empty());

@@ -39,7 +39,8 @@ fn built_in_program_in_full() {
 #[test]
 fn the_table_names_every_part() {
     let text = stdout(&ringfence_with(["inspect", "opens"]));
-    for word in ["Programs", "Maps", "Globals", "Events", "Least capabilities", "Kernel features", "struct open_event"] {
+    for word in ["Programs", "Maps", "Globals", "Events", "Least capabilities", "Kernel features", "struct open_event"]
+    {
         assert!(text.contains(word), "{word} is missing in:\n{text}");
     }
 }

@@ -16,7 +16,8 @@ struct Running {
 }
 
 fn start(args: &[&str]) -> Running {
-    let mut child = ringfence().arg("run").args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("run");
+    let mut child =
+        ringfence().arg("run").args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("run");
     let mut notes = BufReader::new(child.stderr.take().expect("stderr"));
     let mut first = String::new();
     while !first.contains("attached") {
@@ -152,9 +153,10 @@ fn maps_are_shown_where_there_are_no_events() {
     let (out, notes, code) = running.end("INT");
     assert_eq!(code, Some(0), "{notes}");
     let rows = json_lines(&out);
-    let mine = rows.iter().filter(|row| row["map"] == "switches").any(|row| {
-        row["key"]["comm"].as_str().is_some_and(|comm| !comm.is_empty()) && row["value"].as_u64() > Some(0)
-    });
+    let mine = rows
+        .iter()
+        .filter(|row| row["map"] == "switches")
+        .any(|row| row["key"]["comm"].as_str().is_some_and(|comm| !comm.is_empty()) && row["value"].as_u64() > Some(0));
     assert!(mine, "{out}");
 }
 
@@ -194,6 +196,10 @@ fn refusal_shows_the_line_and_exits_4() {
     let dir = tempfile::tempdir().expect("a directory");
     let object = compile("mixed", dir.path());
     let output = ringfence().arg("run").arg(&object).args(["--only", "null_check_forgotten"]).output().expect("output");
+    assert_eq!(output.status.code(), Some(1), "a map has no size");
+    assert!(stderr(&output).contains("--entries unsized_map="), "{}", stderr(&output));
+    let sized = ["--only", "null_check_forgotten", "--entries", "unsized_map=8"];
+    let output = ringfence().arg("run").arg(&object).args(sized).output().expect("output");
     let error = stderr(&output);
     assert_eq!(output.status.code(), Some(4), "{error}");
     assert!(error.contains("null_check_forgotten") && error.contains("*value"), "{error}");

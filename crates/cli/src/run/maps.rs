@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use ringfence::{Loaded, Map};
+use ringfence::{Loaded, Map, Object};
 use ringfence_uapi::MapType;
 use ringfence_value::{Histogram, Layout, Options, Scale, Value, per_cpu};
 
@@ -16,7 +16,7 @@ const MOST_ENTRIES: usize = 10_000;
 /// The maps that are worth printing.
 pub struct Contents {
     format: Format,
-    /// What the slots of histograms stand for.
+    /// What the slots of histograms stand for in this object.
     scale: Scale,
     tables: Vec<Table>,
 }
@@ -47,7 +47,8 @@ impl Contents {
     }
 
     /// The maps of an object that hold values, and its writable globals.
-    pub fn of(loaded: &Loaded, format: Format, raw: bool, scale: Scale) -> Contents {
+    pub fn of(loaded: &Loaded, object: &Object, format: Format, raw: bool) -> Contents {
+        let scale = if ringfence_flow::slot_scale_is_log2(object) { Scale::Log2 } else { Scale::Linear };
         let table = |map: &Map| {
             if !READABLE.contains(&map.kind()) {
                 return None;
@@ -66,7 +67,7 @@ impl Contents {
     }
 
     /// Prints every map as it is now.
-    pub fn write(&mut self, _loaded: &Loaded) -> Result<Wrote, Failure> {
+    pub fn write(&self) -> Result<Wrote, Failure> {
         let mut out = String::new();
         for table in &self.tables {
             table.write(self.format, self.scale, &mut out)?;
@@ -105,7 +106,7 @@ impl Table {
             };
             let values = self.values(value);
             if self.value.has_histogram() {
-                self.chart(key.as_ref(), &values, scale, &mut charts);
+                self.chart(scale, key.as_ref(), &values, &mut charts);
             } else {
                 rows.push((key, values));
             }
@@ -181,7 +182,7 @@ impl Table {
         output::table(["  KEY", "VALUE"], rows.iter().map(line))
     }
 
-    fn chart(&self, key: Option<&Value>, values: &[Value], scale: Scale, out: &mut String) {
+    fn chart(&self, scale: Scale, key: Option<&Value>, values: &[Value], out: &mut String) {
         let mut all: Vec<Histogram> = Vec::new();
         for value in values {
             for found in Histogram::find(value) {
@@ -193,12 +194,14 @@ impl Table {
         }
         for histogram in all.iter().filter(|histogram| !histogram.is_empty()) {
             let key = key.filter(|_| !self.data).map(|key| key.to_string()).unwrap_or_default();
-            let title: Vec<_> =
-                [key.as_str(), &histogram.path, &histogram.beside].into_iter().filter(|part| !part.is_empty()).collect();
+            let title: Vec<_> = [key.as_str(), &histogram.path, &histogram.beside]
+                .into_iter()
+                .filter(|part| !part.is_empty())
+                .collect();
             if !title.is_empty() {
                 let _ = writeln!(out, "{}", title.join("  "));
             }
-            histogram.draw(scale, if scale == Scale::Log2 { "value" } else { "slot" }, out);
+            histogram.draw(scale, "value", out);
         }
     }
 }

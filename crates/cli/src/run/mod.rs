@@ -13,7 +13,6 @@ use ringfence::printk::Formats;
 use ringfence::{Events, Kernel, Loaded, Settings};
 use ringfence_plan::Attach;
 use ringfence_uapi::MapType;
-use ringfence_value::Scale;
 
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Wrote};
@@ -42,6 +41,9 @@ pub struct Args {
     /// Load this program and no other. May be given several times.
     #[arg(long, value_name = "PROGRAM")]
     only: Vec<String>,
+    /// Entries of a map for which the object leaves that to its user.
+    #[arg(long, value_name = "MAP=N", value_parser = entries)]
+    entries: Vec<(String, u32)>,
     /// Leave out, and name, what cannot be loaded or attached here instead of giving up.
     #[arg(long)]
     keep_going: bool,
@@ -66,6 +68,12 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+fn entries(text: &str) -> Result<(String, u32), String> {
+    let (map, number) = pair(text)?;
+    let number = number.parse().map_err(|_| format!("{number} is no number of entries"))?;
+    Ok((map, number))
+}
+
 pub fn run(args: &Args) -> Result<(), Failure> {
     let source = source::open(&args.file)?;
     let choices = events::choose(&source, &args.event)?;
@@ -73,25 +81,24 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let kernel = Kernel::running();
 
     let settings = args.set.iter().fold(Settings::new(), |settings, (name, text)| settings.global_text(name, text));
+    let entries = args.entries.iter();
+    let settings = entries.fold(settings, |settings, (map, number)| settings.map_entries(map, *number));
     let settings = if args.only.is_empty() { settings } else { settings.only(args.only.iter().cloned()) };
-    let plan = ringfence::plan(&source.object, &kernel, &settings).map_err(|error| unplanned(&source, &error))?;
+    let plan = ringfence::plan(&source.object, &kernel, &settings).map_err(|error| failure(&error))?;
     let formats = Formats::of(&plan);
     // Opened before the programs are attached, so that their first line is not missed.
     let mut pipe = if formats.is_empty() { None } else { Some(TracePipe::open().map_err(|error| failure(&error))?) };
     let statistics = ringfence::run_time_statistics();
     let loaded = load(&plan, &kernel, args)?;
-    let readable: Vec<_> = loaded
-        .maps()
-        .iter()
-        .filter(|map| matches!(map.kind(), MapType::RINGBUF | MapType::PERF_EVENT_ARRAY))
-        .collect();
+    let readable: Vec<_> =
+        loaded.maps().iter().filter(|map| matches!(map.kind(), MapType::RINGBUF | MapType::PERF_EVENT_ARRAY)).collect();
     let mut reader = Events::new(readable.iter().copied()).map_err(|error| failure(&error))?;
-    let mut rows = rows::Rows::new(args.output, readable.iter().map(|map| map.name()), &choices, args.raw);
-    for note in choices.iter().filter(|choice| choice.ty.is_some()).filter_map(|choice| choice.note.as_deref()) {
-        say(note);
-    }
-    let scale = if ringfence_flow::slot_scale_is_log2(&source.object) { Scale::Log2 } else { Scale::Linear };
-    let mut contents = if readable.is_empty() { maps::Contents::of(&loaded, args.output, args.raw, scale) } else { maps::Contents::none() };
+    let mut rows = rows::Rows::new(args.output, readable.iter().copied(), &choices, args.raw);
+    let contents = if readable.is_empty() {
+        maps::Contents::of(&loaded, &source.object, args.output, args.raw)
+    } else {
+        maps::Contents::none()
+    };
     let links = attach(&loaded, args)?;
     for notice in loaded.notices() {
         say(notice);
@@ -108,7 +115,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         }
         wrote = step(&mut reader, &mut rows, pipe.as_mut(), &formats, left.map_or(TICK, |left| left.min(TICK)))?;
         if Instant::now() >= next_maps && wrote == Wrote::All {
-            wrote = contents.write(&loaded)?;
+            wrote = contents.write()?;
             next_maps = Instant::now() + args.interval;
         }
     }
@@ -119,7 +126,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         wrote = step(&mut reader, &mut rows, pipe.as_mut(), &formats, Duration::ZERO)?;
     }
     if wrote == Wrote::All {
-        contents.write(&loaded)?;
+        contents.write()?;
     }
     let summary = summary::of(&loaded, &reader, &rows, started.elapsed(), statistics.is_ok());
     drop((reader, contents, loaded, statistics));
@@ -144,14 +151,22 @@ fn step(
 }
 
 fn load(plan: &ringfence::Plan, kernel: &Kernel, args: &Args) -> Result<Loaded, Failure> {
-    for left_out in &plan.left_out {
+    // Who says what to load knows what is left out.
+    for left_out in plan.left_out.iter().filter(|_| args.only.is_empty()) {
         say(&format!("{} is left out: {}", left_out.name, left_out.reason));
     }
     ringfence::load(plan, kernel).map_err(|error| {
         let failure = failure(&error);
-        let hint = "\n  --only PROGRAM loads some of the programs";
-        let several = plan.programs.len() > 1 && args.only.is_empty() && failure.exit != Exit::Permission;
-        Failure { message: failure.message + if several { hint } else { "" }, ..failure }
+        let hint = match &error {
+            ringfence::Error::Plan { source: ringfence_plan::Error::Map { map, .. }, .. } => {
+                format!("\n  --entries {map}=N gives it one")
+            }
+            _ if plan.programs.len() > 1 && args.only.is_empty() && failure.exit != Exit::Permission => {
+                "\n  --only PROGRAM loads some of the programs".to_owned()
+            }
+            _ => String::new(),
+        };
+        Failure { message: failure.message + &hint, ..failure }
     })
 }
 
@@ -192,19 +207,17 @@ pub fn failure(error: &ringfence::Error) -> Failure {
         ringfence::Kind::Refused => Exit::Refused,
         ringfence::Kind::Unsupported => Exit::Unsupported,
         ringfence::Kind::Permission => Exit::Permission,
+        _ if is_usage(error) => Exit::Usage,
         _ => Exit::Error,
     };
     Failure::new(exit, error)
 }
 
-/// Why no plan can be made, as the command's error: what the user asked for may be at fault.
-pub fn unplanned(source: &source::Source, error: &ringfence_plan::Error) -> Failure {
+/// What the user asked for is at fault: a name that the object does not have, a value that does not fit.
+fn is_usage(error: &ringfence::Error) -> bool {
     use ringfence_plan::Error;
-    let exit = match error {
-        Error::NoSuch { .. } | Error::Global { .. } | Error::Map { .. } | Error::KconfigText { .. } => Exit::Usage,
-        _ => Exit::Error,
-    };
-    Failure::new(exit, format_args!("{}: {error}", source.label))
+    let ringfence::Error::Plan { program: None, source, .. } = error else { return false };
+    matches!(source, Error::NoSuch { .. } | Error::Global { .. } | Error::Map { .. } | Error::KconfigText { .. })
 }
 
 /// A note to the user, on stderr. Nobody listening is no reason to stop.
@@ -216,4 +229,3 @@ fn say(text: &str) {
 fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
-

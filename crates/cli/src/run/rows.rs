@@ -3,11 +3,14 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use ringfence::Map;
 use ringfence::printk::{Line, Writer};
+use ringfence_flow::Size;
+use ringfence_uapi::MapType;
 use ringfence_value::{Clock, Layout, Row};
 use serde_json::json;
 
-use crate::events::Choice;
+use crate::events::{self, Choice};
 use crate::exit::Failure;
 use crate::output::{self, Format, Wrote};
 
@@ -16,11 +19,14 @@ const CLOCK_AGE: Duration = Duration::from_secs(10);
 /// A cell that is wider than this does not widen its column.
 const WIDEST: usize = 48;
 
+/// Columns whose first row tells little about the width of the others.
+const USUAL_WIDTHS: &[(&str, usize)] = &[("comm", 16), ("task", 16), ("pid", 7), ("tgid", 7), ("tid", 7), ("ret", 9)];
+
 /// Prints events.
 pub struct Rows {
     format: Format,
     sources: Vec<Source>,
-    /// Which source's head was printed last, and for which of its types.
+    /// Of which source and shape the head was printed last.
     head: Option<(usize, usize)>,
     row: Row,
     clock: Clock,
@@ -32,14 +38,17 @@ pub struct Rows {
 
 struct Source {
     map: String,
-    /// Told apart by size.
-    types: Vec<Typed>,
+    /// Records are padded: a perf event array.
+    padded: bool,
+    shapes: Vec<Shape>,
+    /// That nobody knows its types was said.
     told: bool,
 }
 
-struct Typed {
-    choice: Choice,
-    layout: Option<Layout>,
+/// Events of one type.
+struct Shape {
+    size: Option<Size>,
+    layout: Layout,
     columns: Vec<Column>,
 }
 
@@ -50,19 +59,20 @@ struct Column {
 
 impl Rows {
     /// Printer of the events of these maps, in the order in which the reader numbers them.
-    pub fn new<'a>(format: Format, maps: impl Iterator<Item = &'a str>, choices: &[Choice], raw: bool) -> Rows {
-        let typed = |choice: &Choice| {
-            let layout = choice.layout(raw);
-            let column = |name: String| {
-                let head = if name.is_empty() { "VALUE".to_owned() } else { name.to_uppercase() };
-                Column { width: head.len(), head }
-            };
-            let columns = layout.as_ref().map(Layout::columns).unwrap_or_default().into_iter().map(column).collect();
-            Typed { choice: choice.clone(), layout, columns }
+    pub fn new<'a>(format: Format, maps: impl Iterator<Item = &'a Map>, choices: &[Choice], raw: bool) -> Rows {
+        let column = |name: String| {
+            let head = if name.is_empty() { "VALUE".to_owned() } else { name.to_uppercase() };
+            let usual = USUAL_WIDTHS.iter().find(|(known, _)| *known == name).map_or(0, |(_, width)| *width);
+            Column { width: head.len().max(usual), head }
         };
-        let source = |map: &str| {
-            let types = choices.iter().filter(|choice| choice.map == map).map(typed).collect();
-            Source { map: map.to_owned(), types, told: false }
+        let source = |map: &Map| {
+            let mine = choices.iter().filter(|choice| choice.map == map.name());
+            let shape = |choice: &Choice| {
+                let layout = choice.layout(raw)?;
+                Some(Shape { size: choice.size, columns: layout.columns().into_iter().map(column).collect(), layout })
+            };
+            let padded = map.kind() == MapType::PERF_EVENT_ARRAY;
+            Source { map: map.name().to_owned(), padded, shapes: mine.filter_map(shape).collect(), told: false }
         };
         let sources = maps.map(source).collect();
         let (clock, clock_read) = (clock(), Instant::now());
@@ -74,37 +84,39 @@ impl Rows {
         let several = self.sources.len() > 1;
         let Some(source) = self.sources.get_mut(number) else { return };
         let start = self.out.len();
-        let fits = |(at, typed): (usize, &Typed)| Some((typed.choice.padding(bytes.len())?, at));
-        let best = source.types.iter().enumerate().filter_map(fits).min();
-        let found = best.and_then(|(_, at)| Some((at, source.types.get_mut(at)?)));
-        let Some((at, Typed { layout: Some(layout), columns, .. })) = found else { return self.unknown(number, bytes) };
-        let short = match self.format {
+        let padded = source.padded;
+        let at = source.shapes.iter().position(|shape| events::fits(shape.size, bytes.len(), padded));
+        let Some((at, shape)) = at.and_then(|at| Some((at, source.shapes.get_mut(at)?))) else {
+            return self.unknown(number, bytes);
+        };
+        let layout = &shape.layout;
+        let written = match self.format {
             Format::Json => layout.json(bytes, &mut self.out).map(|()| {
                 if several {
                     tag(&mut self.out, start, &source.map);
                 }
                 self.out.push(b'\n');
             }),
-            Format::Yaml => layout.value(bytes).map(|_| {
+            Format::Yaml => {
                 let mut text = String::from("---\n");
                 if several {
                     let _ = writeln!(text, "_map: {}", source.map);
                 }
-                let _ = layout.yaml(bytes, &mut text);
-                self.out.extend_from_slice(text.as_bytes());
-            }),
+                layout.yaml(bytes, &mut text).map(|()| self.out.extend_from_slice(text.as_bytes()))
+            }
             Format::Table => layout.row(bytes, Some(&self.clock), &mut self.row).map(|()| {
+                shape.widen(&self.row);
                 if self.head != Some((number, at)) {
                     self.head = Some((number, at));
                     if several {
                         self.out.extend_from_slice(format!("{}:\n", source.map).as_bytes());
                     }
-                    head(columns, &mut self.out);
+                    shape.head(&mut self.out);
                 }
-                cells(columns, &self.row, &mut self.out);
+                shape.cells(&self.row, &mut self.out);
             }),
         };
-        if let Err(short) = short {
+        if let Err(short) = written {
             self.torn += 1;
             self.out.truncate(start);
             self.damaged(number, bytes, &short.to_string());
@@ -148,12 +160,9 @@ impl Rows {
         let Some(source) = self.sources.get_mut(number) else { return };
         let map = source.map.clone();
         if !std::mem::replace(&mut source.told, true) {
-            let note = source.types.iter().find_map(|typed| typed.choice.note.clone());
-            super::say(&note.unwrap_or_else(|| {
-                format!(
-                    "the object does not say what the events of {map} are; `--event {map}=STRUCT` names a struct of its types"
-                )
-            }));
+            super::say(&format!(
+                "the object does not say what the events of {map} are; `--event {map}=STRUCT` names a struct of its types"
+            ));
         }
         match self.format {
             Format::Table => {
@@ -193,24 +202,32 @@ impl Rows {
     }
 }
 
-fn head(columns: &[Column], out: &mut Vec<u8>) {
-    let last = columns.len().saturating_sub(1);
-    for (at, column) in columns.iter().enumerate() {
-        cell(&column.head, column.width, at == last, out);
-    }
-    out.push(b'\n');
-}
-
-fn cells(columns: &mut [Column], row: &Row, out: &mut Vec<u8>) {
-    let last = columns.len().saturating_sub(1);
-    for (at, (column, text)) in columns.iter_mut().zip(row.cells()).enumerate() {
-        let wide = text.chars().count();
-        if wide > column.width && wide <= WIDEST {
-            column.width = wide;
+impl Shape {
+    fn head(&self, out: &mut Vec<u8>) {
+        let last = self.columns.len().saturating_sub(1);
+        for (at, column) in self.columns.iter().enumerate() {
+            cell(&column.head, column.width, at == last, out);
         }
-        cell(text, column.width, at == last, out);
+        out.push(b'\n');
     }
-    out.push(b'\n');
+
+    /// Columns become as wide as their cells, but not as wide as the widest: the rows that follow are to stay in line.
+    fn widen(&mut self, row: &Row) {
+        for (column, text) in self.columns.iter_mut().zip(row.cells()) {
+            let wide = text.chars().count();
+            if wide <= WIDEST {
+                column.width = column.width.max(wide);
+            }
+        }
+    }
+
+    fn cells(&self, row: &Row, out: &mut Vec<u8>) {
+        let last = self.columns.len().saturating_sub(1);
+        for (at, (column, text)) in self.columns.iter().zip(row.cells()).enumerate() {
+            cell(text, column.width, at == last, out);
+        }
+        out.push(b'\n');
+    }
 }
 
 fn cell(text: &str, width: usize, last: bool, out: &mut Vec<u8>) {

@@ -24,8 +24,11 @@ pub fn of(loaded: &Loaded, reader: &Events, rows: &Rows, time: Duration, timed: 
     let programs = loaded.programs().iter().filter_map(|program| {
         let info = program.info().ok()?;
         let each = info.run_time_ns.checked_div(info.run_count).unwrap_or(0);
-        let (time, each) =
-            if timed { (format!("{:.3} ms", info.run_time_ns as f64 / 1e6), format!("{each} ns")) } else { ("-".into(), "-".into()) };
+        let (time, each) = if timed {
+            (format!("{:.3} ms", info.run_time_ns as f64 / 1e6), format!("{each} ns"))
+        } else {
+            ("-".into(), "-".into())
+        };
         let runs = if timed { info.run_count.to_string() } else { "-".to_owned() };
         Some([program.name().to_owned(), runs, time, each])
     });

@@ -1,5 +1,5 @@
 //! What the tests of the command share: building C, running the command, and counting what the kernel holds.
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -75,13 +75,11 @@ pub fn compile_source(source: &Path, dir: &Path) -> PathBuf {
 
 /// Ids of every program, map, link and BTF object that the kernel holds.
 pub fn held() -> BTreeSet<(&'static str, u32)> {
-    use ringfence_sys as sys;
+    use ringfence_sys::Ids;
     let mut held = BTreeSet::new();
-    let kinds =
-        [("program", sys::IdKind::Program), ("map", sys::IdKind::Map), ("link", sys::IdKind::Link), ("btf", sys::IdKind::Btf)];
-    for (name, kind) in kinds {
+    for (name, kind) in [("program", Ids::Program), ("map", Ids::Map), ("link", Ids::Link), ("btf", Ids::Btf)] {
         let mut id = 0;
-        while let Ok(Some(next)) = sys::next_id(kind, id) {
+        while let Ok(Some(next)) = kind.after(id) {
             held.insert((name, next));
             id = next;
         }
