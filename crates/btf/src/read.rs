@@ -76,15 +76,16 @@ impl<'a> Records<'a> {
     }
 
     fn iter(self) -> impl ExactSizeIterator<Item = [u32; 3]> + 'a {
-        let big_endian = self.btf.0.big_endian;
-        self.bytes.chunks_exact(self.each.max(1)).map(move |record| {
-            let word = |n: usize| {
-                let start = n.saturating_mul(4);
-                let bytes = record.get(start..start.saturating_add(4)).and_then(|b| b.try_into().ok());
-                bytes.map_or(0, |b| if big_endian { u32::from_be_bytes(b) } else { u32::from_le_bytes(b) })
-            };
-            [word(0), word(1), word(2)]
-        })
+        self.bytes.chunks_exact(self.each.max(1)).map(move |record| self.words(record))
+    }
+
+    fn nth(self, n: usize) -> Option<[u32; 3]> {
+        self.bytes.chunks_exact(self.each.max(1)).nth(n).map(|record| self.words(record))
+    }
+
+    fn words(self, record: &[u8]) -> [u32; 3] {
+        let word = |n: usize| word_at(record, n.saturating_mul(4), self.btf.0.big_endian).unwrap_or(0);
+        [word(0), word(1), word(2)]
     }
 }
 
@@ -101,14 +102,31 @@ impl<'a> Composite<'a> {
 
     /// The members in the order of the source.
     pub fn members(&self) -> impl ExactSizeIterator<Item = Result<Member<'a>, Error>> + use<'a> {
-        let (btf, bitfields) = (self.members.btf, self.bitfields);
-        self.members.iter().map(move |[name, ty, offset]| {
-            // kind_flag: the upper 8 bits of the offset are a bit-field's width
-            // (Documentation/bpf/btf.rst, BTF_KIND_STRUCT).
-            let (bit_offset, bit_size) =
-                if bitfields { (offset & 0xff_ffff, (offset >> 24) as u8) } else { (offset, 0) };
-            Ok(Member { name: btf.string(name)?, ty: TypeId(ty), bit_offset, bit_size })
-        })
+        let all = *self;
+        self.members.iter().map(move |record| all.decode(record))
+    }
+
+    /// The member of this number, from 0.
+    pub fn member(&self, index: u32) -> Option<Result<Member<'a>, Error>> {
+        self.members.nth(index as usize).map(|record| self.decode(record))
+    }
+
+    /// The member of this name and those without any, which may contain it, with their numbers. Much faster than to
+    /// look at the names of all.
+    pub fn towards(&self, name: &str) -> impl Iterator<Item = (u32, Result<Member<'a>, Error>)> {
+        let all = *self;
+        let on_the_way =
+            move |offset| all.members.btf.is_string(offset, b"") || all.members.btf.is_string(offset, name.as_bytes());
+        let records = (0..).zip(self.members.iter()).filter(move |(_, [offset, ..])| on_the_way(*offset));
+        records.map(move |(index, record)| (index, all.decode(record)))
+    }
+
+    fn decode(&self, [name, ty, offset]: [u32; 3]) -> Result<Member<'a>, Error> {
+        // kind_flag: the upper 8 bits of the offset are a bit-field's width
+        // (Documentation/bpf/btf.rst, BTF_KIND_STRUCT).
+        let (bit_offset, bit_size) =
+            if self.bitfields { (offset & 0xff_ffff, (offset >> 24) as u8) } else { (offset, 0) };
+        Ok(Member { name: self.members.btf.string(name)?, ty: TypeId(ty), bit_offset, bit_size })
     }
 }
 
@@ -288,6 +306,15 @@ impl Btf {
         let near = rest.get(..MAX_STRING).unwrap_or(rest);
         let text = memchr::memchr(0, near).and_then(|end| near.get(..end)).ok_or(Error::BadString(offset))?;
         std::str::from_utf8(text).map_err(|_| Error::BadString(offset))
+    }
+
+    /// Whether the string at this offset is `text`.
+    fn is_string(&self, offset: u32, text: &[u8]) -> bool {
+        let Some(own) = offset.checked_sub(self.0.first_string) else {
+            return self.base().is_some_and(|base| base.is_string(offset, text));
+        };
+        let rest = self.strings().get(own as usize..).and_then(|rest| rest.strip_prefix(text));
+        rest.is_some_and(|rest| rest.first() == Some(&0))
     }
 
     pub(crate) fn strings(&self) -> &[u8] {

@@ -40,7 +40,6 @@ pub mod printk;
 mod program;
 mod ring;
 mod statistics;
-mod trace_pipe;
 mod tracefs;
 
 use std::path::Path;
@@ -58,7 +57,6 @@ pub use ringfence_plan::{Plan, Settings, Value};
 pub use ringfence_sys::{LinkDetails, LinkInfo, MapInfo, ProgramInfo};
 pub use ringfence_uapi::{AttachType, MapType, ProgramType};
 pub use statistics::{RunTimeStatistics, run_time_statistics};
-pub use trace_pipe::TracePipe;
 
 /// What is to be done to load an object into a kernel. Nothing is changed anywhere.
 ///

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use ringfence::Map;
-use ringfence::printk::{Line, Writer};
+use ringfence::printk::{Message, Writer};
 use ringfence_flow::Size;
 use ringfence_uapi::MapType;
 use ringfence_value::{Clock, Layout, Row};
@@ -124,8 +124,8 @@ impl Rows {
     }
 
     /// Adds a line that a program printed.
-    pub fn printk(&mut self, line: &Line<'_>, writer: &Writer<'_>) {
-        let program = match writer {
+    pub fn printk(&mut self, line: &Message<'_>) {
+        let program = match &line.writer {
             Writer::Program(name) => (*name).to_owned(),
             Writer::OneOf(names) => names.join("|"),
             // Somebody else's program: not what the user is looking at.
