@@ -357,14 +357,14 @@ impl Btf {
         }))
     }
 
-    /// One pass over our types that tells number and name of each, and leaves the index behind.
-    pub(crate) fn scan_names(&self, visit: impl FnMut(TypeId, u32)) {
+    /// One pass over our types that tells number, name and kind of each, and leaves the index behind.
+    pub(crate) fn scan_names(&self, visit: impl FnMut(TypeId, Head)) {
         let index = self.scan(visit);
         // Another thread may have been faster; its index is the same.
         let _ = self.0.index.set(index);
     }
 
-    fn scan(&self, mut visit: impl FnMut(TypeId, u32)) -> Result<Index, Error> {
+    fn scan(&self, mut visit: impl FnMut(TypeId, Head)) -> Result<Index, Error> {
         let section = self.type_section();
         let mut starts = Vec::with_capacity(section.len() / USUAL_STEP);
         let (mut rest, mut count) = (section, 0u32);
@@ -373,17 +373,17 @@ impl Btf {
             if count & STEP.wrapping_sub(1) == 0 {
                 starts.push(u32::try_from(section.len().saturating_sub(rest.len())).map_err(|_| Error::Full)?);
             }
-            let (name, behind) =
+            let (head, behind) =
                 self.split_record(rest).ok_or(Error::BadType { id, what: "it is cut off, or its kind is unknown" })?;
-            visit(id, name);
+            visit(id, head);
             (rest, count) = (behind, count.saturating_add(1));
         }
         Ok(Index { count, starts: starts.into_boxed_slice() })
     }
 
-    /// Name of the first type of this piece of the type section, and what comes behind it.
+    /// The first type of this piece of the type section, and what comes behind it.
     #[inline]
-    fn split_record<'a>(&self, section: &'a [u8]) -> Option<(u32, &'a [u8])> {
+    fn split_record<'a>(&self, section: &'a [u8]) -> Option<(Head, &'a [u8])> {
         let ([n0, n1, n2, n3, i0, i1, i2, i3, ..], behind) = section.split_first_chunk::<HEAD>()?;
         let (name, info) = ([*n0, *n1, *n2, *n3], [*i0, *i1, *i2, *i3]);
         let (name, info) = if self.0.big_endian {
@@ -392,7 +392,7 @@ impl Btf {
             (u32::from_le_bytes(name), u32::from_le_bytes(info))
         };
         let body = body_len(info).or_else(|| self.told_len(info))?;
-        Some((name, behind.get(body..)?))
+        Some((Head { name, info }, behind.get(body..)?))
     }
 
     /// Bytes behind the head of a type of a kind that only its writer knows.
@@ -460,6 +460,20 @@ impl Btf {
             Kind::TypeTag => Def::TypeTag(ty),
         };
         Ok(Type { id, name: self.string(name)?, def })
+    }
+}
+
+/// The first two words of `struct btf_type`.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Head {
+    /// Offset of its name.
+    pub(crate) name: u32,
+    info: u32,
+}
+
+impl Head {
+    pub(crate) fn is_function(self) -> bool {
+        self.info >> 24 & 0x7f == Kind::Func as u32
     }
 }
 
