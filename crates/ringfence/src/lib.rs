@@ -29,6 +29,8 @@ mod device;
 mod error;
 mod events;
 mod explain;
+#[cfg(feature = "tokio")]
+mod futures;
 pub mod hook;
 mod link;
 mod load;
@@ -46,6 +48,8 @@ use std::path::Path;
 
 pub use error::{Cause, Error, Kind, Refusal, Result, SourceLine};
 pub use events::{Buffering, Event, Events, Seen};
+#[cfg(feature = "tokio")]
+pub use futures::AsyncEvents;
 pub use link::{Link, Links};
 pub use load::{Loader, load};
 pub use loaded::Loaded;
