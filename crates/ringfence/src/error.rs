@@ -97,9 +97,11 @@ pub struct Refusal {
     pub program: String,
     /// Its section.
     pub section: String,
+    /// Whose fault it is: [`Kind::Unsupported`] where it needs what this kernel does not have.
+    pub kind: Kind,
     /// The kernel's error number.
     pub errno: i32,
-    /// The line of the log that says why.
+    /// Why: the line of the log that says so, or what it means.
     pub reason: String,
     /// The last instruction that the verifier looked at.
     pub insn: Option<usize>,
@@ -272,7 +274,7 @@ impl Error {
     /// Whose fault it is.
     pub fn kind(&self) -> Kind {
         match self {
-            Error::Refused(_) => Kind::Refused,
+            Error::Refused(refusal) => refusal.kind,
             Error::Object { .. } | Error::NoSuch { .. } => Kind::Invalid,
             Error::Plan { source, .. } => crate::explain::plan_kind(source),
             Error::Kernel { .. } => Kind::Io,

@@ -217,18 +217,11 @@ impl Events {
 
     /// Waits until something may be there; `false`: the time is over.
     fn wait(&mut self, end: Option<Instant>) -> Result<bool> {
-        let now = Instant::now();
-        let left = end.map(|end| end.saturating_duration_since(now));
+        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| left.is_zero()) {
             return Ok(false);
         }
-        let mut flush = None;
-        for source in &mut self.sources {
-            if let Source::Perf(perf) = source {
-                perf.look_for_cpus(&self.epoll, now)?;
-                flush = Some(self.buffering.flush_after);
-            }
-        }
+        let flush = self.flush_after()?;
         let timeout = left.into_iter().chain(flush).min();
         match self.epoll.wait(&mut Vec::new(), timeout) {
             // A signal ends the waiting as the time does: the caller may want to look at a flag.
@@ -238,11 +231,16 @@ impl Events {
         }
     }
 
-    /// How long records may lie in a buffer without waking anybody; `None`: they do not.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn flush_after(&self) -> Option<Duration> {
-        let perf = self.sources.iter().any(|source| matches!(source, Source::Perf(_)));
-        perf.then_some(self.buffering.flush_after)
+    /// How long records may lie in a buffer without waking anybody; `None`: they do not. Looks for new CPUs, too.
+    pub(crate) fn flush_after(&mut self) -> Result<Option<Duration>> {
+        let mut flush = None;
+        for source in &mut self.sources {
+            if let Source::Perf(perf) = source {
+                perf.look_for_cpus(&self.epoll, Instant::now())?;
+                flush = Some(self.buffering.flush_after);
+            }
+        }
+        Ok(flush)
     }
 
     /// What was seen of each map so far.

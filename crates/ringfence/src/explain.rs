@@ -167,6 +167,29 @@ pub(crate) fn prog_load(errno: Errno, plan: &ProgramPlan, needs: &[Need], kernel
     }
 }
 
+/// Numbers of helpers that do not exist, which the plan puts where something could not be found: libbpf uses the same.
+const POISONED: [(u32, &str); 3] = [
+    (195_896_080, "a field, type or enumerator that this kernel does not have (CO-RE)"),
+    (2_001_000_000, "a map that is not created"),
+    (2_002_000_000, "a kernel function that this kernel does not have"),
+];
+
+/// What the verifier's reason means where it only says that something is not there: whose fault it is, the reason in
+/// words, and what to do.
+pub(crate) fn refusal(reason: &str) -> (Kind, Option<String>, &'static str) {
+    let Some(number) = reason.strip_prefix("invalid func ").and_then(|func| func.rsplit_once('#')) else {
+        return (Kind::Refused, None, "");
+    };
+    let number: u32 = number.1.trim().parse().unwrap_or(0);
+    match POISONED.iter().rfind(|(first, _)| number >= *first) {
+        Some((_, what)) => {
+            let action = "guard it in the source: bpf_core_field_exists, bpf_ksym_exists, a weak declaration";
+            (Kind::Unsupported, Some(format!("it needs {what}")), action)
+        }
+        None => (Kind::Unsupported, None, "the helper is newer than this kernel"),
+    }
+}
+
 /// EPERM: a capability that is missing, the memory limit of old kernels, or a policy.
 pub(crate) fn permission(errno: Errno, needs: &[Need], kernel: &Kernel, what: String) -> Cause {
     let missing = missing_capabilities(needs);

@@ -29,6 +29,8 @@ mod device;
 mod error;
 mod events;
 mod explain;
+#[cfg(feature = "tokio")]
+mod futures;
 pub mod hook;
 mod link;
 mod load;
@@ -40,13 +42,14 @@ pub mod printk;
 mod program;
 mod ring;
 mod statistics;
-mod trace_pipe;
 mod tracefs;
 
 use std::path::Path;
 
 pub use error::{Cause, Error, Kind, Refusal, Result, SourceLine};
 pub use events::{Buffering, Event, Events, Seen};
+#[cfg(feature = "tokio")]
+pub use futures::AsyncEvents;
 pub use link::{Link, Links};
 pub use load::{Loader, load};
 pub use loaded::Loaded;
@@ -58,7 +61,6 @@ pub use ringfence_plan::{Plan, Settings, Value};
 pub use ringfence_sys::{LinkDetails, LinkInfo, MapInfo, ProgramInfo};
 pub use ringfence_uapi::{AttachType, MapType, ProgramType};
 pub use statistics::{RunTimeStatistics, run_time_statistics};
-pub use trace_pipe::TracePipe;
 
 /// What is to be done to load an object into a kernel. Nothing is changed anywhere.
 ///

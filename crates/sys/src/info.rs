@@ -174,6 +174,29 @@ impl ProgramFd {
         Ok(ids)
     }
 
+    /// Where its machine code lies in the kernel: address and bytes of each function. None: it is interpreted, or the
+    /// process may not know (kernel.kptr_restrict, CAP_SYSLOG).
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn machine_code(&self) -> Result<Vec<(u64, u32)>> {
+        let mut counts = RawProgInfo::ZERO;
+        // SAFETY: it is a program; no addresses, all lengths 0.
+        unsafe { get_info(self.as_fd(), &mut counts)? };
+        let mut addresses = vec![0u64; counts.nr_jited_ksyms as usize];
+        let mut lengths = vec![0u32; counts.nr_jited_func_lens as usize];
+        let mut raw = RawProgInfo {
+            nr_jited_ksyms: length(addresses.len())?,
+            jited_ksyms: address_mut(&mut addresses),
+            nr_jited_func_lens: length(lengths.len())?,
+            jited_func_lens: address_mut(&mut lengths),
+            ..RawProgInfo::ZERO
+        };
+        // SAFETY: it is a program; both lists have room for as many numbers as the fields beside them say.
+        unsafe { get_info(self.as_fd(), &mut raw)? };
+        Ok(addresses.into_iter().zip(lengths).filter(|(address, _)| *address != 0).collect())
+    }
+
     /// Its instructions as the kernel has rewritten them; none: not allowed to know.
     ///
     /// # Errors

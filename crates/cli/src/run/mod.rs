@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ringfence::TracePipe;
-use ringfence::printk::Formats;
+use ringfence::printk::Printk;
 use ringfence::{Events, Kernel, Loaded, Settings};
 use ringfence_plan::Attach;
 use ringfence_uapi::MapType;
@@ -85,9 +84,6 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let settings = entries.fold(settings, |settings, (map, number)| settings.map_entries(map, *number));
     let settings = if args.only.is_empty() { settings } else { settings.only(args.only.iter().cloned()) };
     let plan = ringfence::plan(&source.object, &kernel, &settings).map_err(|error| failure(&error))?;
-    let formats = Formats::of(&plan);
-    // Opened before the programs are attached, so that their first line is not missed.
-    let mut pipe = if formats.is_empty() { None } else { Some(TracePipe::open().map_err(|error| failure(&error))?) };
     let statistics = ringfence::run_time_statistics();
     let loaded = load(&plan, &kernel, args)?;
     let readable: Vec<_> =
@@ -99,6 +95,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     } else {
         maps::Contents::none()
     };
+    // Opened before the programs are attached, so that their first line is not missed.
+    let printk = Printk::needed(&plan).then(|| Printk::open(&plan, &loaded));
+    let mut printk = printk.transpose().map_err(|error| failure(&error))?;
     let links = attach(&loaded, args)?;
     for notice in loaded.notices() {
         say(notice);
@@ -113,7 +112,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         if left == Some(Duration::ZERO) {
             break;
         }
-        wrote = step(&mut reader, &mut rows, pipe.as_mut(), &formats, left.map_or(TICK, |left| left.min(TICK)))?;
+        wrote = step(&mut reader, &mut rows, printk.as_mut(), left.map_or(TICK, |left| left.min(TICK)))?;
         if Instant::now() >= next_maps && wrote == Wrote::All {
             wrote = contents.write()?;
             next_maps = Instant::now() + args.interval;
@@ -123,13 +122,13 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let attached = links.len();
     drop(links);
     if wrote == Wrote::All {
-        wrote = step(&mut reader, &mut rows, pipe.as_mut(), &formats, Duration::ZERO)?;
+        wrote = step(&mut reader, &mut rows, printk.as_mut(), Duration::ZERO)?;
     }
     if wrote == Wrote::All {
         contents.write()?;
     }
     let summary = summary::of(&loaded, &reader, &rows, started.elapsed(), statistics.is_ok());
-    drop((reader, contents, loaded, statistics));
+    drop((reader, contents, printk, loaded, statistics));
     say(&summary);
     say(&format!("{} taken off, nothing is left in the kernel", count(attached, "program")));
     Ok(())
@@ -139,13 +138,13 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 fn step(
     reader: &mut Events,
     rows: &mut rows::Rows,
-    pipe: Option<&mut TracePipe>,
-    formats: &Formats,
+    printk: Option<&mut Printk>,
     wait: Duration,
 ) -> Result<Wrote, Failure> {
     reader.poll(Some(wait), |event| rows.event(event.source, event.bytes)).map_err(|error| failure(&error))?;
-    if let Some(pipe) = pipe {
-        pipe.read(|line| rows.printk(&line, &formats.writer(line.text))).map_err(|error| failure(&error))?;
+    if let Some(printk) = printk {
+        let now = Some(Duration::ZERO);
+        printk.poll(now, |message| rows.printk(&message)).map_err(|error| failure(&error))?;
     }
     rows.flush()
 }

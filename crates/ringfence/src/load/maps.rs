@@ -126,7 +126,8 @@ impl Run<'_> {
             Some(module) => Some(self.module(module).map_err(fail)?),
             None => None,
         };
-        let some_types = plan.btf_key != TypeId::VOID || plan.btf_value != TypeId::VOID;
+        // struct_ops: the kernel wants the object's BTF although it only names types of its own (map_create).
+        let some_types = plan.btf_key != TypeId::VOID || plan.btf_value != TypeId::VOID || plan.struct_ops.is_some();
         let btf = self.btf_fd().filter(|_| some_types);
         let mut create = MapCreate {
             flags: plan.flags,

@@ -184,15 +184,17 @@ impl Run<'_> {
             return Error::Load { object, program, section, step: LOADING, cause };
         }
         let source = read.insn.and_then(|insn| log::source_of(plan, self.types.as_ref(), insn));
+        let (kind, words, action) = crate::explain::refusal(&read.reason);
         Error::Refused(Box::new(Refusal {
             object,
             program,
             section,
+            kind,
             errno: errno.raw_os_error(),
-            reason: read.reason,
+            reason: words.unwrap_or(read.reason),
             insn: read.insn,
             source: source.or(read.source),
-            action: String::new(),
+            action: action.to_owned(),
             log: log.to_owned(),
         }))
     }

@@ -1,70 +1,13 @@
-//! What programs say with `bpf_printk`: the lines of the kernel's trace pipe, and whose they are.
-//!
-//! `bpf_trace_printk` writes into the one global trace buffer, whoever loaded the program: there is no private
-//! instance for it (`kernel/trace/bpf_trace.c`, `bpf_do_trace_printk`). So [`TracePipe`] sees the lines of every program on the
-//! machine, and reading takes them away from other readers. A line does not say which program wrote it. [`Formats`] compares its
-//! text with the format strings that an object's programs hold: with one that fits, the line is that program's (or a
-//! copy's of it); with none, it is somebody else's; where several programs hold a string that fits, it says so.
+//! The format strings that programs hand to `bpf_printk`, and which of them a text can come from.
 
 use ringfence_plan::{FixupWith, Plan, ProgramPlan};
 use ringfence_uapi::{Helper, Insn};
 
-/// A line of the trace pipe, taken apart.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct Line<'a> {
-    /// Name of the thread in whose context the program ran. It may hold blanks and dashes.
-    pub task: &'a str,
-    /// Its thread id; 0 is the idle task.
-    pub pid: u32,
-    /// The CPU.
-    pub cpu: u32,
-    /// The kernel's clock (`trace_clock`), in microseconds.
-    pub micros: u64,
-    /// What the program wrote.
-    pub text: &'a str,
-}
-
-impl<'a> Line<'a> {
-    /// Takes a line apart: `TASK-PID [CPU] FLAGS SECONDS.MICROS: bpf_trace_printk: TEXT`.
-    ///
-    /// `None`: it was not written by `bpf_printk`, or the line is torn.
-    ///
-    /// ```
-    /// let line = ringfence::printk::Line::parse("  my-task-42  [001] d..2.  12.000345: bpf_trace_printk: hello 7").unwrap();
-    /// assert_eq!((line.task, line.pid, line.cpu, line.micros, line.text), ("my-task", 42, 1, 12_000_345, "hello 7"));
-    /// ```
-    pub fn parse(line: &'a str) -> Option<Line<'a>> {
-        // The thread's name may hold anything but is at most 15 bytes: what follows is looked for from the right.
-        let (head, text) = line.split_once(": bpf_trace_printk: ")?;
-        let (head, time) = head.trim_end().rsplit_once(' ')?;
-        let (seconds, fraction) = time.split_once('.')?;
-        let micros = seconds.parse::<u64>().ok()?.checked_mul(1_000_000)?.checked_add(fraction.parse().ok()?)?;
-        let (head, flags) = head.rsplit_once('[')?;
-        let (cpu, _) = flags.split_once(']')?;
-        // With the option record-tgid there is `(TGID)` before the CPU.
-        let head = head.trim_end();
-        let head = head.strip_suffix(')').and_then(|head| head.rsplit_once('(')).map_or(head, |(head, _)| head);
-        let (task, pid) = head.trim().rsplit_once('-')?;
-        Some(Line { task, pid: pid.parse().ok()?, cpu: cpu.parse().ok()?, micros, text: text.trim_end_matches('\n') })
-    }
-}
-
-/// Whose a line is.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum Writer<'a> {
-    /// The only program with a format string that fits.
-    Program(&'a str),
-    /// Several programs hold a string that fits: they share a subprogram, or say the same.
-    OneOf(Vec<&'a str>),
-    /// None of ours.
-    Other,
-}
+use super::Writer;
 
 /// The format strings of an object's programs.
 #[derive(Clone, Debug, Default)]
-pub struct Formats {
+pub(super) struct Formats {
     /// Program, its strings.
     programs: Vec<(String, Vec<String>)>,
     /// Programs whose strings could not be found (built on the stack, or handed in).
@@ -73,7 +16,7 @@ pub struct Formats {
 
 impl Formats {
     /// Finds the format strings that the plan's programs hand to `bpf_trace_printk` and `bpf_trace_vprintk`.
-    pub fn of(plan: &Plan) -> Formats {
+    pub(super) fn of(plan: &Plan) -> Formats {
         let mut formats = Formats::default();
         for program in &plan.programs {
             let (strings, complete) = strings_of(plan, program);
@@ -88,12 +31,19 @@ impl Formats {
     }
 
     /// No program of the plan writes to the trace pipe.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.programs.is_empty() && self.unknown.is_empty()
     }
 
+    /// All strings of this program are known, and the text comes from none of them.
+    pub(super) fn excludes(&self, program: &str, text: &str) -> bool {
+        let strings = self.programs.iter().find(|(name, _)| name == program).map(|(_, strings)| strings);
+        let known = !self.unknown.iter().any(|name| name == program);
+        known && strings.is_some_and(|strings| !strings.iter().any(|format| fits(format, text).is_some()))
+    }
+
     /// Whose line it is that holds this text.
-    pub fn writer(&self, text: &str) -> Writer<'_> {
+    pub(super) fn writer(&self, text: &str) -> Writer<'_> {
         // The string that says most about the text wins: `%s` alone fits everything.
         let mut best = 0;
         let mut writers: Vec<&str> = Vec::new();
@@ -224,26 +174,6 @@ fn literals(format: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_are_taken_apart_whatever_the_task_is_called() {
-        let line =
-            Line::parse("          a b [c]-d-7       [003] d..21   731.000012: bpf_trace_printk: x: [y] 1.5").unwrap();
-        assert_eq!((line.task, line.pid, line.cpu, line.micros), ("a b [c]-d", 7, 3, 731_000_012));
-        assert_eq!(line.text, "x: [y] 1.5");
-        let line = Line::parse("  <idle>-0     (-----) [000] dNs..    1.000000: bpf_trace_printk: ").unwrap();
-        assert_eq!((line.task, line.pid, line.text), ("<idle>", 0, ""));
-        for torn in [
-            "",
-            "x",
-            "a-1 [000]",
-            "CPU:1 [LOST 12 EVENTS]",
-            "a-b [000] d 1.0: bpf_trace_printk: x",
-            "a-1 [000] d..2. 1.2: sched_switch: x",
-        ] {
-            assert_eq!(Line::parse(torn), None, "{torn}");
-        }
-    }
 
     #[test]
     fn formats_fit_their_own_text_only() {
