@@ -30,7 +30,7 @@ fn ask(btf: &Btf) {
         let (id, size) = (ty.id, btf.size_of(ty.id));
         let _ = (btf.align_of(id), btf.resolve(id), btf.strip_modifiers(id));
         let _ =
-            (btf.find(ty.name, ty.kind()), btf.candidates(ty.name), btf.c_declaration(id, "x"), btf.c_definition(id));
+            (btf.find(ty.name, ty.def.kind()), btf.candidates(ty.name), btf.c_declaration(id, "x"), btf.c_definition(id));
         match &ty.def {
             Def::Struct(composite) | Def::Union(composite) => {
                 for member in composite.members().flatten() {

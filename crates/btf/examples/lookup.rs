@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringfence_btf::Btf;
+use ringfence_btf::{Btf, Kind};
 
 fn median(mut times: Vec<Duration>) -> f64 {
     times.sort();
@@ -16,8 +16,8 @@ fn main() {
     for path in std::env::args().skip(1) {
         let bytes = Arc::new(std::fs::read(&path).unwrap());
         let whole = Btf::parse(bytes.clone()).unwrap();
-        let named: Vec<String> =
-            whole.own_types().map(|ty| ty.unwrap().name.to_owned()).filter(|name| !name.is_empty()).collect();
+        let own = whole.own_types().map(Result::unwrap).filter(|ty| !ty.name.is_empty());
+        let named: Vec<(String, Kind)> = own.map(|ty| (ty.name.to_owned(), ty.def.kind())).collect();
         println!("{path}: {} types", whole.len());
         let index = (0..51).map(|_| {
             let btf = Btf::parse(bytes.clone()).unwrap();
@@ -26,31 +26,41 @@ fn main() {
             start.elapsed()
         });
         println!("  index                {:.3} ms", median(index.collect()));
-        for count in [1, 4, 20, 100] {
-            let step = named.len() / count;
-            let names: Vec<&str> = (0..count).map(|n| named[n * step + step / 2].as_str()).collect();
-            let (mut cold, mut again, mut warm) = (Vec::new(), Vec::new(), Vec::new());
-            for _ in 0..51 {
-                let btf = Btf::parse(bytes.clone()).unwrap();
-                let start = Instant::now();
-                btf.prefetch(&names);
-                cold.push(start.elapsed());
-                let others: Vec<&str> = names.iter().map(|name| &name[..name.len() - 1]).collect();
-                let start = Instant::now();
-                btf.prefetch(&others);
-                again.push(start.elapsed());
-                let start = Instant::now();
-                for name in &names {
-                    black_box(btf.named(name));
-                }
-                warm.push(start.elapsed());
+        for functions in [false, true] {
+            let named: Vec<_> = named.iter().filter(|(_, kind)| functions || *kind != Kind::Func).collect();
+            println!("  {}", if functions { "types and functions" } else { "types" });
+            for count in [1, 4, 20, 100] {
+                let step = named.len() / count;
+                let names = (0..count).map(|n| named[n * step + step / 2]).map(|(name, kind)| (name.as_str(), *kind));
+                let names: Vec<(&str, Kind)> = names.collect();
+                measure(&bytes, &names);
             }
-            println!(
-                "  {count:3} names: cold {:.3} ms, other names with the index there {:.3} ms, asked again {:.4} ms",
-                median(cold),
-                median(again),
-                median(warm)
-            );
         }
     }
+}
+
+fn measure(bytes: &Arc<Vec<u8>>, names: &[(&str, Kind)]) {
+    let (mut cold, mut again, mut warm) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..51 {
+        let btf = Btf::parse(bytes.clone()).unwrap();
+        let start = Instant::now();
+        btf.prefetch(names);
+        cold.push(start.elapsed());
+        let others: Vec<(&str, Kind)> = names.iter().map(|(name, kind)| (&name[..name.len() - 1], *kind)).collect();
+        let start = Instant::now();
+        btf.prefetch(&others);
+        again.push(start.elapsed());
+        let start = Instant::now();
+        for (name, kind) in names {
+            black_box(btf.find(name, *kind));
+        }
+        warm.push(start.elapsed());
+    }
+    println!(
+        "  {:3} names: cold {:.3} ms, other names with the index there {:.3} ms, asked again {:.4} ms",
+        names.len(),
+        median(cold),
+        median(again),
+        median(warm)
+    );
 }

@@ -1,14 +1,29 @@
 //! Types by name. A whole kernel has some 80,000 named types and a load asks for a few of them, so there
 //! is no index of names: one pass over the types answers any number of questions, and answers are kept.
+//! Two in three of those names are functions'. They are kept apart, so that the pass can go by them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::Btf;
 use crate::types::{Kind, TypeId};
 
+/// What is known of names so far.
+#[derive(Default)]
+pub(crate) struct Names {
+    types: Mutex<Known>,
+    functions: Mutex<Known>,
+}
+
 /// Own types by essential name.
-pub(crate) type Names = Mutex<HashMap<Box<[u8]>, Arc<[TypeId]>>>;
+type Known = HashMap<Box<[u8]>, Arc<[TypeId]>>;
+
+impl Names {
+    fn of(&self, kind: Kind) -> MutexGuard<'_, Known> {
+        let names = if kind == Kind::Func { &self.functions } else { &self.types };
+        names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// C's names for the integer that is as wide as a pointer.
 const LONGS: [&str; 4] = ["long unsigned int", "unsigned long", "long int", "long"];
@@ -36,33 +51,38 @@ impl Btf {
 
     /// The first type of this name and kind that is not the base's.
     pub fn find_own(&self, name: &str, kind: Kind) -> Option<TypeId> {
-        let same = self.essentially(essential_name(name));
+        let same = self.essentially(essential_name(name), kind);
         same.iter().copied().find(|id| self.get(*id).is_ok_and(|ty| ty.def.kind() == kind && ty.name == name))
     }
 
     /// Every type with exactly this name, of any kind, the base's first. None for the empty name.
     pub fn named(&self, name: &str) -> Vec<TypeId> {
         let mut found = self.base().map_or_else(Vec::new, |base| base.named(name));
-        let same = self.essentially(essential_name(name));
-        found.extend(same.iter().filter(|id| self.get(**id).is_ok_and(|ty| ty.name == name)));
+        let (start, essential) = (found.len(), essential_name(name));
+        for kind in [Kind::Void, Kind::Func] {
+            let same = self.essentially(essential, kind);
+            found.extend(same.iter().filter(|id| self.get(**id).is_ok_and(|ty| ty.name == name)));
+        }
+        found.get_mut(start..).unwrap_or_default().sort_unstable();
         found
     }
 
-    /// Every type of any kind, not the base's, whose name without its flavour is this.
+    /// Every type of any kind but functions, not the base's, whose name without its flavour is this.
     pub fn candidates(&self, essential: &str) -> Vec<TypeId> {
-        self.essentially(essential).to_vec()
+        self.essentially(essential, Kind::Void).to_vec()
     }
 
     /// Looks for many names in one pass, here and in the base, so that later questions for them cost nothing.
-    pub fn prefetch(&self, names: &[&str]) {
+    ///
+    /// Of the kinds it matters only which are [`Kind::Func`]: the pass is shorter when none is.
+    pub fn prefetch(&self, names: &[(&str, Kind)]) {
         if let Some(base) = self.base() {
             base.prefetch(names);
         }
-        let known = self.names().lock().unwrap_or_else(PoisonError::into_inner);
-        let wanted = names.iter().chain(&LONGS).map(|name| essential(name.as_bytes()));
-        let wanted: Vec<&[u8]> = wanted.filter(|name| !known.contains_key(*name)).collect();
-        drop(known);
-        self.search(&wanted);
+        let of = |functions: bool| names.iter().filter(move |(_, kind)| (*kind == Kind::Func) == functions);
+        let types = self.unknown(of(false).map(|(name, _)| *name).chain(LONGS), Kind::Void);
+        let functions = self.unknown(of(true).map(|(name, _)| *name), Kind::Func);
+        self.search(types, functions);
     }
 
     /// Bytes of a pointer, as the types of this BTF tell it: those of C's `long`, 8 where there is none.
@@ -79,34 +99,47 @@ impl Btf {
         })
     }
 
-    fn essentially(&self, name: &str) -> Arc<[TypeId]> {
-        let known = self.names().lock().unwrap_or_else(PoisonError::into_inner).get(name.as_bytes()).cloned();
+    fn unknown<'n>(&self, names: impl Iterator<Item = &'n str>, kind: Kind) -> Wanted<'n> {
+        let known = self.names().of(kind);
+        Wanted::new(names.map(|name| essential(name.as_bytes())).filter(|name| !known.contains_key(*name)))
+    }
+
+    /// Functions for [`Kind::Func`], everything else for every other kind.
+    fn essentially(&self, name: &str, kind: Kind) -> Arc<[TypeId]> {
+        let known = self.names().of(kind).get(name.as_bytes()).cloned();
         known.unwrap_or_else(|| {
-            self.search(&[name.as_bytes()]);
-            let known = self.names().lock().unwrap_or_else(PoisonError::into_inner);
-            known.get(name.as_bytes()).cloned().unwrap_or_default()
+            let (wanted, none) = (Wanted::new([name.as_bytes()].into_iter()), Wanted::default());
+            let (types, functions) = if kind == Kind::Func { (none, wanted) } else { (wanted, none) };
+            self.search(types, functions);
+            self.names().of(kind).get(name.as_bytes()).cloned().unwrap_or_default()
         })
     }
 
-    /// One pass over the types for all of these essential names.
-    fn search(&self, wanted: &[&[u8]]) {
-        let mut wanted = Wanted::new(wanted);
-        if wanted.found.is_empty() {
+    /// One pass over the types for all of these names.
+    fn search<'n>(&self, mut types: Wanted<'n>, mut functions: Wanted<'n>) {
+        if types.found.is_empty() && functions.found.is_empty() {
             return;
         }
         let (strings, first_string) = (self.strings(), self.first_string());
-        self.scan_names(|id, name| {
-            if let Some(name) = name.checked_sub(first_string).and_then(|own| strings.get(own as usize..)) {
-                wanted.offer(name, id);
+        let (any_type, any_function) = (!types.found.is_empty(), !functions.found.is_empty());
+        self.scan_names(|id, head| {
+            let is_function = head.is_function();
+            if !(if is_function { any_function } else { any_type }) {
+                return;
+            }
+            if let Some(name) = head.name.checked_sub(first_string).and_then(|own| strings.get(own as usize..)) {
+                if is_function { &mut functions } else { &mut types }.offer(name, id);
             }
         });
-        let mut known = self.names().lock().unwrap_or_else(PoisonError::into_inner);
-        known.extend(wanted.found.into_iter().map(|(name, ids)| (name.into(), ids.into())));
+        for (wanted, kind) in [(types, Kind::Void), (functions, Kind::Func)] {
+            self.names().of(kind).extend(wanted.found.into_iter().map(|(name, ids)| (name.into(), ids.into())));
+        }
     }
 }
 
 /// Names that are looked for. Nearly all others are turned away by one bit, found from their first eight bytes.
 struct Wanted<'a> {
+    /// Essential names, and the types that have them.
     found: Vec<(&'a [u8], Vec<TypeId>)>,
     /// First bytes of names, sorted, with indexes into `found`.
     keys: Vec<(u64, usize)>,
@@ -114,12 +147,18 @@ struct Wanted<'a> {
     bits: [u64; 64],
 }
 
+impl Default for Wanted<'_> {
+    fn default() -> Self {
+        Wanted { found: Vec::new(), keys: Vec::new(), bits: [0; 64] }
+    }
+}
+
 impl<'a> Wanted<'a> {
-    fn new(names: &[&'a [u8]]) -> Wanted<'a> {
-        let mut names: Vec<&[u8]> = names.iter().copied().filter(|name| !name.is_empty()).collect();
+    fn new(names: impl Iterator<Item = &'a [u8]>) -> Wanted<'a> {
+        let mut names: Vec<&[u8]> = names.filter(|name| !name.is_empty()).collect();
         names.sort_unstable();
         names.dedup();
-        let mut wanted = Wanted { found: Vec::new(), keys: Vec::new(), bits: [0; 64] };
+        let mut wanted = Wanted::default();
         for name in names {
             // What follows the name is its end or a flavour.
             for end in [b"\0", b"___".as_slice()] {

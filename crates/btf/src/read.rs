@@ -76,15 +76,16 @@ impl<'a> Records<'a> {
     }
 
     fn iter(self) -> impl ExactSizeIterator<Item = [u32; 3]> + 'a {
-        let big_endian = self.btf.0.big_endian;
-        self.bytes.chunks_exact(self.each.max(1)).map(move |record| {
-            let word = |n: usize| {
-                let start = n.saturating_mul(4);
-                let bytes = record.get(start..start.saturating_add(4)).and_then(|b| b.try_into().ok());
-                bytes.map_or(0, |b| if big_endian { u32::from_be_bytes(b) } else { u32::from_le_bytes(b) })
-            };
-            [word(0), word(1), word(2)]
-        })
+        self.bytes.chunks_exact(self.each.max(1)).map(move |record| self.words(record))
+    }
+
+    fn nth(self, n: usize) -> Option<[u32; 3]> {
+        self.bytes.chunks_exact(self.each.max(1)).nth(n).map(|record| self.words(record))
+    }
+
+    fn words(self, record: &[u8]) -> [u32; 3] {
+        let word = |n: usize| word_at(record, n.saturating_mul(4), self.btf.0.big_endian).unwrap_or(0);
+        [word(0), word(1), word(2)]
     }
 }
 
@@ -101,14 +102,31 @@ impl<'a> Composite<'a> {
 
     /// The members in the order of the source.
     pub fn members(&self) -> impl ExactSizeIterator<Item = Result<Member<'a>, Error>> + use<'a> {
-        let (btf, bitfields) = (self.members.btf, self.bitfields);
-        self.members.iter().map(move |[name, ty, offset]| {
-            // kind_flag: the upper 8 bits of the offset are a bit-field's width
-            // (Documentation/bpf/btf.rst, BTF_KIND_STRUCT).
-            let (bit_offset, bit_size) =
-                if bitfields { (offset & 0xff_ffff, (offset >> 24) as u8) } else { (offset, 0) };
-            Ok(Member { name: btf.string(name)?, ty: TypeId(ty), bit_offset, bit_size })
-        })
+        let all = *self;
+        self.members.iter().map(move |record| all.decode(record))
+    }
+
+    /// The member of this number, from 0.
+    pub fn member(&self, index: u32) -> Option<Result<Member<'a>, Error>> {
+        self.members.nth(index as usize).map(|record| self.decode(record))
+    }
+
+    /// The member of this name and those without any, which may contain it, with their numbers. Much faster than to
+    /// look at the names of all.
+    pub fn towards(&self, name: &str) -> impl Iterator<Item = (u32, Result<Member<'a>, Error>)> {
+        let all = *self;
+        let on_the_way =
+            move |offset| all.members.btf.is_string(offset, b"") || all.members.btf.is_string(offset, name.as_bytes());
+        let records = (0..).zip(self.members.iter()).filter(move |(_, [offset, ..])| on_the_way(*offset));
+        records.map(move |(index, record)| (index, all.decode(record)))
+    }
+
+    fn decode(&self, [name, ty, offset]: [u32; 3]) -> Result<Member<'a>, Error> {
+        // kind_flag: the upper 8 bits of the offset are a bit-field's width
+        // (Documentation/bpf/btf.rst, BTF_KIND_STRUCT).
+        let (bit_offset, bit_size) =
+            if self.bitfields { (offset & 0xff_ffff, (offset >> 24) as u8) } else { (offset, 0) };
+        Ok(Member { name: self.members.btf.string(name)?, ty: TypeId(ty), bit_offset, bit_size })
     }
 }
 
@@ -290,6 +308,15 @@ impl Btf {
         std::str::from_utf8(text).map_err(|_| Error::BadString(offset))
     }
 
+    /// Whether the string at this offset is `text`.
+    fn is_string(&self, offset: u32, text: &[u8]) -> bool {
+        let Some(own) = offset.checked_sub(self.0.first_string) else {
+            return self.base().is_some_and(|base| base.is_string(offset, text));
+        };
+        let rest = self.strings().get(own as usize..).and_then(|rest| rest.strip_prefix(text));
+        rest.is_some_and(|rest| rest.first() == Some(&0))
+    }
+
     pub(crate) fn strings(&self) -> &[u8] {
         self.bytes().get(self.0.strings.0..self.0.strings.1).unwrap_or_default()
     }
@@ -330,14 +357,14 @@ impl Btf {
         }))
     }
 
-    /// One pass over our types that tells number and name of each, and leaves the index behind.
-    pub(crate) fn scan_names(&self, visit: impl FnMut(TypeId, u32)) {
+    /// One pass over our types that tells number, name and kind of each, and leaves the index behind.
+    pub(crate) fn scan_names(&self, visit: impl FnMut(TypeId, Head)) {
         let index = self.scan(visit);
         // Another thread may have been faster; its index is the same.
         let _ = self.0.index.set(index);
     }
 
-    fn scan(&self, mut visit: impl FnMut(TypeId, u32)) -> Result<Index, Error> {
+    fn scan(&self, mut visit: impl FnMut(TypeId, Head)) -> Result<Index, Error> {
         let section = self.type_section();
         let mut starts = Vec::with_capacity(section.len() / USUAL_STEP);
         let (mut rest, mut count) = (section, 0u32);
@@ -346,17 +373,17 @@ impl Btf {
             if count & STEP.wrapping_sub(1) == 0 {
                 starts.push(u32::try_from(section.len().saturating_sub(rest.len())).map_err(|_| Error::Full)?);
             }
-            let (name, behind) =
+            let (head, behind) =
                 self.split_record(rest).ok_or(Error::BadType { id, what: "it is cut off, or its kind is unknown" })?;
-            visit(id, name);
+            visit(id, head);
             (rest, count) = (behind, count.saturating_add(1));
         }
         Ok(Index { count, starts: starts.into_boxed_slice() })
     }
 
-    /// Name of the first type of this piece of the type section, and what comes behind it.
+    /// The first type of this piece of the type section, and what comes behind it.
     #[inline]
-    fn split_record<'a>(&self, section: &'a [u8]) -> Option<(u32, &'a [u8])> {
+    fn split_record<'a>(&self, section: &'a [u8]) -> Option<(Head, &'a [u8])> {
         let ([n0, n1, n2, n3, i0, i1, i2, i3, ..], behind) = section.split_first_chunk::<HEAD>()?;
         let (name, info) = ([*n0, *n1, *n2, *n3], [*i0, *i1, *i2, *i3]);
         let (name, info) = if self.0.big_endian {
@@ -365,7 +392,7 @@ impl Btf {
             (u32::from_le_bytes(name), u32::from_le_bytes(info))
         };
         let body = body_len(info).or_else(|| self.told_len(info))?;
-        Some((name, behind.get(body..)?))
+        Some((Head { name, info }, behind.get(body..)?))
     }
 
     /// Bytes behind the head of a type of a kind that only its writer knows.
@@ -433,6 +460,20 @@ impl Btf {
             Kind::TypeTag => Def::TypeTag(ty),
         };
         Ok(Type { id, name: self.string(name)?, def })
+    }
+}
+
+/// The first two words of `struct btf_type`.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Head {
+    /// Offset of its name.
+    pub(crate) name: u32,
+    info: u32,
+}
+
+impl Head {
+    pub(crate) fn is_function(self) -> bool {
+        self.info >> 24 & 0x7f == Kind::Func as u32
     }
 }
 

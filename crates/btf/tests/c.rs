@@ -7,7 +7,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use common::{kernels, read};
-use ringfence_btf::{Btf, Def, Kind, TypeId};
+use ringfence_btf::{Btf, Def, Kind, TypeId, essential_name};
 
 /// Gives this C to clang; `None` when there is no clang.
 fn compile(source: &str) -> Option<Result<(), String>> {
@@ -34,7 +34,12 @@ fn composites(btf: &Btf) -> Vec<TypeId> {
         matches!(ty.def, Def::Struct(_) | Def::Union(_))
             && !ty.name.is_empty()
             && ty.name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
-            && btf.named(ty.name).iter().filter(|id| tag(btf.get(**id).unwrap().def.kind())).count() == 1
+            && btf
+                .candidates(essential_name(ty.name))
+                .iter()
+                .filter(|id| tag(btf.get(**id).unwrap().def.kind()))
+                .count()
+                == 1
     });
     named.map(|ty| ty.id).collect()
 }
@@ -65,19 +70,14 @@ fn assertions(btf: &Btf, ids: &[TypeId]) -> (String, usize) {
 fn kernel_structs_have_the_same_layout_to_clang() {
     for path in kernels() {
         let btf = read(&path);
-        let names: Vec<&str> = btf.own_types().map(|ty| ty.unwrap().name).collect();
+        let names: Vec<(&str, Kind)> = btf.own_types().map(|ty| (ty.unwrap().name, Kind::Struct)).collect();
         btf.prefetch(&names);
-        let ids = composites(&btf);
+        // All of the running kernel, and of the others as many as the compiler takes in a second.
+        let step = if path.starts_with("/sys") { 1 } else { 10 };
+        let ids: Vec<TypeId> = composites(&btf).into_iter().step_by(step).collect();
         let (asserted, offsets) = assertions(&btf, &ids);
-        assert!(ids.len() > 5000 && offsets > 30_000, "{} structs, {offsets} members", ids.len());
+        assert!(ids.len() * step > 5000 && offsets * step > 30_000, "{} structs, {offsets} members", ids.len());
         let header = btf.c_header(&ids);
-        if let Ok(dir) = std::env::var("KEEP_HEADERS") {
-            std::fs::write(
-                format!("{dir}/{}.h", path.parent().unwrap().file_name().unwrap().display()),
-                format!("{header}{asserted}"),
-            )
-            .unwrap();
-        }
         if let Some(Err(errors)) = compile(&format!("{header}{asserted}")) {
             panic!("{}: {errors}", path.display());
         }

@@ -47,16 +47,21 @@ fn names_as_found_one_by_one() {
         let mut essential: HashMap<&str, Vec<TypeId>> = HashMap::new();
         for ty in btf.own_types().map(Result::unwrap).filter(|ty| !ty.name.is_empty()) {
             exact.entry(ty.name).or_default().push(ty.id);
-            essential.entry(essential_name(ty.name)).or_default().push(ty.id);
+            let same = essential.entry(essential_name(ty.name)).or_default();
+            if ty.def.kind() != Kind::Func {
+                same.push(ty.id);
+            }
         }
-        let flavoured = essential.iter().filter(|(name, ids)| exact.get(*name) != Some(ids)).map(|(name, _)| *name);
+        let flavoured = exact.keys().filter(|name| essential_name(name) != **name);
         let mut names: Vec<&str> =
             exact.keys().copied().enumerate().filter(|(n, _)| n % 50 == 0).map(|(_, s)| s).collect();
-        names.extend(flavoured);
+        names.extend(flavoured.clone());
+        names.extend(flavoured.map(|name| essential_name(name)));
         names.extend(exact.keys().filter(|name| name.len() <= 4));
         names.extend(["no_such_type", "x", "", "task", "task_struct___none"]);
         let fresh = read(&path);
-        fresh.prefetch(&names);
+        let both = names.iter().flat_map(|name| [(*name, Kind::Struct), (*name, Kind::Func)]);
+        fresh.prefetch(&both.collect::<Vec<_>>());
         for name in &names {
             assert_eq!(fresh.named(name), exact.get(name).cloned().unwrap_or_default(), "{name}");
             assert_eq!(fresh.candidates(name), essential.get(name).cloned().unwrap_or_default(), "{name}");

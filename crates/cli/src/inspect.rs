@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ringfence::{Kernel, Object, Plan, Settings};
 use ringfence_btf::TypeId;
 use ringfence_object::{ExternKind, Map, Role};
-use ringfence_plan::Needed;
+use ringfence_plan::{Attach, Needed};
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure};
@@ -179,7 +179,10 @@ fn programs(object: &Object, plan: Option<&Plan>) -> Vec<ProgramRow> {
             section: program.section.clone(),
             kind: planned.map(|p| p.kind).or(section.map(|s| s.def.kind)).map(|kind| kind.to_string()),
             attach_type: planned.map(|p| p.attach_type.to_string()),
-            attach: planned.map(|p| p.attach.to_string()),
+            attach: planned.map(|p| match (&p.attach, section.and_then(|section| section.target)) {
+                (Attach::Trace, Some(target)) => target.to_owned(),
+                (attach, _) => attach.to_string(),
+            }),
             instructions: planned.map_or_else(
                 || object.functions.get(program.function.0).map_or(0, |function| function.insns.len()),
                 |planned| planned.insns.len(),
@@ -201,7 +204,8 @@ fn map_row(object: &Object, map: &Map) -> MapRow {
         max_entries: map.max_entries,
         flags: map.flags,
         key: name(map.key_type),
-        value: name(map.value_type),
+        // The type of a data section is no type that C has a name for.
+        value: name(map.value_type).filter(|_| !matches!(map.role, Role::Data(_))),
         pinned: map.pin_by_name,
     }
 }

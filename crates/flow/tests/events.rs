@@ -105,6 +105,20 @@ fn debug_information_knows_more() {
 }
 
 #[test]
+fn the_object_s_own_debug_information() {
+    let debug = ringfence_object::debug_types(&ELF).unwrap().unwrap();
+    let with = event_types(&OBJECT, Some(&debug));
+    let without = event_types(&OBJECT, None);
+    for (with, without) in with.iter().zip(&without) {
+        let name = &*OBJECT.maps[with.map.0].name;
+        match name {
+            "missing" => assert_eq!(with.chosen.as_ref().unwrap().name, "on_stack"),
+            _ => assert_eq!((&with.chosen, with.ambiguous), (&without.chosen, without.ambiguous), "{name}"),
+        }
+    }
+}
+
+#[test]
 fn varying_sizes() {
     let cut = choices("cut").remove(0);
     assert_eq!(cut.size, Size::Between(4, 256));

@@ -83,8 +83,10 @@ impl Feature {
     /// Whether a kernel's types show that it has it; `None`: they cannot tell.
     pub(crate) fn in_types(self, btf: &Btf) -> Option<bool> {
         // One pass for all features instead of one for each.
-        let names: Vec<Evidence> = Feature::ALL.iter().map(|feature| feature.evidence()).collect();
-        btf.prefetch(&names.iter().flat_map(Evidence::types).copied().collect::<Vec<_>>());
+        let kind = self.evidence().kind();
+        let same: Vec<Evidence> = Feature::ALL.iter().map(|feature| feature.evidence()).collect();
+        let same = same.iter().filter(|evidence| evidence.kind() == kind);
+        btf.prefetch(&same.flat_map(Evidence::types).map(|name| (*name, kind)).collect::<Vec<_>>());
         self.evidence().in_types(btf)
     }
 }

@@ -26,7 +26,12 @@ pub(crate) enum Evidence {
 }
 
 impl Evidence {
-    /// Types that are looked for.
+    /// Of what kind that is which is looked for: functions and all others are found in passes of their own.
+    pub(crate) fn kind(&self) -> Kind {
+        if matches!(self, Evidence::Function(_)) { Kind::Func } else { Kind::Struct }
+    }
+
+    /// Names that are looked for.
     pub(crate) fn types(&self) -> &[&'static str] {
         match self {
             Evidence::Enumerator(of, _) | Evidence::Member(of, _) | Evidence::Struct(of) | Evidence::NoStruct(of) => {

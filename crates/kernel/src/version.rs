@@ -34,7 +34,7 @@ fn parse(text: &str) -> Option<u32> {
     });
     let (a, b, c) = (numbers.next()??, numbers.next()??, numbers.next()??);
     // KERNEL_VERSION of include/uapi/linux/version.h keeps the last number below 256.
-    Some(a.checked_shl(16)?.checked_add(b.checked_shl(8)?)?.checked_add(c.min(255))?)
+    a.checked_shl(16)?.checked_add(b.checked_shl(8)?)?.checked_add(c.min(255))
 }
 
 #[cfg(test)]

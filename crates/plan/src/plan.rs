@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use ringfence_btf::TypeId;
+use ringfence_btf::{Kind, TypeId};
 use ringfence_kernel::{Feature, Kernel};
 use ringfence_object::{ExternKind, FunctionId, MapId, Object, Program, Role as MapRole, StructOps};
 use ringfence_uapi::{AttachType, Helper, MapType, ProgramType};
@@ -134,40 +134,43 @@ fn prefetch(
     roles: &[Role],
     wanted: &Wanted,
 ) -> Result<(), Error> {
-    let mut names: Vec<String> = Vec::new();
+    let mut names: Vec<(String, Kind)> = Vec::new();
     for ext in &object.externs {
-        if matches!(ext.kind, ExternKind::TypedKsym { .. } | ExternKind::Kfunc { .. }) {
-            names.push(ext.name.clone());
+        match ext.kind {
+            ExternKind::TypedKsym { .. } => names.push((ext.name.clone(), Kind::Var)),
+            ExternKind::Kfunc { .. } => names.push((ext.name.clone(), Kind::Func)),
+            _ => {}
         }
     }
     for (id, role) in roles.iter().enumerate() {
         if wanted.reason(id).is_none() {
-            names.extend(role.kernel_type().map(|(name, _)| name));
+            names.extend(role.kernel_type());
         }
     }
     for (id, map) in object.maps.iter().enumerate() {
         if let MapRole::StructOps(ops) = &map.role
             && wanted.map_reason(MapId(id)).is_none()
         {
-            names.extend(struct_ops::names(ops));
+            names.extend(struct_ops::names(ops).map(|name| (name, Kind::Struct)));
         }
     }
     let mut roots: Vec<TypeId> =
         object.functions.iter().flat_map(|function| &function.core).map(|core| core.ty).collect();
     roots.sort_unstable();
     roots.dedup();
-    let roots = roots.iter().filter_map(|id| Some(object.btf.as_ref()?.get(*id).ok()?.name.to_owned()));
-    let mut core_names: Vec<String> = roots.filter(|name| !name.is_empty()).collect();
+    let roots = roots.iter().filter_map(|id| object.btf.as_ref()?.get(*id).ok());
+    let roots = roots.filter(|root| !root.name.is_empty()).map(|root| (root.name.to_owned(), root.def.kind()));
+    let mut core_names: Vec<(String, Kind)> = roots.collect();
     if std::ptr::eq(kernel, core_kernel) {
         names.append(&mut core_names);
     }
     if !names.is_empty() {
         // Asked for kinds of maps, programs and hooks.
-        names.extend([MapType::ENUM, ProgramType::ENUM, AttachType::ENUM].map(str::to_owned));
+        names.extend([MapType::ENUM, ProgramType::ENUM, AttachType::ENUM].map(|name| (name.to_owned(), Kind::Enum)));
     }
     for (kernel, names) in [(kernel, names), (core_kernel, core_names)] {
         if let (false, Ok(Some(btf))) = (names.is_empty(), kernel.btf()) {
-            btf.prefetch(&names.iter().map(String::as_str).collect::<Vec<_>>());
+            btf.prefetch(&names.iter().map(|(name, kind)| (name.as_str(), *kind)).collect::<Vec<_>>());
         }
     }
     Ok(())

@@ -1,9 +1,11 @@
 //! Memory that the kernel shares with this process.
 
+use std::collections::BTreeSet;
 use std::ffi::c_void;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use ringfence_uapi::MapType;
 use rustix::io::Errno;
@@ -66,6 +68,38 @@ impl Drop for Mapping {
         // SAFETY: it is the mapping that was made, and nobody can use it any more. Failure would only leave
         // it mapped.
         let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+/// What can be consumed by one reader only, as long as this lives and as far as this process goes.
+///
+/// Records are lent to callers where they lie. A second reader of the same ring would give their room back to the
+/// kernel under the first one's hands.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Clone)]
+pub(crate) enum Ring {
+    /// By the map's id.
+    Map(u32),
+    /// By the event's id.
+    Event(u64),
+}
+
+static CONSUMED: Mutex<BTreeSet<Ring>> = Mutex::new(BTreeSet::new());
+
+/// The right to consume a ring.
+#[derive(Debug)]
+pub(crate) struct Exclusive(Ring);
+
+impl Exclusive {
+    /// `EBUSY`: this process has a reader of it.
+    pub(crate) fn take(ring: Ring) -> Result<Self> {
+        let mut consumed = CONSUMED.lock().unwrap_or_else(PoisonError::into_inner);
+        if consumed.insert(ring.clone()) { Ok(Self(ring)) } else { Err(Errno::BUSY) }
+    }
+}
+
+impl Drop for Exclusive {
+    fn drop(&mut self) {
+        CONSUMED.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
     }
 }
 

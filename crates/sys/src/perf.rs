@@ -173,9 +173,17 @@ pub fn perf_event_open(open: &PerfOpen<'_>) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd.cast_signed()) })
 }
 
-// _IO('$', n), _IOW('$', n, ...) of include/uapi/linux/perf_event.h; mips, powerpc and sparc number directions
-// in another way.
-const fn ioctl_number(write: bool, number: u32, size: u32) -> u32 {
+/// Which way an ioctl's argument goes.
+#[derive(Clone, Copy)]
+enum Direction {
+    None,
+    Write,
+    Read,
+}
+
+/// `_IO('$', n)`, `_IOW`, `_IOR` of include/uapi/linux/perf_event.h. Some architectures number the directions in
+/// another way (their asm/ioctl.h).
+const fn ioctl_number(direction: Direction, number: u32, size: u32) -> u32 {
     let other = cfg!(any(
         target_arch = "mips",
         target_arch = "mips64",
@@ -183,11 +191,13 @@ const fn ioctl_number(write: bool, number: u32, size: u32) -> u32 {
         target_arch = "powerpc64",
         target_arch = "sparc64"
     ));
-    let direction = match (write, other) {
-        (false, false) => 0,
-        (true, false) => 1 << 30,
-        (false, true) => 1 << 29,
-        (true, true) => 4 << 29,
+    let direction = match (direction, other) {
+        (Direction::None, false) => 0,
+        (Direction::None, true) => 1 << 29,
+        (Direction::Write, false) => 1 << 30,
+        (Direction::Write, true) => 4 << 29,
+        (Direction::Read, false) => 2 << 30,
+        (Direction::Read, true) => 2 << 29,
     };
     direction | size << 16 | (b'$' as u32) << 8 | number
 }
@@ -206,7 +216,7 @@ unsafe fn ioctl(event: BorrowedFd<'_>, request: u32, argument: libc::c_ulong) ->
 /// What the kernel says; `EEXIST`: it has one.
 pub fn perf_set_program(event: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: the request takes a descriptor's number.
-    unsafe { ioctl(event, ioctl_number(true, 8, 4), program.as_raw_fd() as libc::c_ulong) }
+    unsafe { ioctl(event, ioctl_number(Direction::Write, 8, 4), program.as_raw_fd() as libc::c_ulong) }
 }
 
 /// `PERF_EVENT_IOC_ENABLE`.
@@ -215,7 +225,7 @@ pub fn perf_set_program(event: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Resul
 /// What the kernel says.
 pub fn perf_enable(event: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: the request takes flags.
-    unsafe { ioctl(event, ioctl_number(false, 0, 0), 0) }
+    unsafe { ioctl(event, ioctl_number(Direction::None, 0, 0), 0) }
 }
 
 /// `PERF_EVENT_IOC_DISABLE`.
@@ -224,7 +234,7 @@ pub fn perf_enable(event: BorrowedFd<'_>) -> Result<()> {
 /// What the kernel says.
 pub fn perf_disable(event: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: the request takes flags.
-    unsafe { ioctl(event, ioctl_number(false, 1, 0), 0) }
+    unsafe { ioctl(event, ioctl_number(Direction::None, 1, 0), 0) }
 }
 
 /// `PERF_EVENT_IOC_PERIOD`: another period, or another frequency for an event that has one.
@@ -233,5 +243,20 @@ pub fn perf_disable(event: BorrowedFd<'_>) -> Result<()> {
 /// What the kernel says.
 pub fn perf_set_period(event: BorrowedFd<'_>, period: u64) -> Result<()> {
     // SAFETY: the request takes the address of a 64-bit number, which outlives the call.
-    unsafe { ioctl(event, ioctl_number(true, 4, 8), std::ptr::from_ref(&period).expose_provenance() as libc::c_ulong) }
+    unsafe {
+        ioctl(
+            event,
+            ioctl_number(Direction::Write, 4, 8),
+            std::ptr::from_ref(&period).expose_provenance() as libc::c_ulong,
+        )
+    }
+}
+
+/// `PERF_EVENT_IOC_ID`: no other event has this number.
+pub(crate) fn perf_event_id(event: BorrowedFd<'_>) -> Result<u64> {
+    let mut id = 0u64;
+    let argument = std::ptr::from_mut(&mut id).expose_provenance() as libc::c_ulong;
+    // SAFETY: the request writes a 64-bit number to an address that is valid for it.
+    unsafe { ioctl(event, ioctl_number(Direction::Read, 7, size_of::<usize>() as u32), argument)? };
+    Ok(id)
 }

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use crate::Result;
 use crate::attr::Layout;
-use crate::memory::Mapping;
+use crate::memory::{Exclusive, Mapping, Ring};
 use crate::ring::{Drained, RingError};
 
 /// `data_head`, `data_tail` of `struct perf_event_mmap_page`.
@@ -61,7 +61,7 @@ impl<'a> PerfRecord<'a> {
     }
 }
 
-/// The ring of one event, for reading.
+/// The ring of one event, for reading. A process has only one reader of it at a time.
 #[derive(Debug)]
 pub struct PerfRing {
     mapping: Mapping,
@@ -69,13 +69,14 @@ pub struct PerfRing {
     size: usize,
     /// For records that wrap around the end.
     scratch: Vec<u8>,
+    _only: Exclusive,
 }
 
 impl PerfRing {
     /// Maps a ring of `pages` pages (a power of two).
     ///
     /// # Errors
-    /// `EINVAL`: not a power of two; `EPERM`: more than `perf_event_mlock_kb` and RLIMIT_MEMLOCK allow; what
+    /// `EINVAL`: not a power of two, or no event; `EBUSY`: this process has a reader of it; `EPERM`: more than `perf_event_mlock_kb` and RLIMIT_MEMLOCK allow; what
     /// else mmap(2) says.
     pub fn map(event: BorrowedFd<'_>, pages: usize) -> Result<Self> {
         if !pages.is_power_of_two() {
@@ -83,8 +84,9 @@ impl PerfRing {
         }
         let page = rustix::param::page_size();
         let size = pages.checked_mul(page).ok_or(Errno::OVERFLOW)?;
+        let only = Exclusive::take(Ring::Event(crate::perf::perf_event_id(event)?))?;
         let mapping = Mapping::shared(event, 0, size.checked_add(page).ok_or(Errno::OVERFLOW)?, true)?;
-        Ok(Self { mapping, page, size, scratch: Vec::new() })
+        Ok(Self { mapping, page, size, scratch: Vec::new(), _only: only })
     }
 
     fn word(&self, offset: usize) -> &AtomicU64 {
@@ -135,9 +137,10 @@ impl PerfRing {
         loop {
             let end = self.word(HEAD_OFFSET).load(Ordering::Acquire);
             let mut present = usize::try_from(end.wrapping_sub(seen.position)).unwrap_or(usize::MAX);
-            let position = seen.position as usize;
-            if present > self.size {
-                return Err(RingError { position, claimed: present, present: self.size });
+            let broken = |position: u64, claimed, present| RingError { position: position as usize, claimed, present };
+            // Records begin at multiples of 8 (perf_output_begin): the start is checked here, and each record adds such.
+            if present > self.size || !seen.position.is_multiple_of(8) {
+                return Err(broken(seen.position, present, self.size));
             }
             if present == 0 {
                 return Ok(Drained { records, emptied: true });
@@ -147,44 +150,35 @@ impl PerfRing {
                     return Ok(Drained { records, emptied: false });
                 }
                 let place = seen.position as usize & mask;
-                let position = seen.position as usize;
-                // Records are multiples of 8 bytes (perf_output_begin), so a header never wraps.
-                if present < HEADER || !place.is_multiple_of(8) {
-                    return Err(RingError { position, claimed: HEADER, present });
-                }
-                // SAFETY: 8 aligned bytes inside of the ring, which the kernel does not write until the tail
-                // has been moved past them.
-                let header = unsafe { std::slice::from_raw_parts(data.wrapping_add(place), HEADER) };
-                let &[k0, k1, k2, k3, m0, m1, s0, s1] = header else {
-                    return Err(RingError { position, claimed: HEADER, present });
+                let at = data.wrapping_add(place);
+                // SAFETY: `struct perf_event_header`, 8 aligned bytes inside of the ring, whose size is a multiple of
+                // 8; the kernel does not write them until the tail has been moved past them.
+                let (kind, misc, size) = unsafe {
+                    (at.cast::<u32>().read(), at.add(4).cast::<u16>().read(), at.add(6).cast::<u16>().read())
                 };
-                let size = usize::from(u16::from_ne_bytes([s0, s1]));
-                if size < HEADER || size > present {
-                    return Err(RingError { position, claimed: size, present });
+                let size = usize::from(size);
+                if size < HEADER || size > present || !size.is_multiple_of(8) {
+                    return Err(broken(seen.position, size, present));
                 }
                 seen.position = seen.position.wrapping_add(size as u64);
                 present -= size;
                 records += 1;
-                let before_end = (self.size - place).min(size);
-                // SAFETY: `before_end` bytes from `place` on are inside of the ring, and the kernel does not
-                // write them before the tail is moved, which happens when `each` has returned.
-                let first = unsafe { std::slice::from_raw_parts(data.wrapping_add(place), before_end) };
-                let whole = if before_end == size {
-                    first
+                let body = if place + size <= self.size {
+                    // SAFETY: `size` bytes from `place` on are inside of the ring, and the kernel does not write
+                    // them before the tail is moved, which happens when `each` has returned.
+                    unsafe { std::slice::from_raw_parts(at.wrapping_add(HEADER), size - HEADER) }
                 } else {
-                    // SAFETY: as above; the rest is at the start of the ring and shorter than it.
-                    let second = unsafe { std::slice::from_raw_parts(data, size - before_end) };
-                    scratch.clear();
-                    scratch.extend_from_slice(first);
-                    scratch.extend_from_slice(second);
-                    &*scratch
+                    // SAFETY: as above, for the part up to the ring's end and the rest at its start.
+                    let (first, second) = unsafe {
+                        let first = self.size - place;
+                        (
+                            std::slice::from_raw_parts(at.wrapping_add(HEADER), first - HEADER),
+                            std::slice::from_raw_parts(data, size - first),
+                        )
+                    };
+                    join(first, second, scratch)
                 };
-                let record = PerfRecord {
-                    kind: u32::from_ne_bytes([k0, k1, k2, k3]),
-                    misc: u16::from_ne_bytes([m0, m1]),
-                    body: &whole[HEADER..],
-                };
-                if each(record).is_break() {
+                if each(PerfRecord { kind, misc, body }).is_break() {
                     return Ok(Drained { records, emptied: false });
                 }
                 if seen.position.wrapping_sub(seen.published) >= step_back {
@@ -194,6 +188,14 @@ impl PerfRing {
             seen.publish();
         }
     }
+}
+
+#[cold]
+fn join<'a>(first: &[u8], second: &[u8], into: &'a mut Vec<u8>) -> &'a [u8] {
+    into.clear();
+    into.extend_from_slice(first);
+    into.extend_from_slice(second);
+    into
 }
 
 /// Where the reader stands; tells the kernel at the latest when dropped.

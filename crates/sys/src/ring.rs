@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use crate::Result;
 use crate::fd::MapFd;
-use crate::memory::Mapping;
+use crate::memory::{Exclusive, Mapping, Ring};
 
 /// The record is reserved and not yet submitted.
 const BUSY: u32 = 1 << 31;
@@ -41,7 +41,7 @@ pub struct Drained {
     pub emptied: bool,
 }
 
-/// The consumer of a ring buffer. There can be only one at a time.
+/// The consumer of a ring buffer. A process has only one at a time, and two processes would take each other's records.
 #[derive(Debug)]
 pub struct RingConsumer {
     /// One page that we write: our position.
@@ -50,13 +50,15 @@ pub struct RingConsumer {
     producer: Mapping,
     page: usize,
     size: usize,
+    _only: Exclusive,
 }
 
 impl RingConsumer {
     /// Maps the ring.
     ///
     /// # Errors
-    /// `EINVAL`: it is no ring buffer, or one that overwrites; what else mmap(2) says.
+    /// `EINVAL`: it is no ring buffer, or one that overwrites; `EBUSY`: this process has a consumer of it; what
+    /// else mmap(2) says.
     pub fn map(ring: &MapFd) -> Result<Self> {
         let shape = ring.shape();
         if shape.kind != MapType::RINGBUF || shape.flags & F_RB_OVERWRITE != 0 {
@@ -69,9 +71,10 @@ impl RingConsumer {
         if !size.is_power_of_two() || size < page {
             return Err(Errno::INVAL);
         }
+        let only = Exclusive::take(Ring::Map(shape.id))?;
         let consumer = Mapping::shared(ring.as_fd(), 0, page, true)?;
         let producer = Mapping::shared(ring.as_fd(), page as u64, len, false)?;
-        Ok(Self { consumer, producer, page, size })
+        Ok(Self { consumer, producer, page, size, _only: only })
     }
 
     fn consumer_position(&self) -> &AtomicUsize {
@@ -96,7 +99,8 @@ impl RingConsumer {
     }
 
     /// Hands out at most `max` records, in their order, each as it lies in the ring. `each` may end it; the
-    /// record for which it does so counts as consumed, also when it panics.
+    /// record for which it does so counts as consumed, also when it panics. Records that were discarded count
+    /// towards `max` and are not handed out.
     ///
     /// Room is given back to the producers in steps of an eighth of the ring and at the end.
     ///
@@ -111,7 +115,8 @@ impl RingConsumer {
         loop {
             let end = self.producer_position().load(Ordering::Acquire);
             let mut present = end.wrapping_sub(seen.position);
-            if present > self.size {
+            // Every record begins at a multiple of 8: the start is checked here, and each record adds such.
+            if present > self.size || !seen.position.is_multiple_of(8) {
                 return Err(RingError { position: seen.position, claimed: present, present: self.size });
             }
             while present > 0 {
@@ -119,8 +124,7 @@ impl RingConsumer {
                     return Ok(Drained { records, emptied: false });
                 }
                 let at = data.wrapping_add(seen.position & mask);
-                // SAFETY: the position is inside of the ring (masked) and a multiple of 8, as it began at 0 and
-                // grew by multiples of 8; a torn start would only misalign it, which the check below excludes.
+                // SAFETY: inside of the ring (masked) and aligned (a multiple of 8, checked above).
                 let header = unsafe { AtomicU32::from_ptr(at.cast()) }.load(Ordering::Acquire);
                 if header & BUSY != 0 {
                     break;
@@ -189,5 +193,84 @@ impl Progress<'_> {
 impl Drop for Progress<'_> {
     fn drop(&mut self) {
         self.publish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page() -> usize {
+        rustix::param::page_size()
+    }
+
+    /// A ring of one page made of a file, in which anything can be written.
+    fn ring(id: u32, consumer: usize, producer: usize, words: &[(usize, u32)]) -> RingConsumer {
+        let page = page();
+        let file = rustix::fs::memfd_create("ring", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        rustix::fs::ftruncate(&file, 4 * page as u64).unwrap();
+        let write = |at: usize, bytes: &[u8]| assert_eq!(rustix::io::pwrite(&file, bytes, at as u64), Ok(bytes.len()));
+        write(0, &consumer.to_ne_bytes());
+        write(page, &producer.to_ne_bytes());
+        for (at, word) in words {
+            // The data twice in a row, as the kernel maps it.
+            write(2 * page + at % page, &word.to_ne_bytes());
+            write(3 * page + at % page, &word.to_ne_bytes());
+        }
+        RingConsumer {
+            consumer: Mapping::shared(file.as_fd(), 0, page, true).unwrap(),
+            producer: Mapping::shared(file.as_fd(), page as u64, 3 * page, false).unwrap(),
+            page,
+            size: page,
+            _only: Exclusive::take(Ring::Map(u32::MAX - id)).unwrap(),
+        }
+    }
+
+    fn drain(ring: &mut RingConsumer) -> (Result<Drained, RingError>, Vec<Vec<u8>>) {
+        let mut records = Vec::new();
+        let result = ring.drain(usize::MAX, |record| {
+            records.push(record.to_vec());
+            ControlFlow::Continue(())
+        });
+        (result, records)
+    }
+
+    #[test]
+    fn discarded_and_busy_records() {
+        let words = [(0, 4), (8, 0x11), (16, DISCARD | 8), (32, 1), (40, 0x22), (48, BUSY | 8)];
+        let mut ring = ring(0, 0, 64, &words);
+        let (result, records) = drain(&mut ring);
+        // The busy one will wake who waits, for the consumer stands at it.
+        assert_eq!(result, Ok(Drained { records: 2, emptied: true }));
+        assert_eq!(records, [vec![0x11, 0, 0, 0], vec![0x22]]);
+        assert_eq!(ring.pending(), 16);
+    }
+
+    #[test]
+    fn a_record_over_the_end_is_in_one_piece() {
+        // Header and 8 bytes before the end, 16 behind it.
+        let end = page();
+        let start = 4 * end - 16;
+        let mut ring = ring(1, start, start + 32, &[(end - 16, 20), (end - 8, 0xa), (end, 0xb), (end + 8, 0xc)]);
+        let (result, records) = drain(&mut ring);
+        assert_eq!(result, Ok(Drained { records: 1, emptied: true }));
+        assert_eq!((records[0].len(), records[0][0], records[0][8], records[0][16]), (20, 0xa, 0xb, 0xc));
+        assert_eq!(ring.pending(), 0);
+    }
+
+    #[test]
+    fn what_the_kernel_never_writes() {
+        // A record longer than what was produced; then nothing is consumed.
+        let mut long = ring(2, 0, 16, &[(0, 9)]);
+        let (result, records) = drain(&mut long);
+        assert_eq!(result, Err(RingError { position: 0, claimed: 24, present: 16 }));
+        assert_eq!((records.len(), long.pending()), (0, 16));
+        let mut longest = ring(3, 0, page(), &[(0, !(BUSY | DISCARD))]);
+        assert!(drain(&mut longest).0.is_err());
+        // Positions that are further apart than the ring is long, or the wrong way round.
+        assert!(drain(&mut ring(4, 0, page() + 8, &[])).0.is_err());
+        assert!(drain(&mut ring(5, 64, 0, &[])).0.is_err());
+        // Not at a multiple of 8.
+        assert!(drain(&mut ring(6, 3, 64, &[])).0.is_err());
     }
 }

@@ -180,7 +180,8 @@ impl<'a> Relocator<'a> {
             relocs.into_iter().filter(|reloc| reloc.kind != CoreKind::TypeIdLocal).map(|reloc| reloc.ty).collect();
         roots.sort_unstable();
         roots.dedup();
-        let names: Vec<&str> = roots.iter().filter_map(|root| self.local.get(*root).ok().map(|ty| ty.name)).collect();
+        let roots = roots.iter().filter_map(|root| self.local.get(*root).ok());
+        let names: Vec<(&str, btf::Kind)> = roots.map(|ty| (ty.name, ty.def.kind())).collect();
         if let (false, Ok(Some(main))) = (names.is_empty(), self.targets.main()) {
             main.prefetch(&names);
         }

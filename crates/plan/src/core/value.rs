@@ -78,12 +78,14 @@ impl Spec<'_> {
         let unanswerable = |why| self.unanswerable(why);
         let step = self.steps.last().ok_or_else(|| unanswerable("it has no path"))?;
         let Some(member) = step.member else {
+            let ty = self.btf.resolve(step.ty)?;
+            let bytes = self.btf.size_of(ty.id)?;
             let value = match kind {
                 CoreKind::FieldByteOffset => self.bits / 8,
-                CoreKind::FieldByteSize => self.btf.size_of(step.ty)?,
+                CoreKind::FieldByteSize => bytes,
                 _ => return Err(unanswerable("an array element has an offset and a size, and nothing else")),
             };
-            return Ok(Value { value, certain: true, access: self.access(kind, step.ty)?, ..Value::default() });
+            return Ok(Value { value, certain: true, access: self.access(kind, ty, bytes)?, ..Value::default() });
         };
         let ty = self.btf.resolve(member.ty)?;
         let is_bitfield = member.bit_size > 0;
@@ -122,33 +124,37 @@ impl Spec<'_> {
         // A compiler may load a bit-field by another width than this; but neither its sign nor its own width are
         // a matter of choice.
         let certain = !is_bitfield || matches!(kind, CoreKind::FieldSigned | CoreKind::FieldRshiftU64);
-        let access = if is_bitfield { Access::default() } else { self.access(kind, ty.id)? };
+        let access = if is_bitfield { Access::default() } else { self.access(kind, ty, bytes)? };
         Ok(Value { value, certain, access, ..Value::default() })
     }
 
-    fn access(&self, kind: CoreKind, ty: TypeId) -> Result<Access, Cause> {
-        if kind != CoreKind::FieldByteOffset {
-            return Ok(Access::default());
-        }
-        let shape = match self.btf.resolve(ty)?.def {
-            Def::Ptr(_) => Shape::Pointer,
+    /// What a load or store of a field of this type and size touches.
+    fn access(&self, kind: CoreKind, ty: Type<'_>, bytes: u64) -> Result<Access, Cause> {
+        let access = |size, shape| Ok(Access { size, shape });
+        match (kind, ty.def) {
+            (CoreKind::FieldByteOffset, Def::Ptr(_)) => access(bytes, Shape::Pointer),
             // `bool` and `char` count as unsigned (libbpf compares the whole encoding with BTF_INT_SIGNED).
-            Def::Int(int) if !int.signed || int.char || int.bool => Shape::Unsigned,
-            _ => Shape::Other,
-        };
-        // Of an array, one element is loaded at a time.
-        Ok(Access { size: self.btf.size_of(element(self.btf, ty)?.id)?, shape })
+            (CoreKind::FieldByteOffset, Def::Int(int)) if !int.signed || int.char || int.bool => {
+                access(bytes, Shape::Unsigned)
+            }
+            // Of an array, one element is loaded at a time.
+            (CoreKind::FieldByteOffset, Def::Array(array)) => {
+                access(self.btf.size_of(element(self.btf, array.element)?)?, Shape::Other)
+            }
+            (CoreKind::FieldByteOffset, _) => access(bytes, Shape::Other),
+            _ => Ok(Access::default()),
+        }
     }
 }
 
 /// The element type of an array of any dimension, or the type itself.
-fn element(btf: &Btf, id: TypeId) -> Result<Type<'_>, btf::Error> {
+fn element(btf: &Btf, id: TypeId) -> Result<TypeId, btf::Error> {
     let mut at = id;
     for _ in 0..MAX_DIMENSIONS {
         let ty = btf.resolve(at)?;
         match ty.def {
             Def::Array(array) => at = array.element,
-            _ => return Ok(ty),
+            _ => return Ok(ty.id),
         }
     }
     Err(btf::Error::TooDeep(id))

@@ -321,5 +321,5 @@ fn an_iterator_is_read() {
     let mut text = String::new();
     let mut reader = std::fs::File::from(sys::iter_create(&link).unwrap());
     std::io::Read::read_to_string(&mut reader, &mut text).unwrap();
-    assert!(text.starts_with("hi") && text.len() % 2 == 0, "{text:?}");
+    assert!(text.starts_with("hi") && text.len().is_multiple_of(2), "{text:?}");
 }

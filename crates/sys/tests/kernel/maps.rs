@@ -201,3 +201,29 @@ fn names_are_checked() {
     assert_eq!(create("sixteen_bytes_16").unwrap_err(), Errno::NAMETOOLONG);
     assert_eq!(create("not a name").unwrap_err(), Errno::INVAL);
 }
+
+#[test]
+fn an_arena_is_memory() {
+    if release() < (6, 9) {
+        eprintln!("skipped: arenas are of 6.9");
+        return;
+    }
+    let map = map_with(MapType::ARENA, 0, 0, 4, flags::BPF_F_MMAPABLE);
+    let memory = MapMemory::map(&map, true).unwrap();
+    assert_eq!(memory.len(), 4 * sys::page_size());
+    let place = sys::page_size() - 3;
+    memory.write(place, b"across").unwrap();
+    let mut read = [0; 6];
+    memory.read(place, &mut read).unwrap();
+    assert_eq!(&read, b"across");
+    // Where touching may be SIGSEGV it is not given.
+    let deadly = map_with(MapType::ARENA, 0, 0, 4, flags::BPF_F_MMAPABLE | flags::BPF_F_SEGV_ON_FAULT);
+    assert_eq!(MapMemory::map(&deadly, true).unwrap_err(), Errno::INVAL);
+}
+
+#[test]
+fn what_is_not_mappable() {
+    assert_eq!(MapMemory::map(&map(MapType::ARRAY, 4, 4, 1), true).unwrap_err(), Errno::INVAL);
+    assert_eq!(MapMemory::map(&map(MapType::HASH, 4, 4, 1), true).unwrap_err(), Errno::INVAL);
+    assert_eq!(sys::RingConsumer::map(&map(MapType::HASH, 4, 4, 1)).unwrap_err(), Errno::INVAL);
+}

@@ -50,6 +50,8 @@ fn every_record_once_and_in_order() {
     let (program, _counter) = producer(&ring, 24, NO_WAKEUP);
     let mut consumer = RingConsumer::map(&ring).unwrap();
     assert_eq!(consumer.size(), 4096);
+    // A second consumer would pull the records from under the first one.
+    assert_eq!(RingConsumer::map(&ring).unwrap_err(), sys::Errno::BUSY);
     // 32 bytes each, so that the ring wraps many times; 100 fit.
     let mut next = 0;
     for _ in 0..50 {
