@@ -156,10 +156,12 @@ fn load(plan: &ringfence::Plan, kernel: &Kernel, args: &Args) -> Result<Loaded, 
     }
     ringfence::load(plan, kernel).map_err(|error| {
         let failure = failure(&error);
-        let hint = match &error {
-            ringfence::Error::Plan { source: ringfence_plan::Error::Map { map, .. }, .. } => {
-                format!("\n  --entries {map}=N gives it one")
-            }
+        let planned = match &error {
+            ringfence::Error::Plan { source, .. } => Some(&**source),
+            _ => None,
+        };
+        let hint = match planned {
+            Some(ringfence_plan::Error::Map { map, .. }) => format!("\n  --entries {map}=N gives it one"),
             _ if plan.programs.len() > 1 && args.only.is_empty() && failure.exit != Exit::Permission => {
                 "\n  --only PROGRAM loads some of the programs".to_owned()
             }
@@ -216,7 +218,7 @@ pub fn failure(error: &ringfence::Error) -> Failure {
 fn is_usage(error: &ringfence::Error) -> bool {
     use ringfence_plan::Error;
     let ringfence::Error::Plan { program: None, source, .. } = error else { return false };
-    matches!(source, Error::NoSuch { .. } | Error::Global { .. } | Error::Map { .. } | Error::KconfigText { .. })
+    matches!(**source, Error::NoSuch { .. } | Error::Global { .. } | Error::Map { .. } | Error::KconfigText { .. })
 }
 
 /// A note to the user, on stderr. Nobody listening is no reason to stop.
