@@ -23,7 +23,7 @@ pub struct Args {
     /// Write each program's final instructions into DIR/PROGRAM, one a line.
     #[arg(long, value_name = "DIR")]
     instructions: Option<PathBuf>,
-    /// Plan for the kernel with these types (raw BTF) instead of the running one.
+    /// Plan for a kernel with these types (raw BTF). Its configuration and addresses are taken to be this machine's.
     #[arg(long, value_name = "BTF")]
     kernel_btf: Option<PathBuf>,
 }
@@ -104,7 +104,7 @@ struct NeedRow {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let source = source::open(&args.file)?;
     let kernel = match &args.kernel_btf {
-        Some(path) => Kernel::from_btf(source::btf(path)?),
+        Some(path) => Kernel::running().with_btf(source::btf(path)?),
         None => Kernel::running(),
     };
     // Programs that are off by default are looked at too: inspect is for seeing.
@@ -178,7 +178,11 @@ fn programs(object: &Object, plan: Option<&Plan>) -> Vec<ProgramRow> {
             name: program.name.clone(),
             section: program.section.clone(),
             kind: planned.map(|p| p.kind).or(section.map(|s| s.def.kind)).map(|kind| kind.to_string()),
-            attach_type: planned.map(|p| p.attach_type.to_string()),
+            // 0 is a hook's number and also stands for "none": the section's name tells which.
+            attach_type: planned
+                .map(|p| p.attach_type)
+                .filter(|hook| hook.0 != 0 || section.is_some_and(|section| section.def.attach == Some(*hook)))
+                .map(|hook| hook.to_string()),
             attach: planned.map(|p| match (&p.attach, section.and_then(|section| section.target)) {
                 (Attach::Trace, Some(target)) => target.to_owned(),
                 (attach, _) => attach.to_string(),
