@@ -12,7 +12,7 @@ use ringfence_object::{ExternKind, FunctionId, MapId, Object, Program, Role as M
 use ringfence_uapi::{AttachType, Helper, MapType, ProgramType};
 
 use crate::code::Filler;
-use crate::core::Relocator;
+use crate::core::{self, Relocator};
 use crate::error::no_such;
 use crate::externs::Externs;
 use crate::link::{Linked, Linker};
@@ -38,7 +38,7 @@ pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Pla
     let wanted = Wanted::new(object, settings)?;
     let core_kernel = settings.core_btf.as_ref().map(|btf| Kernel::from_btf(btf.clone()));
     let core_kernel = core_kernel.as_ref().unwrap_or(kernel);
-    prefetch(object, kernel, core_kernel, &roles, &wanted)?;
+    prefetch(object, kernel, core_kernel, &roles, &wanted);
 
     let btf = fit::fit_btf(object, kernel)?;
     let externs = Externs::new(object, kernel, settings.kconfig.as_deref())?;
@@ -50,11 +50,7 @@ pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Pla
     }
 
     let relocator = match &object.btf {
-        Some(local) => {
-            let relocator = Relocator::new(local, core_kernel);
-            relocator.prefetch(object.functions.iter().flat_map(|function| &function.core));
-            Ok(relocator)
-        }
+        Some(local) => Ok(Relocator::new(local, core_kernel)),
         None => Err(Error::NoObjectBtf { what: "relocation against the kernel's types (CO-RE)".to_owned() }),
     };
     let mut programs = Programs {
@@ -129,13 +125,7 @@ fn roles(object: &Object, settings: &Settings) -> Result<Vec<Role>, Error> {
 }
 
 /// Looks for every name that this plan may ask for, in one pass over the kernel's types.
-fn prefetch(
-    object: &Object,
-    kernel: &Kernel,
-    core_kernel: &Kernel,
-    roles: &[Role],
-    wanted: &Wanted,
-) -> Result<(), Error> {
+fn prefetch(object: &Object, kernel: &Kernel, core_kernel: &Kernel, roles: &[Role], wanted: &Wanted) {
     let mut names: Vec<(String, Kind)> = Vec::new();
     for ext in &object.externs {
         match ext.kind {
@@ -156,26 +146,22 @@ fn prefetch(
             names.extend(struct_ops::names(ops).map(|name| (name, Kind::Struct)));
         }
     }
-    let mut roots: Vec<TypeId> =
-        object.functions.iter().flat_map(|function| &function.core).map(|core| core.ty).collect();
-    roots.sort_unstable();
-    roots.dedup();
-    let roots = roots.iter().filter_map(|id| object.btf.as_ref()?.get(*id).ok());
-    let roots = roots.filter(|root| !root.name.is_empty()).map(|root| (root.name.to_owned(), root.def.kind()));
-    let mut core_names: Vec<(String, Kind)> = roots.collect();
-    if std::ptr::eq(kernel, core_kernel) {
-        names.append(&mut core_names);
+    let relocs = object.functions.iter().flat_map(|function| &function.core);
+    let core_names = object.btf.as_ref().map_or_else(Vec::new, |local| core::wanted(local, relocs));
+    let same = std::ptr::eq(kernel, core_kernel);
+    let mut all: Vec<(&str, Kind)> = names.iter().map(|(name, kind)| (name.as_str(), *kind)).collect();
+    if same {
+        all.extend(&core_names);
+    } else if let (false, Ok(Some(btf))) = (core_names.is_empty(), core_kernel.btf()) {
+        btf.prefetch(&core_names);
     }
-    if !names.is_empty() {
+    if !all.is_empty() {
         // Asked for kinds of maps, programs and hooks.
-        names.extend([MapType::ENUM, ProgramType::ENUM, AttachType::ENUM].map(|name| (name.to_owned(), Kind::Enum)));
-    }
-    for (kernel, names) in [(kernel, names), (core_kernel, core_names)] {
-        if let (false, Ok(Some(btf))) = (names.is_empty(), kernel.btf()) {
-            btf.prefetch(&names.iter().map(|(name, kind)| (name.as_str(), *kind)).collect::<Vec<_>>());
+        all.extend([MapType::ENUM, ProgramType::ENUM, AttachType::ENUM].map(|name| (name, Kind::Enum)));
+        if let Ok(Some(btf)) = kernel.btf() {
+            btf.prefetch(&all);
         }
     }
-    Ok(())
 }
 
 /// Which programs and struct_ops maps are wanted, and why others are not.

@@ -61,6 +61,9 @@ impl Role {
             (role.kind, role.hook) = (kind, hook);
         }
         if let Some(target) = choice.and_then(|choice| choice.target.clone()) {
+            if role.prefix.is_empty() {
+                role.prefix = attach::prefix(role.kind, role.hook, &target);
+            }
             role.target = Some(target);
         }
         role

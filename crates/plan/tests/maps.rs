@@ -96,6 +96,10 @@ fn sizes_can_be_filled_in_and_it_is_said() {
 #[test]
 fn maps_in_maps() {
     let Some(object) = common::object("maps.c", &[]) else { return };
+    let ring = InnerMap { kind: MapType::RINGBUF, key_size: 0, value_size: 0, max_entries: 5000, flags: 0 };
+    let plan = planned(&object, &Kernel::running(), &Settings::new().map_inner("outer", ring));
+    let rounded = 2 * Kernel::running().page_size();
+    assert_eq!(map(&plan, "outer").inner.as_ref().unwrap().max_entries, rounded);
     let shape = InnerMap { kind: MapType::ARRAY, key_size: 4, value_size: 8, max_entries: 3, flags: 0 };
     let plan = planned(&object, &Kernel::running(), &Settings::new().map_inner("outer", shape));
     let inner = map(&plan, "outer").inner.as_ref().unwrap();
