@@ -178,7 +178,11 @@ fn programs(object: &Object, plan: Option<&Plan>) -> Vec<ProgramRow> {
             name: program.name.clone(),
             section: program.section.clone(),
             kind: planned.map(|p| p.kind).or(section.map(|s| s.def.kind)).map(|kind| kind.to_string()),
-            attach_type: planned.map(|p| p.attach_type.to_string()),
+            // 0 is a hook's number and also stands for "none": the section's name tells which.
+            attach_type: planned
+                .map(|p| p.attach_type)
+                .filter(|hook| hook.0 != 0 || section.is_some_and(|section| section.def.attach == Some(*hook)))
+                .map(|hook| hook.to_string()),
             attach: planned.map(|p| match (&p.attach, section.and_then(|section| section.target)) {
                 (Attach::Trace, Some(target)) => target.to_owned(),
                 (attach, _) => attach.to_string(),

@@ -15,8 +15,8 @@ use crate::error::no_such;
 use crate::externs::Externs;
 use crate::model::{MapPlan, PlanMap, SlotPlan, SlotTo};
 use crate::settings::{InnerMap, MapChoice, Settings};
+use crate::since;
 use crate::struct_ops::Converted;
-use crate::versions;
 
 /// `BPF_F_*` of `include/uapi/linux/bpf.h` that data sections take.
 const F_RDONLY_PROG: u32 = 1 << 7;
@@ -140,7 +140,8 @@ impl Planner<'_> {
         }
         let data = matches!(map.role, Role::Data(_) | Role::Kconfig) && map.kind == MapType::ARRAY;
         if data && !self.kernel.has(Feature::GlobalData) {
-            return Ok(Err(Place::Off("this kernel has no global data (it came with 5.2)".to_owned())));
+            let problem = "this kernel has no global data (it came with 5.2)".to_owned();
+            return Ok(Err(Place::Broken(map_error(map, problem))));
         }
         let mut plan = self.shape(id, map);
         self.choose(&mut plan, map, choice)?;
@@ -186,8 +187,8 @@ impl Planner<'_> {
 
     /// A kind of map that this kernel's types do not name.
     fn unknown(&self, kind: MapType) -> Option<String> {
-        let since = versions::map_type(kind);
-        let missing = versions::worth_asking(since) && self.kernel.knows_map_type(kind) == Some(false);
+        let since = since::map_type(kind);
+        let missing = since::worth_asking(since) && self.kernel.knows_map_type(kind) == Some(false);
         let came = since.map_or(String::new(), |since| format!(" (they came with {since})"));
         missing.then(|| format!("this kernel has no maps of type {kind}{came}"))
     }

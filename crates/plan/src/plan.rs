@@ -18,10 +18,11 @@ use crate::externs::Externs;
 use crate::link::{Linked, Linker};
 use crate::maps::{Maps, Place, Planner, kernel_name};
 use crate::model::{LeftOut, LoadTarget, Plan, PlanMap, Problem, ProgramPlan};
+use crate::needs::Origin;
 use crate::programs::Role;
 use crate::settings::Settings;
 use crate::struct_ops::{self, Converted};
-use crate::{Error, fit, globals, needs, versions};
+use crate::{Error, fit, globals, needs, since};
 
 /// What is to be done to load an object into a kernel.
 ///
@@ -65,7 +66,8 @@ pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Pla
         bind: read_only(object, &maps),
         plans: Vec::new(),
         problems: Vec::new(),
-        reads_symbols: Vec::new(),
+        own_types: settings.core_btf.is_none(),
+        origins: Vec::new(),
     };
     for ((id, program), role) in object.programs.iter().enumerate().zip(roles) {
         if wanted.reason(id).is_none()
@@ -74,7 +76,7 @@ pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Pla
             programs.problems.push(Problem { program: program.name.clone(), error });
         }
     }
-    let Programs { plans, mut problems, reads_symbols, .. } = programs;
+    let Programs { plans, origins, mut problems, .. } = programs;
     let mut left_out = wanted.left_out(object);
     for (map, place) in object.maps.iter().zip(&maps.place) {
         match place {
@@ -98,7 +100,7 @@ pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Pla
         left_out,
         needs: Vec::new(),
     };
-    plan.needs = needs::of(&plan, &reads_symbols);
+    plan.needs = needs::of(&plan, &origins);
     Ok(plan)
 }
 
@@ -345,7 +347,10 @@ struct Programs<'a> {
     bind: Vec<PlanMap>,
     plans: Vec<ProgramPlan>,
     problems: Vec<Problem>,
-    reads_symbols: Vec<String>,
+    /// CO-RE asks the kernel's own types.
+    own_types: bool,
+    /// One for each of the plans.
+    origins: Vec<Origin>,
 }
 
 impl Programs<'_> {
@@ -378,9 +383,9 @@ impl Programs<'_> {
         if let Some(error) = self.licence(program, &role, &linked) {
             self.problem(program, error);
         }
-        if filled.reads_symbols {
-            self.reads_symbols.push(program.name.clone());
-        }
+        let function = |(id, _): &(FunctionId, usize)| self.object.functions.get(id.0);
+        let relocated = linked.parts.iter().filter_map(function).any(|function| !function.core.is_empty());
+        self.origins.push(Origin { reads_symbols: filled.reads_symbols, relocated: relocated && self.own_types });
         let names = self.kernel.has(Feature::Names);
         let (funcs, lines) = if self.describe { (linked.funcs, linked.lines) } else { Default::default() };
         self.plans.push(ProgramPlan {
@@ -419,15 +424,15 @@ impl Programs<'_> {
 
     /// A type or hook that this kernel's types do not name.
     fn unsupported(&self, program: &Program, kind: ProgramType, hook: AttachType) -> Option<Error> {
-        let (since, hook_since) = (versions::program_type(kind), versions::attach_type(hook));
+        let (since, hook_since) = (since::program_type(kind), since::attach_type(hook));
         // A struct_ops program has the number of a member for a hook.
         let hooked = hook != AttachType(0) && kind != ProgramType::STRUCT_OPS;
         let (what, since) = if kind != ProgramType::UNSPEC
-            && versions::worth_asking(since)
+            && since::worth_asking(since)
             && self.kernel.knows_program_type(kind) == Some(false)
         {
             (format!("program type {kind}"), since)
-        } else if hooked && versions::worth_asking(hook_since) && self.kernel.knows_attach_type(hook) == Some(false) {
+        } else if hooked && since::worth_asking(hook_since) && self.kernel.knows_attach_type(hook) == Some(false) {
             (format!("attach type {hook}"), hook_since)
         } else {
             return None;
@@ -437,7 +442,7 @@ impl Programs<'_> {
 
     /// What the kernel refuses without a GPL-compatible licence, as far as instructions and type tell.
     fn licence(&self, program: &Program, role: &Role, linked: &Linked) -> Option<Error> {
-        if self.object.license.as_deref().is_some_and(versions::is_gpl) {
+        if self.object.license.as_deref().is_some_and(since::is_gpl) {
             return None;
         }
         let what = match role.kind {
@@ -448,7 +453,7 @@ impl Programs<'_> {
                     let helper = Helper(insn.imm.cast_unsigned());
                     if insn.is_kfunc_call() {
                         Some("kernel functions (kfuncs)".to_owned())
-                    } else if insn.is_helper_call() && versions::GPL_HELPERS.contains(&helper) {
+                    } else if insn.is_helper_call() && since::GPL_HELPERS.contains(&helper) {
                         Some(format!("bpf_{helper}"))
                     } else {
                         None

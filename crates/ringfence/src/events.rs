@@ -117,10 +117,8 @@ impl Events {
     /// # Errors
     /// As [`Events::new`].
     pub fn with<'m>(maps: impl IntoIterator<Item = &'m Map>, buffering: Buffering) -> Result<Events> {
-        let epoll = sys::Epoll::new().map_err(|errno| Error::System {
-            what: "making an epoll set".into(),
-            cause: crate::explain::plain(errno),
-        })?;
+        let epoll =
+            sys::Epoll::new().map_err(|errno| Error::system("making an epoll set", crate::explain::plain(errno)))?;
         let mut events = Events { epoll, sources: Vec::new(), buffering, lent: Vec::new(), turn: 0 };
         maps.into_iter().try_for_each(|map| events.add(map))?;
         Ok(events)
@@ -227,7 +225,7 @@ impl Events {
             // A signal ends the waiting as the time does: the caller may want to look at a flag.
             Ok(()) => Ok(true),
             Err(sys::Errno::INTR) => Ok(false),
-            Err(errno) => Err(Error::System { what: "waiting for events".into(), cause: crate::explain::plain(errno) }),
+            Err(errno) => Err(Error::system("waiting for events", crate::explain::plain(errno))),
         }
     }
 

@@ -36,6 +36,7 @@ impl AsyncEvents {
     ///
     /// # Errors
     /// The runtime cannot wait for the reader.
+    #[allow(deprecated, reason = "the newer name is unsafe for descriptors that may close; this value owns its own")]
     pub fn new(events: Events) -> Result<AsyncEvents> {
         AsyncFd::with_interest(Ready(events), Interest::READABLE).map(AsyncEvents).map_err(failed)
     }
@@ -79,5 +80,5 @@ impl AsyncEvents {
 }
 
 fn failed(error: std::io::Error) -> Error {
-    Error::System { what: "waiting for events".into(), cause: Cause::new(Kind::Io, error.to_string()) }
+    Error::system("waiting for events", Cause::new(Kind::Io, error.to_string()))
 }

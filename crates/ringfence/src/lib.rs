@@ -70,7 +70,7 @@ pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Pla
     ringfence_plan::plan(object, kernel, settings).map_err(|source| Error::Plan {
         object: object.name.clone(),
         program: None,
-        source,
+        source: source.into(),
     })
 }
 
@@ -85,8 +85,8 @@ pub fn open(path: impl AsRef<Path>) -> Result<Object> {
             Some(errno) => explain::plain(errno),
             None => Cause::new(Kind::Io, error.to_string()),
         };
-        Error::Read { path: path.to_owned(), cause }
+        Error::Read { path: path.to_owned(), cause: cause.into() }
     })?;
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    Object::parse(&name, &bytes).map_err(|source| Error::Object { path: path.to_owned(), source })
+    Object::parse(&name, &bytes).map_err(|source| Error::Object { path: path.to_owned(), source: source.into() })
 }

@@ -31,7 +31,7 @@ fn not_tried(plan: &ProgramPlan, object: &str) -> Error {
         program: plan.name.clone(),
         section: plan.section.clone(),
         step: LOADING,
-        cause: Cause::invalid("a program before it has failed"),
+        cause: Cause::invalid("a program before it has failed").into(),
     }
 }
 
@@ -92,12 +92,12 @@ impl Run<'_> {
     }
 
     fn program(&self, plan: &ProgramPlan, maps: &Maps<'_>, loaded: &[OnceLock<Result<Program>>]) -> Result<Program> {
-        let fail = |step, cause| Error::Load {
+        let fail = |step, cause: Cause| Error::Load {
             object: self.plan.object.clone(),
             program: plan.name.clone(),
             section: plan.section.clone(),
             step,
-            cause,
+            cause: cause.into(),
         };
         if let (Some(Err(error)), true) = (&self.btf, super::needs_btf(plan.kind)) {
             return Err(error.clone());
@@ -181,7 +181,7 @@ impl Run<'_> {
         let (object, program, section) = (self.plan.object.clone(), plan.name.clone(), plan.section.clone());
         if read.reason.is_empty() {
             let cause = crate::explain::prog_load(errno, plan, &self.plan.needs, self.kernel);
-            return Error::Load { object, program, section, step: LOADING, cause };
+            return Error::Load { object, program, section, step: LOADING, cause: cause.into() };
         }
         let source = read.insn.and_then(|insn| log::source_of(plan, self.types.as_ref(), insn));
         let (kind, words, action) = crate::explain::refusal(&read.reason);

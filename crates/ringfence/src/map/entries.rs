@@ -127,7 +127,7 @@ impl Entries {
         loop {
             let result = match &self.way {
                 Way::Done => return Ok(false),
-                Way::Memory(_) => self.from_memory(),
+                Way::Memory(_) => self.memory(),
                 Way::Batch { .. } => self.batch(),
                 Way::Keys(_) => self.by_key(),
             };
@@ -148,7 +148,7 @@ impl Entries {
         }
     }
 
-    fn from_memory(&mut self) -> sys::Result<()> {
+    fn memory(&mut self) -> sys::Result<()> {
         let Way::Memory(first) = self.way else { return Ok(()) };
         let most = self.map.max_entries() as usize;
         let room = self.keys.len() / self.key_size;
