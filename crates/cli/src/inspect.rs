@@ -23,7 +23,7 @@ pub struct Args {
     /// Write each program's final instructions into DIR/PROGRAM, one a line.
     #[arg(long, value_name = "DIR")]
     instructions: Option<PathBuf>,
-    /// Plan for the kernel with these types (raw BTF) instead of the running one.
+    /// Plan for a kernel with these types (raw BTF). Its configuration and addresses are taken to be this machine's.
     #[arg(long, value_name = "BTF")]
     kernel_btf: Option<PathBuf>,
 }
@@ -104,7 +104,7 @@ struct NeedRow {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let source = source::open(&args.file)?;
     let kernel = match &args.kernel_btf {
-        Some(path) => Kernel::from_btf(source::btf(path)?),
+        Some(path) => Kernel::running().with_btf(source::btf(path)?),
         None => Kernel::running(),
     };
     // Programs that are off by default are looked at too: inspect is for seeing.

@@ -61,7 +61,7 @@ fn every_plan_of_every_real_object_is_sound() {
     let mut programs = 0;
     let paths = common::real_objects("every_plan_of_every_real_object_is_sound");
     for (number, path) in paths.iter().enumerate() {
-        let bytes = std::fs::read(&path).expect("it can be read");
+        let bytes = std::fs::read(path).expect("it can be read");
         let Ok(object) = Object::parse(&path.file_name().unwrap().to_string_lossy(), &bytes) else { continue };
         // The running kernel each time, the others in turn.
         let other = kernels.iter().skip(1 + number % kernels.len().saturating_sub(1).max(1)).take(1);
