@@ -17,7 +17,7 @@ use crate::error::no_such;
 use crate::externs::Externs;
 use crate::link::{Linked, Linker};
 use crate::maps::{Maps, Place, Planner, kernel_name};
-use crate::model::{LeftOut, LoadTarget, Plan, PlanMap, Problem, ProgramPlan};
+use crate::model::{LeftOut, LoadTarget, Plan, PlanMap, Problem, ProgramPlan, SlotTo};
 use crate::needs::Origin;
 use crate::programs::Role;
 use crate::settings::Settings;
@@ -81,6 +81,7 @@ pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Pla
     }
     let Programs { plans, origins, mut problems, .. } = programs;
     let mut left_out = wanted.left_out(object);
+    left_out.extend(empty_slots(object, &mut maps, &plans));
     for (map, place) in object.maps.iter().zip(&maps.place) {
         match place {
             Place::Planned(_) => {}
@@ -314,6 +315,24 @@ impl<'a> StructOpsMaps<'a> {
     fn member(&self, function: FunctionId) -> Option<&Result<Membership, Error>> {
         self.members.get(&function)
     }
+}
+
+/// Takes out of program arrays what is not planned: those slots stay empty.
+fn empty_slots(object: &Object, maps: &mut Maps, plans: &[ProgramPlan]) -> Vec<LeftOut> {
+    let planned: HashSet<FunctionId> = plans.iter().map(|plan| plan.function).collect();
+    let mut left_out = Vec::new();
+    for map in &mut maps.plans {
+        map.slots.retain(|slot| {
+            let SlotTo::Program(function) = slot.target else { return true };
+            if !planned.contains(&function) {
+                let name = object.functions.get(function.0).map_or("", |function| &function.name);
+                let reason = format!("its program {name} is not loaded");
+                left_out.push(LeftOut { name: format!("{}[{}]", map.name, slot.index), reason });
+            }
+            planned.contains(&function)
+        });
+    }
+    left_out
 }
 
 /// Maps to bind to every program (libbpf, `bpf_object_load_prog`).

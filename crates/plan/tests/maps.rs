@@ -114,6 +114,21 @@ fn maps_in_maps() {
 }
 
 #[test]
+fn program_arrays_hold_what_is_loaded() {
+    let Some(object) = common::object("maps.c", &[]) else { return };
+    let slots = |settings: &Settings| {
+        let plan = planned(&object, &Kernel::running(), settings);
+        map(&plan, "jumps").slots.iter().map(|slot| (slot.index, slot.target)).collect::<Vec<_>>()
+    };
+    let program = |name| SlotTo::Program(common::function(&object, name));
+    assert_eq!(slots(&Settings::new()), [(0, program("uses_table")), (1, program("uses_ring"))]);
+    let only = Settings::new().only(["uses_ring"]);
+    assert_eq!(slots(&only), [(1, program("uses_ring"))]);
+    let plan = planned(&object, &Kernel::running(), &only);
+    assert!(left_out(&plan, "jumps[0]").contains("uses_table"));
+}
+
+#[test]
 fn pins() {
     let Some(object) = common::object("maps.c", &[]) else { return };
     let kernel = Kernel::running();
