@@ -31,8 +31,8 @@ const NAME_LEN: usize = 15;
 const PINS: &str = "/sys/fs/bpf";
 /// Entries of a stack trace when nobody says how many (`PERF_MAX_STACK_DEPTH`), 8 bytes each.
 const STACK_DEPTH: u32 = 127;
-/// Largest data section: a hostile header can claim any size.
-const MAX_DATA: u32 = 1 << 30;
+/// Largest `.kconfig`: a hostile file can declare an array of any size.
+const MAX_KCONFIG: u32 = 1 << 20;
 
 /// What became of the object's maps.
 #[derive(Debug, Default)]
@@ -146,22 +146,28 @@ impl Planner<'_> {
         let mut plan = self.shape(id, map);
         self.choose(&mut plan, map, choice)?;
         self.adjust(&mut plan)?;
+        if plan.kind == MapType::ARENA {
+            // Its address is fixed when it is first mapped, and programs cannot load before that.
+            plan.contents = Some(Vec::new());
+        }
         match &map.role {
             Role::Declared | Role::Legacy | Role::StructOps(_) => {}
             Role::Kconfig => {
+                if plan.value_size > MAX_KCONFIG {
+                    let problem = format!("{} bytes of configuration values are too much", plan.value_size);
+                    return Ok(Err(Place::Broken(map_error(map, problem))));
+                }
                 plan.flags |= F_RDONLY_PROG;
-                plan.contents = Some(externs.kconfig_contents(plan.value_size.min(MAX_DATA)));
+                plan.contents = Some(externs.kconfig_contents(plan.value_size));
                 plan.freeze = true;
             }
             Role::Data(data) if map.kind == MapType::ARENA => plan.contents = Some(data.bytes.clone()),
             Role::Data(data) => {
-                let mut bytes = data.bytes.clone();
-                if plan.value_size > MAX_DATA {
-                    let problem = format!("{} bytes are too much", plan.value_size);
-                    return Ok(Err(Place::Broken(map_error(map, problem))));
+                if !data.bss {
+                    let mut bytes = data.bytes.clone();
+                    bytes.resize(plan.value_size as usize, 0);
+                    plan.contents = Some(bytes);
                 }
-                bytes.resize(plan.value_size as usize, 0);
-                plan.contents = Some(bytes);
                 if data.read_only {
                     plan.flags |= F_RDONLY_PROG;
                     plan.freeze = true;
@@ -374,6 +380,12 @@ impl Planner<'_> {
     fn pin_path(&self, name: &str) -> PathBuf {
         self.settings.pins.as_deref().unwrap_or(Path::new(PINS)).join(name)
     }
+}
+
+/// What a map holds at first, to be changed. A new map is all zero, so that nothing is written into `.bss` otherwise.
+pub(crate) fn contents(plan: &mut MapPlan) -> &mut Vec<u8> {
+    let size = plan.value_size as usize;
+    plan.contents.get_or_insert_with(|| vec![0; size])
 }
 
 /// The kernel takes letters, digits, `_` and `.`; what is too long is cut.
