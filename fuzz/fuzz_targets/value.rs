@@ -13,11 +13,11 @@ fuzz_target!(|bytes: &[u8]| {
     let Some((record, types)) = bytes.split_at_checked(usize::from(u16::from_le_bytes(*size))) else { return };
     let Ok(btf) = Btf::parse(Arc::new(types.to_vec())) else { return };
     for ty in btf.own_types().take(TYPES).flatten() {
-        if !matches!(ty.kind(), Kind::Struct | Kind::Union | Kind::Array | Kind::Int | Kind::Enum) {
+        if !matches!(ty.def.kind(), Kind::Struct | Kind::Union | Kind::Array | Kind::Int | Kind::Enum) {
             continue;
         }
-        for open_tail in [false, true] {
-            let options = Options { open_tail, ..Options::default() };
+        for least in [None, Some(0)] {
+            let options = Options { least, ..Options::default() };
             let Ok(layout) = Layout::compile_with(&btf, ty.id, options) else { continue };
             let (mut json, mut row, mut yaml) = (Vec::new(), Row::new(), String::new());
             let fits = record.len() >= layout.need();

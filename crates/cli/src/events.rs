@@ -20,16 +20,14 @@ pub struct Choice {
     pub types: Btf,
     /// The type.
     pub ty: TypeId,
+    /// Fewest bytes of a record, where it may hold less than the type.
+    pub least: Option<usize>,
 }
 
 impl Choice {
     /// The decoder; `None`: the type is of nothing that has values.
     pub fn layout(&self, raw: bool) -> Option<Layout> {
-        let least = match self.size {
-            Some(Size::Between(least, _)) => Some(least as usize),
-            _ => None,
-        };
-        Layout::compile_with(&self.types, self.ty, Options { raw, least }).ok()
+        Layout::compile_with(&self.types, self.ty, Options { raw, least: self.least }).ok()
     }
 }
 
@@ -44,9 +42,18 @@ pub fn fits(size: Option<Size>, len: usize, padded: bool) -> bool {
     }
 }
 
-/// The choices for every map of events, the user's word first.
-pub fn choose(source: &Source, given: &[(String, String)]) -> Result<Vec<Choice>, Failure> {
-    let mut choices = Vec::new();
+/// What is known of an object's events.
+#[derive(Clone, Debug, Default)]
+pub struct Choices {
+    /// Types, those that the user gives first.
+    pub typed: Vec<Choice>,
+    /// Maps, and the type that their events have by the source but that the object does not hold.
+    pub missing: Vec<(String, String)>,
+}
+
+/// The choices for every map of events.
+pub fn choose(source: &Source, given: &[(String, String)]) -> Result<Choices, Failure> {
+    let mut choices = Choices::default();
     for (map, name) in given {
         let known: Vec<_> =
             source.object.maps.iter().filter(|map| sends(map.kind)).map(|map| map.name.as_str()).collect();
@@ -54,21 +61,20 @@ pub fn choose(source: &Source, given: &[(String, String)]) -> Result<Vec<Choice>
             let known = if known.is_empty() { "it has none".to_owned() } else { known.join(", ") };
             return Err(Failure::usage(format_args!("--event {map}={name}: no map of events has that name ({known})")));
         }
-        choices.push(named(source, map, name)?);
+        choices.typed.push(named(source, map, name)?);
     }
     let said = ringfence_flow::event_types(&source.object, source.debug.as_ref());
     for choice in said {
         let Some(map) = source.object.maps.get(choice.map.0) else { continue };
+        if let (None, Some(name)) = (&choice.chosen, &choice.said) {
+            choices.missing.push((map.name.clone(), name.clone()));
+        }
         let by_user = given.iter().any(|(name, _)| *name == map.name);
         if let (Some(chosen), false) = (&choice.chosen, by_user)
             && let Some(types) = types(source, chosen.types)
         {
-            choices.push(Choice {
-                map: map.name.clone(),
-                size: Some(choice.size),
-                types: types.clone(),
-                ty: chosen.ty,
-            });
+            let (map, size, least) = (map.name.clone(), Some(choice.size), choice.least);
+            choices.typed.push(Choice { map, size, types: types.clone(), ty: chosen.ty, least });
         }
     }
     Ok(choices)
@@ -95,7 +101,7 @@ fn named(source: &Source, map: &str, name: &str) -> Result<Choice, Failure> {
     let places = [source.object.btf.as_ref(), source.debug.as_ref()];
     for types in places.into_iter().flatten() {
         if let Some(ty) = kinds.iter().find_map(|kind| types.find(bare.trim(), *kind)) {
-            return Ok(Choice { map: map.to_owned(), size: None, types: types.clone(), ty });
+            return Ok(Choice { map: map.to_owned(), size: None, types: types.clone(), ty, least: None });
         }
     }
     Err(Failure::usage(format_args!(

@@ -140,7 +140,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// Why.
-        cause: Cause,
+        cause: Box<Cause>,
     },
     /// A file is no eBPF object that makes sense.
     #[error("{path}: {source}")]
@@ -148,7 +148,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What is wrong in it.
-        source: ringfence_object::Error,
+        source: Box<ringfence_object::Error>,
     },
     /// No plan can be made, or a program of it cannot be loaded for a reason known without asking the kernel.
     #[error("{object}: {source}")]
@@ -158,7 +158,7 @@ pub enum Error {
         /// Name of the program; `None`: no plan at all can be made.
         program: Option<String>,
         /// Why.
-        source: ringfence_plan::Error,
+        source: Box<ringfence_plan::Error>,
     },
     /// A fact about the kernel could not be had.
     #[error("{object}: {source}")]
@@ -174,7 +174,7 @@ pub enum Error {
         /// Name of the object.
         object: String,
         /// Why.
-        cause: Cause,
+        cause: Box<Cause>,
         /// What the kernel's BTF checker wrote.
         log: String,
     },
@@ -186,7 +186,7 @@ pub enum Error {
         /// What was tried: `creating it`, `looking up a key`.
         step: &'static str,
         /// Why.
-        cause: Cause,
+        cause: Box<Cause>,
     },
     /// A program could not be loaded, and the verifier wrote nothing.
     #[error("{object}: program `{program}` ({section}): {step}: {cause}")]
@@ -200,7 +200,7 @@ pub enum Error {
         /// What was tried.
         step: &'static str,
         /// Why.
-        cause: Cause,
+        cause: Box<Cause>,
     },
     /// The verifier refused a program.
     #[error("{0}")]
@@ -215,7 +215,7 @@ pub enum Error {
         /// Which one.
         target: String,
         /// Why.
-        cause: Cause,
+        cause: Box<Cause>,
     },
     /// Something about a loaded program failed.
     #[error("program `{program}`: {step}: {cause}")]
@@ -225,7 +225,7 @@ pub enum Error {
         /// What was tried: `running it`.
         step: &'static str,
         /// Why.
-        cause: Cause,
+        cause: Box<Cause>,
     },
     /// Something about a link failed.
     #[error("link of program `{program}` at {hook} {target}: {step}: {cause}")]
@@ -239,7 +239,7 @@ pub enum Error {
         /// What was tried: `pinning it`.
         step: &'static str,
         /// Why.
-        cause: Cause,
+        cause: Box<Cause>,
     },
     /// There is nothing of that name.
     #[error("{object}: no {what} is named `{name}`{}", nearest(near))]
@@ -259,7 +259,7 @@ pub enum Error {
         /// What was tried.
         what: String,
         /// Why.
-        cause: Cause,
+        cause: Box<Cause>,
     },
 }
 
@@ -328,7 +328,11 @@ impl Error {
     }
 
     pub(crate) fn map(map: &str, step: &'static str, cause: Cause) -> Error {
-        Error::Map { map: map.to_owned(), step, cause }
+        Error::Map { map: map.to_owned(), step, cause: cause.into() }
+    }
+
+    pub(crate) fn system(what: &str, cause: Cause) -> Error {
+        Error::System { what: what.to_owned(), cause: cause.into() }
     }
 
     pub(crate) fn no_such<'a>(

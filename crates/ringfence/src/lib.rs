@@ -29,6 +29,8 @@ mod device;
 mod error;
 mod events;
 mod explain;
+#[cfg(feature = "tokio")]
+mod futures;
 pub mod hook;
 mod link;
 mod load;
@@ -46,6 +48,8 @@ use std::path::Path;
 
 pub use error::{Cause, Error, Kind, Refusal, Result, SourceLine};
 pub use events::{Buffering, Event, Events, Seen};
+#[cfg(feature = "tokio")]
+pub use futures::AsyncEvents;
 pub use link::{Link, Links};
 pub use load::{Loader, load};
 pub use loaded::Loaded;
@@ -66,7 +70,7 @@ pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Pla
     ringfence_plan::plan(object, kernel, settings).map_err(|source| Error::Plan {
         object: object.name.clone(),
         program: None,
-        source,
+        source: source.into(),
     })
 }
 
@@ -81,8 +85,8 @@ pub fn open(path: impl AsRef<Path>) -> Result<Object> {
             Some(errno) => explain::plain(errno),
             None => Cause::new(Kind::Io, error.to_string()),
         };
-        Error::Read { path: path.to_owned(), cause }
+        Error::Read { path: path.to_owned(), cause: cause.into() }
     })?;
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    Object::parse(&name, &bytes).map_err(|source| Error::Object { path: path.to_owned(), source })
+    Object::parse(&name, &bytes).map_err(|source| Error::Object { path: path.to_owned(), source: source.into() })
 }

@@ -146,7 +146,7 @@ impl<'a> Loader<'a> {
 
     fn problem(&self, problem: &ringfence_plan::Problem) -> Error {
         let (object, program) = (self.plan.object.clone(), Some(problem.program.clone()));
-        Error::Plan { object, program, source: problem.error.clone() }
+        Error::Plan { object, program, source: Box::new(problem.error.clone()) }
     }
 }
 
@@ -193,7 +193,7 @@ impl<'a> Run<'a> {
         if let Some(last) = text.lines().last() {
             cause.why = format!("the kernel refuses it: {last}");
         }
-        Err(Error::Btf { object: self.plan.object.clone(), cause, log: text })
+        Err(Error::Btf { object: self.plan.object.clone(), cause: cause.into(), log: text })
     }
 
     /// The error because of which nothing of this can work.

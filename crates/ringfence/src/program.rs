@@ -180,7 +180,7 @@ impl Program {
         sys::object_pin(self.as_fd(), path).map_err(|errno| Error::Program {
             program: self.name().to_owned(),
             step: "pinning it",
-            cause: crate::map::pin_cause(errno, path),
+            cause: crate::map::pin_cause(errno, path).into(),
         })
     }
 
@@ -194,6 +194,6 @@ impl Program {
             Errno::INVAL => Cause::invalid("the packet or the context is not what such a program takes").errno(errno),
             _ => crate::explain::plain(errno),
         };
-        Error::Program { program: self.name().to_owned(), step, cause }
+        Error::Program { program: self.name().to_owned(), step, cause: cause.into() }
     }
 }

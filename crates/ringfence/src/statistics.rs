@@ -20,9 +20,6 @@ pub struct RunTimeStatistics {
 pub fn run_time_statistics() -> Result<RunTimeStatistics> {
     match sys::enable_run_time_stats() {
         Ok(fd) => Ok(RunTimeStatistics { _fd: fd }),
-        Err(errno) => {
-            let what = "turning run statistics on (CAP_SYS_ADMIN)".into();
-            Err(Error::System { what, cause: crate::explain::plain(errno) })
-        }
+        Err(errno) => Err(Error::system("turning run statistics on (CAP_SYS_ADMIN)", crate::explain::plain(errno))),
     }
 }

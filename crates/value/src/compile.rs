@@ -10,8 +10,9 @@ use crate::sense::{Sense, Shape, sense};
 const MAX_DEPTH: usize = 32;
 /// Members of a type, those of its members included. `struct task_struct` has about 3,000.
 const MAX_STEPS: usize = 1 << 16;
-/// Values in one record, with every 16 bytes of text or hex counted as one more.
-const MAX_VALUES: u64 = 1 << 22;
+/// Values in one record; names and text count for one more with every 16 bytes. It bounds what is written for a record
+/// whose arrays have elements of no size to some 100 MB.
+const MAX_VALUES: u64 = 1 << 20;
 /// Bytes of a name; the kernel's own limit is 512 (`KSYM_NAME_LEN`).
 const MAX_NAME: usize = 1024;
 
@@ -40,6 +41,11 @@ pub(crate) fn compile_variables(
     let frame = Frame { limit: size, root: true };
     let values = compiler.group(&ROOT, &frame, &NONE, members, 0)?;
     compiler.finish("", size, values)
+}
+
+/// What a value adds to the size of a record's text, in units of 16 bytes.
+fn weight(place: &Place<'_>, len: u64) -> u64 {
+    (place.name.len() as u64).saturating_add(len).div_ceil(16).saturating_add(1)
 }
 
 fn whole(ty: TypeId, size: u64) -> Result<usize, Error> {
@@ -278,7 +284,7 @@ impl<'a> Compiler<'a> {
     fn leaf(&mut self, place: &Place<'_>, frame: &Frame, start: u64, len: u64, leaf: Leaf) -> Result<u64, Error> {
         self.inside(frame, start, len)?;
         self.push(place, start, What::Leaf(leaf))?;
-        Ok((len / 16).saturating_add(1))
+        Ok(weight(place, len))
     }
 
     fn inside(&mut self, frame: &Frame, start: u64, len: u64) -> Result<(), Error> {
@@ -360,7 +366,7 @@ impl<'a> Compiler<'a> {
         if matches!(seen.ty.def, Def::Int(int) if int.size == 1 && (int.char || seen.ty.name == "char")) {
             let joined = rest && matches!(place.name, "args" | "argv");
             self.push(place, start, What::Leaf(Leaf::Text { len: most, rest, joined }))?;
-            return Ok(u64::from(len).div_ceil(16).saturating_add(1));
+            return Ok(weight(place, len.into()));
         }
         let what = What::List { end: 0, stride: whole(self.root, stride)?, len: most, rest };
         let at = self.push(place, start, what)?;
@@ -369,13 +375,13 @@ impl<'a> Compiler<'a> {
             let one = Place { name: "", first: true, ty: element, bits: 0, width: 0, tail: false };
             let inner = Frame { limit: stride, root: false };
             let each = self.member(&one, &inner, &NONE, depth.saturating_add(1))?;
-            if takes_rest && each > stride.saturating_mul(8) {
+            if takes_rest && each > stride.saturating_mul(64) {
                 return self.too_large("more members than bytes in a flexible array");
             }
             values = each.saturating_mul(len.into());
         }
         self.close(at);
-        Ok(values.saturating_add(1))
+        Ok(values.saturating_add(weight(place, 0)))
     }
 
     fn record(
@@ -413,7 +419,7 @@ impl<'a> Compiler<'a> {
     ) -> Result<u64, Error> {
         let around = self.around(&members, around)?;
         let at = self.push(place, place.bits / 8, What::Record { end: 0 })?;
-        let mut values = 1u64;
+        let mut values = weight(place, 0);
         for (n, member) in members.into_iter().enumerate() {
             let member = Place { first: n == 0, ..member };
             values = values.saturating_add(self.member(&member, frame, &around, depth.saturating_add(1))?);

@@ -10,7 +10,7 @@ use ringfence_uapi::MapType;
 use ringfence_value::{Clock, Layout, Row};
 use serde_json::json;
 
-use crate::events::{self, Choice};
+use crate::events::{self, Choice, Choices};
 use crate::exit::Failure;
 use crate::output::{self, Format, Wrote};
 
@@ -41,6 +41,8 @@ struct Source {
     /// Records are padded: a perf event array.
     padded: bool,
     shapes: Vec<Shape>,
+    /// The type that the source says and the object does not hold.
+    missing: Option<String>,
     /// That nobody knows its types was said.
     told: bool,
 }
@@ -59,20 +61,27 @@ struct Column {
 
 impl Rows {
     /// Printer of the events of these maps, in the order in which the reader numbers them.
-    pub fn new<'a>(format: Format, maps: impl Iterator<Item = &'a Map>, choices: &[Choice], raw: bool) -> Rows {
+    pub fn new<'a>(format: Format, maps: impl Iterator<Item = &'a Map>, choices: &Choices, raw: bool) -> Rows {
         let column = |name: String| {
             let head = if name.is_empty() { "VALUE".to_owned() } else { name.to_uppercase() };
             let usual = USUAL_WIDTHS.iter().find(|(known, _)| *known == name).map_or(0, |(_, width)| *width);
             Column { width: head.len().max(usual), head }
         };
         let source = |map: &Map| {
-            let mine = choices.iter().filter(|choice| choice.map == map.name());
+            let mine = choices.typed.iter().filter(|choice| choice.map == map.name());
             let shape = |choice: &Choice| {
                 let layout = choice.layout(raw)?;
                 Some(Shape { size: choice.size, columns: layout.columns().into_iter().map(column).collect(), layout })
             };
             let padded = map.kind() == MapType::PERF_EVENT_ARRAY;
-            Source { map: map.name().to_owned(), padded, shapes: mine.filter_map(shape).collect(), told: false }
+            let missing = choices.missing.iter().find(|(name, _)| name == map.name()).map(|(_, ty)| ty.clone());
+            Source {
+                map: map.name().to_owned(),
+                padded,
+                shapes: mine.filter_map(shape).collect(),
+                missing,
+                told: false,
+            }
         };
         let sources = maps.map(source).collect();
         let (clock, clock_read) = (clock(), Instant::now());
@@ -160,8 +169,10 @@ impl Rows {
         let Some(source) = self.sources.get_mut(number) else { return };
         let map = source.map.clone();
         if !std::mem::replace(&mut source.told, true) {
+            let said = source.missing.as_ref().map(|name| format!(" (the source says `{name}`)"));
             super::say(&format!(
-                "the object does not say what the events of {map} are; `--event {map}=STRUCT` names a struct of its types"
+                "{map}: the object does not hold the type of its events{}; `--event {map}=STRUCT` names a struct of its types",
+                said.unwrap_or_default()
             ));
         }
         match self.format {

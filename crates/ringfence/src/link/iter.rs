@@ -88,10 +88,10 @@ impl Output {
             hook: link.hook(),
             target: link.target().to_owned(),
             step: "reading it",
-            cause: match errno {
+            cause: Box::new(match errno {
                 Errno::INVAL => Cause::invalid("it is no iterator").errno(errno),
                 _ => crate::explain::plain(errno),
-            },
+            }),
         })
     }
 }

@@ -165,7 +165,13 @@ impl Link {
     }
 
     fn failed(&self, step: &'static str, cause: Cause) -> Error {
-        Error::Link { program: self.name.clone(), hook: self.hook, target: self.target.clone(), step, cause }
+        Error::Link {
+            program: self.name.clone(),
+            hook: self.hook,
+            target: self.target.clone(),
+            step,
+            cause: cause.into(),
+        }
     }
 }
 
@@ -231,7 +237,7 @@ impl Drop for Links {
 
 /// What could not be attached.
 pub(crate) fn failed(program: &Program, hook: &'static str, target: &str, cause: Cause) -> Error {
-    Error::Attach { program: program.name().to_owned(), hook, target: target.to_owned(), cause }
+    Error::Attach { program: program.name().to_owned(), hook, target: target.to_owned(), cause: cause.into() }
 }
 
 /// A link of the kernel's. `explain` has the words for what is special about the place.

@@ -37,7 +37,7 @@ impl StructOps {
                 _ => super::attach_cause(errno),
             };
             let (program, target) = (name.to_owned(), name.to_owned());
-            Error::Attach { program, hook: HOOK, target, cause }
+            Error::Attach { program, hook: HOOK, target, cause: cause.into() }
         };
         match self.map.fd().update(&0u32.to_ne_bytes(), &self.value, 0) {
             Ok(()) => {}

@@ -126,7 +126,8 @@ impl Run<'_> {
             Some(module) => Some(self.module(module).map_err(fail)?),
             None => None,
         };
-        let some_types = plan.btf_key != TypeId::VOID || plan.btf_value != TypeId::VOID;
+        // struct_ops: the kernel wants the object's BTF although it only names types of its own (map_create).
+        let some_types = plan.btf_key != TypeId::VOID || plan.btf_value != TypeId::VOID || plan.struct_ops.is_some();
         let btf = self.btf_fd().filter(|_| some_types);
         let mut create = MapCreate {
             flags: plan.flags,
@@ -208,6 +209,10 @@ impl Run<'_> {
 /// Writes what a map holds at first.
 fn fill(fd: &MapFd, contents: &[u8]) -> sys::Result<()> {
     let shape = fd.shape();
+    // What the kernel has made is zero already (`.bss`).
+    if contents.iter().all(|byte| *byte == 0) {
+        return Ok(());
+    }
     if shape.kind == MapType::ARENA {
         // It has no entries: it is written in memory, at the address for which the programs were compiled.
         return sys::MapMemory::map(fd, true)?.write(0, contents);

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use ringfence_btf::{Btf, Def};
-use ringfence_kernel::Feature;
 use ringfence_plan::{FixupWith, LoadTarget, ProgramPlan};
 use ringfence_sys as sys;
 use ringfence_uapi::{Insn, ProgramType};
@@ -18,9 +17,8 @@ use crate::map::Map;
 use crate::program::Program;
 
 const LOADING: &str = "loading it";
-/// Instructions of a plan from which on a second thread is worth its start (measured: a thread costs as much as some 500
-/// instructions of a straight program).
-const MANY_INSNS: usize = 3000;
+/// Instructions that are worth the start of a thread: it takes some 50 us, and the verifier 1 to 3 us an instruction.
+const MANY_INSNS: usize = 300;
 /// More threads than this have not been seen to help: the verifier allocates under locks.
 const MOST_THREADS: usize = 8;
 
@@ -31,7 +29,7 @@ fn not_tried(plan: &ProgramPlan, object: &str) -> Error {
         program: plan.name.clone(),
         section: plan.section.clone(),
         step: LOADING,
-        cause: Cause::invalid("a program before it has failed"),
+        cause: Cause::invalid("a program before it has failed").into(),
     }
 }
 
@@ -92,12 +90,12 @@ impl Run<'_> {
     }
 
     fn program(&self, plan: &ProgramPlan, maps: &Maps<'_>, loaded: &[OnceLock<Result<Program>>]) -> Result<Program> {
-        let fail = |step, cause| Error::Load {
+        let fail = |step, cause: Cause| Error::Load {
             object: self.plan.object.clone(),
             program: plan.name.clone(),
             section: plan.section.clone(),
             step,
-            cause,
+            cause: cause.into(),
         };
         if let (Some(Err(error)), true) = (&self.btf, super::needs_btf(plan.kind)) {
             return Err(error.clone());
@@ -140,10 +138,9 @@ impl Run<'_> {
         };
         let (fd, log) = self.verify(plan, &load)?;
         for map in &plan.bind {
-            if let Some(Ok(map)) = maps.get(map.0)
-                && self.kernel.has(Feature::ProgBindMap)
-            {
-                // Only so that tools can find the map from the program: libbpf does not mind either when it fails.
+            if let Some(Ok(map)) = maps.get(map.0) {
+                // Only so that tools can find the map from the program: libbpf does not mind either when it fails. To
+                // try is cheaper than to ask first whether this kernel can (5.10).
                 let _ = sys::prog_bind_map(fd.as_fd(), map.as_fd());
             }
         }
@@ -181,7 +178,7 @@ impl Run<'_> {
         let (object, program, section) = (self.plan.object.clone(), plan.name.clone(), plan.section.clone());
         if read.reason.is_empty() {
             let cause = crate::explain::prog_load(errno, plan, &self.plan.needs, self.kernel);
-            return Error::Load { object, program, section, step: LOADING, cause };
+            return Error::Load { object, program, section, step: LOADING, cause: cause.into() };
         }
         let source = read.insn.and_then(|insn| log::source_of(plan, self.types.as_ref(), insn));
         let (kind, words, action) = crate::explain::refusal(&read.reason);

@@ -122,7 +122,7 @@ impl Variable {
         self.map.update(&0u32.to_ne_bytes(), &all, Update::Any).map_err(|error| match error {
             Error::Map { map, cause, .. } => {
                 let action = format!("`{}` is constant: set it in the settings, before it is loaded", self.name);
-                Error::Map { map, step: WRITING, cause: Cause { action, ..cause } }
+                Error::Map { map, step: WRITING, cause: Box::new(Cause { action, ..*cause }) }
             }
             other => other,
         })

@@ -147,19 +147,16 @@ fn literals(format: &str) -> Vec<String> {
             chars.next();
         } else if c == '%' {
             while chars.next_if(|c| matches!(c, '0'..='9' | '-' | '+' | ' ' | '#' | '.' | 'l' | 'h' | 'z')).is_some() {}
-            match chars.next() {
-                // %p has suffixes of its own: %px, %pK, %pks, %pus, %pB, %pi4, %pI6.
-                Some('p') => {
-                    let suffix = match chars.peek() {
-                        Some('i' | 'I' | 'k' | 'u') => 2,
-                        Some('x' | 'K' | 'B' | 's' | 'S') => 1,
-                        _ => 0,
-                    };
-                    for _ in 0..suffix {
-                        chars.next();
-                    }
+            // %p has suffixes of its own: %px, %pK, %pks, %pus, %pB, %pi4, %pI6.
+            if chars.next() == Some('p') {
+                let suffix = match chars.peek() {
+                    Some('i' | 'I' | 'k' | 'u') => 2,
+                    Some('x' | 'K' | 'B' | 's' | 'S') => 1,
+                    _ => 0,
+                };
+                for _ in 0..suffix {
+                    chars.next();
                 }
-                Some(_) | None => {}
             }
             parts.push(String::new());
             continue;

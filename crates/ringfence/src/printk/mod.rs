@@ -74,7 +74,7 @@ pub struct Printk {
 
 #[derive(Debug)]
 enum Way {
-    Watch(Watch),
+    Watch(Box<Watch>),
     Pipe(TracePipe),
 }
 
@@ -86,7 +86,7 @@ impl Printk {
     pub fn open(plan: &Plan, loaded: &Loaded) -> Result<Printk> {
         let formats = Formats::of(plan);
         match Watch::start(loaded) {
-            Ok(watch) => Ok(Printk { way: Way::Watch(watch), formats }),
+            Ok(watch) => Ok(Printk { way: Way::Watch(Box::new(watch)), formats }),
             Err(_) => Ok(Printk { way: Way::Pipe(TracePipe::open()?), formats }),
         }
     }

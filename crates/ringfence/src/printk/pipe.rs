@@ -59,7 +59,7 @@ pub(super) struct TracePipe {
 
 impl TracePipe {
     pub(super) fn open() -> Result<TracePipe> {
-        let fail = |cause| Error::System { what: "opening the trace pipe".to_owned(), cause };
+        let fail = |cause| Error::system("opening the trace pipe", cause);
         let tracefs = TraceFs::open().map_err(fail)?;
         let file = tracefs.file("trace_pipe", OFlags::RDONLY | OFlags::NONBLOCK);
         let file = file.map_err(|errno| fail(crate::explain::plain(errno)))?;
@@ -129,7 +129,7 @@ fn lost(line: &str) -> Option<u64> {
 }
 
 fn failed(errno: Errno) -> Error {
-    Error::System { what: "reading the trace pipe".to_owned(), cause: crate::explain::plain(errno) }
+    Error::system("reading the trace pipe", crate::explain::plain(errno))
 }
 
 #[cfg(test)]
