@@ -20,7 +20,7 @@ fn the_verifiers_reason_with_its_source() {
     assert!(refusal.reason.contains("map_value_or_null"), "{}", refusal.reason);
     let source = refusal.source.as_ref().unwrap();
     assert!(source.file.ends_with("refused.bpf.c") && source.text.contains("return *value"), "{source:?}");
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/c/refused.bpf.c")).unwrap();
+    let text = include_str!("c/refused.bpf.c");
     assert!(text.lines().nth(source.line as usize - 1).unwrap().contains("return *value"));
     assert!(refusal.log.contains("processed "), "the log is whole");
     let said = error.to_string();
@@ -80,7 +80,9 @@ fn a_long_log_is_kept_whole() {
     plan.programs = vec![program("long", ProgramType::SOCKET_FILTER, &insns)];
     let error = ringfence::load(&plan, &Kernel::running()).unwrap_err();
     let Error::Refused(refusal) = &error else { panic!("{error}") };
-    assert_eq!((refusal.reason.as_str(), refusal.insn), ("R2 !read_ok", Some(20_001)));
+    // Linux 7.3 adds what it thinks of it.
+    assert!(refusal.reason.starts_with("R2 !read_ok"), "{}", refusal.reason);
+    assert_eq!(refusal.insn, Some(20_001));
     assert!(refusal.log.len() > 64 << 10, "{} bytes", refusal.log.len());
     assert!(refusal.log.contains("\n17: "), "the start is there, too");
 }

@@ -1,7 +1,7 @@
 //! Programs of a plan: instructions completed with file descriptors, loaded by several threads, logs read on failure.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use ringfence_btf::{Btf, Def};
@@ -45,15 +45,20 @@ impl Run<'_> {
         let waits = |plan: &ProgramPlan| matches!(plan.target, LoadTarget::Program { .. }) && !self.target_given(plan);
         let (first, second): (Vec<usize>, Vec<usize>) = (0..plans.len()).partition(|at| !waits(&plans[*at]));
         for wave in [first, second] {
-            let failed = AtomicBool::new(false);
+            // The first place in the wave that has failed.
+            let failed = AtomicUsize::new(usize::MAX);
             let next = AtomicUsize::new(0);
             let work = || {
-                while let Some(at) = wave.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if stop && failed.load(Ordering::Relaxed) {
+                loop {
+                    let place = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(at) = wave.get(place) else { return };
+                    if stop && place > failed.load(Ordering::Relaxed) {
                         return;
                     }
                     let result = self.program(&plans[*at], maps, &loaded);
-                    failed.fetch_or(result.is_err(), Ordering::Relaxed);
+                    if result.is_err() {
+                        failed.fetch_min(place, Ordering::Relaxed);
+                    }
                     // Each place is worked on once.
                     let _ = loaded[*at].set(result);
                 }
@@ -65,7 +70,7 @@ impl Run<'_> {
                 }
                 work();
             });
-            if stop && failed.into_inner() {
+            if stop && failed.into_inner() < usize::MAX {
                 break;
             }
         }
