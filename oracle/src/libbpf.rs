@@ -198,7 +198,6 @@ impl Object {
             sys::BPF_MAP_TYPE_STRUCT_OPS,
             sys::BPF_MAP_TYPE_CGROUP_STORAGE,
             sys::BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE,
-            sys::BPF_MAP_TYPE_BLOOM_FILTER,
         ];
         const OUTER: &[u32] = &[sys::BPF_MAP_TYPE_HASH_OF_MAPS, sys::BPF_MAP_TYPE_ARRAY_OF_MAPS];
         let mut filled = false;
@@ -227,8 +226,17 @@ impl Object {
                     sys::bpf_map__set_max_entries(map, if RINGS.contains(&kind) { 4096 } else { 1 });
                     filled = true;
                 }
-                if kind == sys::BPF_MAP_TYPE_STACK_TRACE && sys::bpf_map__value_size(map) == 0 {
-                    sys::bpf_map__set_value_size(map, 127 * 8);
+                if sys::bpf_map__key_size(map) == 0 && kind == sys::BPF_MAP_TYPE_HASH {
+                    sys::bpf_map__set_key_size(map, 4);
+                    filled = true;
+                }
+                let value = match kind {
+                    sys::BPF_MAP_TYPE_STACK_TRACE => 127 * 8,
+                    sys::BPF_MAP_TYPE_HASH | sys::BPF_MAP_TYPE_BLOOM_FILTER => 8,
+                    _ => 0,
+                };
+                if sys::bpf_map__value_size(map) == 0 && value != 0 {
+                    sys::bpf_map__set_value_size(map, value);
                     filled = true;
                 }
             }
@@ -267,7 +275,8 @@ impl Object {
         let (mut lines, mut second) = (String::new(), false);
         for instruction in instructions {
             let wide = !second && instruction.code == WIDE;
-            let map = wide && [sys::BPF_PSEUDO_MAP_FD, sys::BPF_PSEUDO_MAP_VALUE].contains(&instruction.src_reg().into());
+            let map =
+                wide && [sys::BPF_PSEUDO_MAP_FD, sys::BPF_PSEUDO_MAP_VALUE].contains(&instruction.src_reg().into());
             let value = if map { self.map(instruction.imm) } else { instruction.imm.to_string() };
             let (code, offset) = (instruction.code, instruction.off);
             let (to, from) = (instruction.dst_reg(), instruction.src_reg());

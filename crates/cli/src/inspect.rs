@@ -23,7 +23,7 @@ pub struct Args {
     /// Write each program's final instructions into DIR/PROGRAM, one a line.
     #[arg(long, value_name = "DIR")]
     instructions: Option<PathBuf>,
-    /// Plan for the kernel with these types (raw BTF) instead of the running one.
+    /// Relocate (CO-RE) against these types, raw BTF of another kernel; all else is this kernel's.
     #[arg(long, value_name = "BTF")]
     kernel_btf: Option<PathBuf>,
 }
@@ -103,14 +103,14 @@ struct NeedRow {
 
 pub fn run(args: &Args) -> Result<(), Failure> {
     let source = source::open(&args.file)?;
-    let kernel = match &args.kernel_btf {
-        Some(path) => Kernel::from_btf(source::btf(path)?),
-        None => Kernel::running(),
+    let kernel = Kernel::running();
+    let settings = match &args.kernel_btf {
+        Some(path) => Settings::new().core_btf(source::btf(path)?),
+        None => Settings::new(),
     };
     // Programs that are off by default are looked at too: inspect is for seeing.
     let programs = source.object.programs.iter();
-    let settings =
-        programs.fold(Settings::new().fill_sizes(true), |settings, program| settings.program(&program.name, true));
+    let settings = programs.fold(settings.fill_sizes(true), |settings, program| settings.program(&program.name, true));
     let plan = ringfence::plan(&source.object, &kernel, &settings);
     if let Some(dir) = &args.instructions {
         let plan = plan.as_ref().map_err(|error| Failure::new(Exit::Error, error))?;
@@ -178,7 +178,11 @@ fn programs(object: &Object, plan: Option<&Plan>) -> Vec<ProgramRow> {
             name: program.name.clone(),
             section: program.section.clone(),
             kind: planned.map(|p| p.kind).or(section.map(|s| s.def.kind)).map(|kind| kind.to_string()),
-            attach_type: planned.map(|p| p.attach_type.to_string()),
+            // 0 is a hook's number and also stands for "none": the section's name tells which.
+            attach_type: planned
+                .map(|p| p.attach_type)
+                .filter(|hook| hook.0 != 0 || section.is_some_and(|section| section.def.attach == Some(*hook)))
+                .map(|hook| hook.to_string()),
             attach: planned.map(|p| match (&p.attach, section.and_then(|section| section.target)) {
                 (Attach::Trace, Some(target)) => target.to_owned(),
                 (attach, _) => attach.to_string(),

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use ringfence_value::Value;
 use serde::Serialize;
 
 use crate::exit::Failure;
@@ -53,7 +54,28 @@ fn json<T: Serialize>(value: &T) -> Result<String, Failure> {
 
 /// One YAML document.
 pub fn yaml<T: Serialize>(value: &T) -> Result<String, Failure> {
-    serde_norway::to_string(value).map_err(|error| Failure::new(crate::exit::Exit::Error, error))
+    let value = serde_json::to_value(value).map_err(|error| Failure::new(crate::exit::Exit::Error, error))?;
+    let mut text = String::new();
+    tree(&value).yaml(&mut text);
+    Ok(text)
+}
+
+fn tree(value: &serde_json::Value) -> Value {
+    use serde_json::Value as Json;
+    match value {
+        Json::Null => Value::Null,
+        Json::Bool(value) => Value::Bool(*value),
+        Json::Number(number) => match (number.as_u64(), number.as_i64()) {
+            (Some(value), _) => Value::Unsigned(value),
+            (None, Some(value)) => Value::Signed(value),
+            (None, None) => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Json::String(text) => Value::Text(text.clone()),
+        Json::Array(elements) => Value::List(elements.iter().map(tree).collect()),
+        Json::Object(members) => {
+            Value::Record(members.iter().map(|(name, value)| (name.clone(), tree(value))).collect())
+        }
+    }
 }
 
 /// A table of text without borders: columns two blanks apart, as `kubectl` and `docker` draw them.

@@ -48,6 +48,9 @@ fn list(path: &Path, dir: &Path, btf: Option<&Path>) -> Result<(), Box<dyn std::
     for problem in &plan.problems {
         println!("{}\tprogram\t{}\tFAIL\t{}", path.display(), problem.program, problem.error);
     }
+    for need in &plan.needs {
+        println!("{}\tneed\t{:?}\t-\t{}", path.display(), need.what, need.because);
+    }
     for left in &plan.left_out {
         println!("{}\tleft\t{}\t-\t{}", path.display(), left.name, left.reason);
     }

@@ -114,8 +114,8 @@ fn encode(btf: &Btf, id: TypeId, given: &Given, target: &mut [u8]) -> Result<(),
     }
     let ty = btf.resolve(id).map_err(|error| error.to_string())?;
     match (ty.def, value) {
-        (Def::Int(int), Value::Int(number)) => encode_int(int, *number, target),
-        (Def::Int(int), Value::Bool(truth)) => encode_int(int, i128::from(*truth), target),
+        (Def::Int(int), Value::Int(number)) => encode_int(ty.name, int, *number, target),
+        (Def::Int(int), Value::Bool(truth)) => encode_int(ty.name, int, i128::from(*truth), target),
         (Def::Enum(body), Value::Int(number)) => encode_number(*number, body.size, body.signed, target),
         (Def::Enum(_), Value::Text(text)) => encode_text(btf, id, text, target),
         (Def::Array(_), Value::Text(text)) if is_text(btf, id) => encode_chars(text, target),
@@ -134,11 +134,11 @@ fn encode_text(btf: &Btf, id: TypeId, text: &str, target: &mut [u8]) -> Result<(
     match ty.def {
         Def::Int(int) if int.bool => {
             let truth = parse_bool(text).ok_or_else(|| format!("\"{text}\" is neither true nor false"))?;
-            encode_int(int, i128::from(truth), target)
+            encode_int(ty.name, int, i128::from(truth), target)
         }
         Def::Int(int) => {
             let number = parse_number(text).ok_or_else(|| format!("\"{text}\" is no integer"))?;
-            encode_int(int, number, target)
+            encode_int(ty.name, int, number, target)
         }
         Def::Enum(body) => {
             let named = body.values().filter_map(Result::ok).find(|value| value.name == text);
@@ -182,12 +182,12 @@ fn encode_chars(text: &str, target: &mut [u8]) -> Result<(), String> {
     Ok(())
 }
 
-fn encode_int(int: Int, number: i128, target: &mut [u8]) -> Result<(), String> {
+fn encode_int(name: &str, int: Int, number: i128, target: &mut [u8]) -> Result<(), String> {
     if int.bool && !(0..=1).contains(&number) {
         return Err(format!("it is a bool and takes true or false, not {number}"));
     }
-    // Plain char is signed or not as the compiler likes: it takes what either would.
-    if int.char && (0..=255).contains(&number) {
+    // Plain char is signed or not as the compiler likes: it takes what either would. clang tells it by name only.
+    if (int.char || name == "char") && (0..=255).contains(&number) {
         return encode_number(number, int.size, false, target);
     }
     encode_number(number, int.size, int.signed, target)

@@ -28,8 +28,8 @@ mod needs;
 mod plan;
 mod programs;
 mod settings;
+pub mod since;
 mod struct_ops;
-mod versions;
 
 pub use core::{Cause as CoreCause, Error as CoreError, Misfit as CoreMisfit};
 pub use error::Error;
@@ -38,6 +38,7 @@ pub use model::{
     ProgramPlan, SlotPlan, SlotTo, StructOpsPlan,
 };
 pub use plan::plan;
+
 pub use settings::{InnerMap, Settings, Value};
 
 use ringfence_btf::TypeId;

@@ -8,11 +8,13 @@ const LONGEST: usize = 128;
 /// At most three of `known` for which `name` may be a slip, the nearest first.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     // With more than a third of the letters wrong, two names have nothing to do with each other.
-    let limit = (name.len() / 3).max(1);
+    let limit = name.len().div_ceil(3);
     let near = known.into_iter().filter_map(|other| Some((distance(name, other, limit)?, other)));
     let mut near: Vec<_> = near.collect();
     near.sort_unstable();
     near.dedup();
+    let best = near.first().map_or(0, |(far, _)| *far);
+    near.retain(|(far, _)| *far <= best.saturating_add(1));
     near.into_iter().take(MOST).map(|(_, name)| name.to_owned()).collect()
 }
 
@@ -56,6 +58,7 @@ mod tests {
         let known = ["target_pid", "target_tgid", "min_us", "verbose"];
         assert_eq!(nearest("targte_pid", known), ["target_pid"]);
         assert_eq!(nearest("Verbose", known), ["verbose"]);
+        assert_eq!(nearest("tabel", ["table", "unsized"]), ["table"]);
         assert!(nearest("filename", known).is_empty());
     }
 }

@@ -6,16 +6,28 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use ringfence_object::{Object, Role};
 use ringfence_uapi::{AttachType, Helper, Insn, MapType, ProgramType};
 
 use crate::model::{FixupWith, LoadTarget, Need, Needed, Plan, ProgramPlan};
-use crate::versions;
+use crate::since;
 
 const BPF: &str = "CAP_BPF";
 const PERFMON: &str = "CAP_PERFMON";
 const NET_ADMIN: &str = "CAP_NET_ADMIN";
 const SYS_ADMIN: &str = "CAP_SYS_ADMIN";
 const SYSLOG: &str = "CAP_SYSLOG";
+
+const KERNEL_TYPES: (&str, Option<&str>) = ("types of the kernel (BTF)", Some("5.4"));
+
+/// What a finished program does not show any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Origin {
+    /// It holds addresses of kernel symbols.
+    pub(crate) reads_symbols: bool,
+    /// It was relocated against the kernel's own types.
+    pub(crate) relocated: bool,
+}
 
 /// Names that a reason lists before it only counts them.
 const NAMED: usize = 4;
@@ -66,7 +78,8 @@ struct Needs<'a>(BTreeMap<Needed, BTreeMap<String, Vec<&'a str>>>);
 impl<'a> Needs<'a> {
     fn add(&mut self, what: Needed, reason: impl Into<String>, name: &'a str) {
         let names = self.0.entry(what).or_default().entry(reason.into()).or_default();
-        if names.last() != Some(&name) && !names.contains(&name) {
+        // What is about one map or program comes in a row.
+        if names.last() != Some(&name) {
             names.push(name);
         }
     }
@@ -82,8 +95,8 @@ impl<'a> Needs<'a> {
 
 /// What this plan needs, capabilities first, then kernel features, the newest first.
 ///
-/// `reads_symbols` names the programs that hold addresses of kernel symbols.
-pub(crate) fn of<'a>(plan: &'a Plan, reads_symbols: &'a [String]) -> Vec<Need> {
+/// `origins` is where their code comes from, program by program.
+pub(crate) fn of(plan: &Plan, object: &Object, origins: &[Origin]) -> Vec<Need> {
     let mut needs = Needs::default();
     for map in &plan.maps {
         let name = map.name.as_str();
@@ -92,25 +105,29 @@ pub(crate) fn of<'a>(plan: &'a Plan, reads_symbols: &'a [String]) -> Vec<Need> {
         if let Some(capability) = map_capability(kind) {
             needs.capability(capability, format!("maps of type {kind}"), name);
         }
-        needs.kernel(format!("maps of type {kind}"), versions::map_type(kind), "maps", name);
-        if map.freeze || map.contents.is_some() {
+        needs.kernel(format!("maps of type {kind}"), since::map_type(kind), "maps", name);
+        let declared = map.id.and_then(|id| object.maps.get(id.0));
+        if declared.is_some_and(|map| matches!(map.role, Role::Data(_) | Role::Kconfig) && map.kind == MapType::ARRAY) {
             needs.kernel("data sections", Some("5.2"), "maps", name);
         }
         if map.struct_ops.as_ref().is_some_and(|ops| ops.module.is_some()) {
             needs.capability(SYS_ADMIN, "types of a kernel module", name);
         }
     }
-    for program in &plan.programs {
+    for (program, origin) in plan.programs.iter().zip(origins) {
         program_needs(&mut needs, program);
-    }
-    for name in reads_symbols {
-        needs.capability(SYSLOG, "addresses of kernel symbols", name);
+        if origin.reads_symbols {
+            needs.capability(SYSLOG, "addresses of kernel symbols", &program.name);
+        }
+        if origin.relocated {
+            needs.kernel(KERNEL_TYPES.0, KERNEL_TYPES.1, "programs relocated against them (CO-RE)", &program.name);
+        }
     }
     let mut needs: Vec<Need> =
         needs.0.into_iter().map(|(what, reasons)| Need { what, because: because(reasons) }).collect();
     needs.sort_by_cached_key(|need| match &need.what {
         Needed::Capability(name) => (0, Reverse((0, 0)), (*name).to_owned()),
-        Needed::Kernel { feature, since } => (1, Reverse(versions::release(*since)), feature.clone()),
+        Needed::Kernel { feature, since } => (1, Reverse(since::release(*since)), feature.clone()),
     });
     needs
 }
@@ -123,12 +140,15 @@ fn program_needs<'a>(needs: &mut Needs<'a>, program: &'a ProgramPlan) {
         needs.capability(capability, format!("programs of type {kind}"), name);
     }
     if kind != ProgramType::UNSPEC {
-        needs.kernel(format!("programs of type {kind}"), versions::program_type(kind), "programs", name);
+        needs.kernel(format!("programs of type {kind}"), since::program_type(kind), "programs", name);
+    }
+    if kind == ProgramType::CGROUP_SKB {
+        needs.capability(NET_ADMIN, "attaching programs of type cgroup_skb", name);
     }
     let hook = program.attach_type;
     // A struct_ops program has the number of a member there.
     if hook != AttachType(0) && kind != ProgramType::STRUCT_OPS {
-        needs.kernel(format!("attach type {hook}"), versions::attach_type(hook), "programs", name);
+        needs.kernel(format!("attach type {hook}"), since::attach_type(hook), "programs", name);
     }
     if program.flags & 1 << 4 != 0 {
         needs.kernel("programs that may sleep", sleepable(kind), "programs", name);
@@ -138,7 +158,7 @@ fn program_needs<'a>(needs: &mut Needs<'a>, program: &'a ProgramPlan) {
     }
     let of_module = match &program.target {
         LoadTarget::Btf { module, .. } => {
-            needs.kernel("types of the kernel (BTF)", Some("5.4"), "programs that name a place in the kernel", name);
+            needs.kernel(KERNEL_TYPES.0, KERNEL_TYPES.1, "programs that name a place in it", name);
             module.is_some()
         }
         LoadTarget::None | LoadTarget::Program { .. } | LoadTarget::Unknown(_) => false,
@@ -165,7 +185,7 @@ fn instruction_needs<'a>(needs: &mut Needs<'a>, program: &'a ProgramPlan) {
             // Instructions that CO-RE replaced call helpers that no kernel has.
             if !seen.contains(&helper) && helper.enumerator().is_some() {
                 seen.push(helper);
-                needs.kernel(format!("bpf_{helper}"), versions::helper(helper), "called by", name);
+                needs.kernel(format!("bpf_{helper}"), since::helper(helper), "called by", name);
             }
         } else if insn.is_subprogram_call() {
             needs.kernel("calls between functions", Some("4.16"), "programs", name);
@@ -175,7 +195,7 @@ fn instruction_needs<'a>(needs: &mut Needs<'a>, program: &'a ProgramPlan) {
             needs.kernel("callbacks", Some("5.13"), "programs", name);
         } else if second_slot && insn.src == Insn::PSEUDO_BTF_ID {
             needs.kernel("kernel variables by type", Some("5.10"), "programs", name);
-        } else if let Some((feature, since)) = versions::instruction(*insn) {
+        } else if let Some((feature, since)) = since::instruction(*insn) {
             needs.kernel(feature, Some(since), "programs", name);
         }
     }
@@ -198,7 +218,7 @@ fn because(reasons: BTreeMap<String, Vec<&str>>) -> String {
     let reasons = reasons.into_iter().map(|(reason, names)| {
         let more = names.len().saturating_sub(NAMED);
         let shown = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
-        if more == 0 { format!("{reason} {shown}") } else { format!("{reason} {shown} and {more} more") }
+        if more == 0 { format!("{reason}: {shown}") } else { format!("{reason}: {shown} and {more} more") }
     });
     reasons.collect::<Vec<_>>().join("; ")
 }

@@ -48,6 +48,11 @@ pub enum Value {
 }
 
 impl Value {
+    /// Appends the value as a YAML document without `---`, ended by a newline.
+    pub fn yaml(&self, out: &mut String) {
+        crate::yaml::write(self, out);
+    }
+
     /// A member by its name, or by names joined by dots.
     pub fn get(&self, path: &str) -> Option<&Value> {
         path.split('.').try_fold(self, |value, name| match value {

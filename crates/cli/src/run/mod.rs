@@ -156,11 +156,7 @@ fn load(plan: &ringfence::Plan, kernel: &Kernel, args: &Args) -> Result<Loaded, 
     }
     ringfence::load(plan, kernel).map_err(|error| {
         let failure = failure(&error);
-        let planned = match &error {
-            ringfence::Error::Plan { source, .. } => Some(&**source),
-            _ => None,
-        };
-        let hint = match planned {
+        let hint = match plan_error(&error) {
             Some(ringfence_plan::Error::Map { map, .. }) => format!("\n  --entries {map}=N gives it one"),
             _ if plan.programs.len() > 1 && args.only.is_empty() && failure.exit != Exit::Permission => {
                 "\n  --only PROGRAM loads some of the programs".to_owned()
@@ -214,11 +210,20 @@ pub fn failure(error: &ringfence::Error) -> Failure {
     Failure::new(exit, error)
 }
 
+fn plan_error(error: &ringfence::Error) -> Option<&ringfence_plan::Error> {
+    match error {
+        ringfence::Error::Plan { source, .. } => Some(source),
+        _ => None,
+    }
+}
+
 /// What the user asked for is at fault: a name that the object does not have, a value that does not fit.
 fn is_usage(error: &ringfence::Error) -> bool {
     use ringfence_plan::Error;
-    let ringfence::Error::Plan { program: None, source, .. } = error else { return false };
-    matches!(**source, Error::NoSuch { .. } | Error::Global { .. } | Error::Map { .. } | Error::KconfigText { .. })
+    let settings = |error: &Error| {
+        matches!(error, Error::NoSuch { .. } | Error::Global { .. } | Error::Map { .. } | Error::KconfigText { .. })
+    };
+    matches!(error, ringfence::Error::Plan { program: None, .. }) && plan_error(error).is_some_and(settings)
 }
 
 /// A note to the user, on stderr. Nobody listening is no reason to stop.

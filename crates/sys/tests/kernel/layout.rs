@@ -1,6 +1,6 @@
 //! Every field that is used lies where the kernels have it.
 
-use ringfence_btf::{Btf, Def, TypeId};
+use ringfence_btf::{Btf, Def, Kind, TypeId};
 use ringfence_sys::{self as sys, Layout};
 
 /// (name, bit offset, type) of the named members, those of anonymous members included.
@@ -30,14 +30,13 @@ fn size(btf: &Btf, id: TypeId) -> u32 {
 }
 
 fn root(btf: &Btf, name: &str) -> TypeId {
-    let found = btf.own_types().map(Result::unwrap);
-    let mut found = found.filter(|ty| ty.name == name && matches!(ty.def, Def::Struct(_) | Def::Union(_)));
-    found.next().unwrap_or_else(|| panic!("no {name}")).id
+    btf.find(name, Kind::Struct).or_else(|| btf.find(name, Kind::Union)).unwrap_or_else(|| panic!("no {name}"))
 }
 
 /// Names of fields that this kernel does not have yet.
 fn compare(kernel: &str, btf: &Btf) -> Vec<String> {
     let mut missing = Vec::new();
+    btf.prefetch(&sys::layout().iter().map(|layout| (layout.root, Kind::Struct)).collect::<Vec<_>>());
     for Layout { root: root_name, path, base, fields } in sys::layout() {
         let mut members = Vec::new();
         flatten(btf, root(btf, root_name), 0, &mut members);

@@ -281,11 +281,7 @@ fn an_iterator_is_read() {
         return;
     };
     let btf = ringfence_btf::Btf::parse(bytes).unwrap();
-    let target = btf
-        .own_types()
-        .map(Result::unwrap)
-        .find(|ty| ty.name == "bpf_iter_bpf_map" && matches!(ty.def, ringfence_btf::Def::Func { .. }));
-    let btf_id = target.unwrap().id.0;
+    let btf_id = btf.find("bpf_iter_bpf_map", ringfence_btf::Kind::Func).unwrap().0;
     raise_memlock();
     // bpf_seq_write(ctx->meta->seq, "hi", 2); return 0;
     let insns = [

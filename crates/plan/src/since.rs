@@ -1,7 +1,7 @@
 //! Since which release of Linux there is what, as tables.
 //!
 //! The numbers of `bpf.h` only ever grow, so a table lists the first number of each release. The ends at 5.10, 6.1,
-//! 6.12, 6.18 and 7.3 are compared with the enumerators in those kernels' BTF (`tests/kernels.rs`); what is not known
+//! 6.12, 6.18 and 7.3 are compared with the enumerators in those kernels' BTF (`tests/real.rs`); what is not known
 //! for certain is `None`.
 
 use ringfence_uapi::{AttachType, Helper, Insn, MapType, ProgramType};
@@ -136,29 +136,29 @@ const ATTACH_TYPES: Firsts = &[
 /// The first attach type whose release is not in the table.
 const ATTACH_TYPES_END: u32 = AttachType::TRACE_FSESSION.0;
 
-fn since(table: Firsts, end: u32, number: u32) -> Option<&'static str> {
+fn look_up(table: Firsts, end: u32, number: u32) -> Option<&'static str> {
     let after = table.partition_point(|(first, _)| *first <= number);
     table.get(after.checked_sub(1)?).filter(|_| number < end).map(|(_, release)| *release)
 }
 
-/// The release that brought a helper.
-pub(crate) fn helper(helper: Helper) -> Option<&'static str> {
-    since(HELPERS, Helper::CGRP_STORAGE_DELETE.0.saturating_add(1), helper.0)
+/// The release of Linux that brought a helper; `None`: not known for certain.
+pub fn helper(helper: Helper) -> Option<&'static str> {
+    look_up(HELPERS, Helper::CGRP_STORAGE_DELETE.0.saturating_add(1), helper.0)
 }
 
-/// The release that brought a program type.
-pub(crate) fn program_type(kind: ProgramType) -> Option<&'static str> {
-    since(PROGRAM_TYPES, ProgramType::NETFILTER.0.saturating_add(1), kind.0)
+/// The release of Linux that brought a program type; `None`: not known for certain.
+pub fn program_type(kind: ProgramType) -> Option<&'static str> {
+    look_up(PROGRAM_TYPES, ProgramType::NETFILTER.0.saturating_add(1), kind.0)
 }
 
-/// The release that brought a map type.
-pub(crate) fn map_type(kind: MapType) -> Option<&'static str> {
-    since(MAP_TYPES, MAP_TYPES_END, kind.0)
+/// The release of Linux that brought a map type; `None`: not known for certain.
+pub fn map_type(kind: MapType) -> Option<&'static str> {
+    look_up(MAP_TYPES, MAP_TYPES_END, kind.0)
 }
 
-/// The release that brought an attach type.
-pub(crate) fn attach_type(hook: AttachType) -> Option<&'static str> {
-    since(ATTACH_TYPES, ATTACH_TYPES_END, hook.0)
+/// The release of Linux that brought an attach type; `None`: not known for certain.
+pub fn attach_type(hook: AttachType) -> Option<&'static str> {
+    look_up(ATTACH_TYPES, ATTACH_TYPES_END, hook.0)
 }
 
 /// Whether it is worth asking a kernel's types for something. Kernels show their types since 5.4, so those that can be
