@@ -248,3 +248,17 @@ fn names_that_are_wrong_get_a_hint() {
     let error = loaded.map("conections").unwrap_err();
     assert!(error.to_string().contains("there is connections"), "{error}");
 }
+
+#[test]
+fn members_are_compared_with_the_objects_types() {
+    let loaded = common::load_object("shapes", ringfence::Settings::new());
+    let map = loaded.map("traffic").unwrap();
+    map.check_value(&[("packets", 0), ("bytes", 8), ("last.cpu", 20)]).unwrap();
+    map.check_key(&[("address", 0), ("port", 4)]).unwrap();
+    let error = map.check_value(&[("packets", 0), ("bytes", 16)]).unwrap_err();
+    assert!(error.to_string().contains("`bytes` of its value is at byte 8, not 16"), "{error}");
+    assert!(error.to_string().starts_with("shapes: map `traffic`"), "{error}");
+    let error = map.check_key(&[("prot", 4)]).unwrap_err();
+    assert!(error.to_string().contains("no member `prot`"), "{error}");
+    one(MapType::HASH, 4, 4, 1, 0).check_value(&[("anything", 7)]).unwrap();
+}
