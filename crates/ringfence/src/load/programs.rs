@@ -17,8 +17,9 @@ use crate::map::Map;
 use crate::program::Program;
 
 const LOADING: &str = "loading it";
-/// Instructions that are worth the start of a thread: it takes some 50 us, and the verifier 1 to 3 us an instruction.
-const MANY_INSNS: usize = 300;
+/// Instructions that are worth a thread: it starts in 0.1 to 0.5 ms (the latter on a busy machine), and the verifier takes
+/// some 3 us an instruction.
+const MANY_INSNS: usize = 2000;
 /// More threads than this have not been seen to help: the verifier allocates under locks.
 const MOST_THREADS: usize = 8;
 
