@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ringfence_btf::{Btf, Builder, Def};
+use ringfence_btf::{Btf, Builder, Def, TypeId};
 use std::sync::Arc;
 
 /// Questions are cheap, but a damaged file can hold a million types.
@@ -27,16 +27,18 @@ fuzz_target!(|bytes: &[u8]| {
 
 fn ask(btf: &Btf) {
     for ty in btf.own_types().take(TYPES).flatten() {
-        let (id, size) = (ty.id, btf.size_of(ty.id));
-        let _ = (btf.align_of(id), btf.resolve(id), btf.strip_modifiers(id));
-        let _ =
-            (btf.find(ty.name, ty.def.kind()), btf.candidates(ty.name), btf.c_declaration(id, "x"), btf.c_definition(id));
+        let id = ty.id;
+        let _ = (btf.size_of(id), btf.align_of(id), btf.resolve(id), btf.strip_modifiers(id));
+        let _ = (
+            btf.find(ty.name, ty.def.kind()),
+            btf.candidates(ty.name),
+            btf.c_declaration(id, "x"),
+            btf.c_definition(id),
+        );
         match &ty.def {
             Def::Struct(composite) | Def::Union(composite) => {
                 for member in composite.members().flatten() {
-                    if let (Ok(field), Ok(size)) = (btf.find_member(id, member.name), &size) {
-                        let _ = (field, size);
-                    }
+                    let _ = (btf.find_member(id, member.name), btf.member_at(id, u64::from(member.bit_offset / 8)));
                 }
             }
             Def::Enum(found) => found.values().flatten().for_each(drop),
@@ -45,4 +47,6 @@ fn ask(btf: &Btf) {
             _ => {}
         }
     }
+    let ids: Vec<TypeId> = btf.own_types().take(TYPES).flatten().map(|ty| ty.id).collect();
+    let _ = btf.c_header(&ids);
 }

@@ -8,4 +8,7 @@ fuzz_target!(|bytes: &[u8]| {
     if let Err(error) = Object::parse("fuzz.bpf.o", bytes) {
         assert!(!error.to_string().is_empty());
     }
+    if let Err(error) = ringfence_object::debug_types(bytes) {
+        assert!(!error.to_string().is_empty());
+    }
 });

@@ -54,6 +54,20 @@ pub(crate) fn from_section(prefix: &str, kind: ProgramType, hook: AttachType, ta
     }
 }
 
+/// The section that a program with this target would have, for one whose type the user gives.
+pub(crate) fn prefix(kind: ProgramType, hook: AttachType, target: &str) -> &'static str {
+    match (kind, hook) {
+        (ProgramType::KPROBE, AttachType::TRACE_KPROBE_MULTI) => "kprobe.multi",
+        (ProgramType::KPROBE, AttachType::TRACE_KPROBE_SESSION) => "kprobe.session",
+        (ProgramType::KPROBE, AttachType::TRACE_UPROBE_MULTI) => "uprobe.multi",
+        (ProgramType::KPROBE, AttachType::TRACE_UPROBE_SESSION) => "uprobe.session",
+        // A module has no / in its name.
+        (ProgramType::KPROBE, _) if target.contains('/') => "uprobe",
+        (ProgramType::KPROBE, _) => "kprobe",
+        _ => "",
+    }
+}
+
 /// What a program of this type is attached to, for those whose section never says it.
 fn place(kind: ProgramType, hook: AttachType) -> &'static str {
     match (kind, hook) {

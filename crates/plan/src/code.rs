@@ -2,6 +2,8 @@
 //! helpers that an old kernel lacks replaced. What is filled in is what libbpf fills in
 //! (`bpf_object__relocate_data`, `bpf_object__sanitize_prog`), so that both loaders give the same instructions.
 
+use std::collections::BTreeMap;
+
 use ringfence_btf::TypeId;
 use ringfence_kernel::{Feature, Kernel};
 use ringfence_object::{ExternId, ExternKind, MapId, Object, Role, Target};
@@ -23,6 +25,9 @@ const JUMP_TABLES: &str = ".jumptables";
 /// `struct bpf_insn_array_value`.
 const JUMP_VALUE: usize = 16;
 
+/// Most entries of all jump tables: each program has its own copy.
+const MAX_JUMPS: u64 = 1_000_000;
+
 /// What is filled in from.
 pub(crate) struct Filler<'a> {
     pub(crate) object: &'a Object,
@@ -30,6 +35,8 @@ pub(crate) struct Filler<'a> {
     pub(crate) externs: &'a Externs<'a>,
     /// Modules with kernel functions that the object calls, in the order of its externs. Filled when needed.
     modules: Option<Vec<&'a str>>,
+    /// Entries of jump tables so far.
+    jumps: u64,
 }
 
 /// Code that is ready.
@@ -43,27 +50,26 @@ pub(crate) struct Filled {
 
 impl<'a> Filler<'a> {
     pub(crate) fn new(object: &'a Object, kernel: &'a Kernel, externs: &'a Externs<'a>) -> Self {
-        Filler { object, kernel, externs, modules: None }
+        Filler { object, kernel, externs, modules: None, jumps: 0 }
     }
 
     /// Fills in everything that a program's code refers to. Jump tables become maps of the plan.
     pub(crate) fn fill(&mut self, linked: &mut Linked, maps: &mut Maps) -> Result<Filled, Error> {
         let mut filled = Filled::default();
-        let mut tables: Vec<(u64, PlanMap)> = Vec::new();
+        let mut tables: BTreeMap<u64, PlanMap> = BTreeMap::new();
         for (at, target) in std::mem::take(&mut linked.open) {
             match target {
                 Target::Map(map) => self.map(linked, maps, at, map, None, &mut filled)?,
                 Target::Data { map, offset } => self.map(linked, maps, at, map, Some(offset), &mut filled)?,
                 Target::Extern(id) => self.external(linked, maps, at, id, &mut filled)?,
                 Target::JumpTable { offset, size } => {
-                    let known = tables.iter().find(|(start, _)| *start == offset).map(|(_, map)| *map);
-                    let map = match known {
+                    let map = match tables.get(&offset).copied() {
                         Some(map) => map,
                         None => {
                             let map = self.jump_table(linked, at, offset, size)?;
                             maps.plans.push(map);
                             let map = PlanMap(maps.plans.len().saturating_sub(1));
-                            tables.push((offset, map));
+                            tables.insert(offset, map);
                             map
                         }
                     };
@@ -220,8 +226,12 @@ impl<'a> Filler<'a> {
     }
 
     /// A table of jump targets: instructions of the program's, in a map (libbpf, `create_jt_map`).
-    fn jump_table(&self, linked: &Linked, at: usize, offset: u64, size: u64) -> Result<MapPlan, Error> {
+    fn jump_table(&mut self, linked: &Linked, at: usize, offset: u64, size: u64) -> Result<MapPlan, Error> {
+        self.jumps = self.jumps.saturating_add(size / 8);
         let problem = |problem| self.error(linked, at, problem);
+        if self.jumps > MAX_JUMPS {
+            return Err(problem("the jump tables of all programs are too large together"));
+        }
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let end = start.saturating_add(usize::try_from(size).unwrap_or(usize::MAX));
         let table = self.object.jump_tables.get(start..end).ok_or_else(|| problem("its jump table is cut off"))?;

@@ -98,7 +98,7 @@ pub enum Error {
         program: String,
     },
     /// All programs together are larger than any real object.
-    #[error("the programs have more than {max} instructions together, subprograms counted each time", max = crate::link::MAX_TOTAL)]
+    #[error("the programs have more than {max} instructions and relocations together, subprograms counted each time; load fewer of them at once", max = crate::link::MAX_TOTAL)]
     TooLongTogether,
     /// Something outside the object cannot be found, or is not what the object takes it for.
     #[error("extern {name}: {problem}")]
@@ -190,7 +190,8 @@ fn licence(license: &Option<String>) -> String {
 
 /// For a name that the settings use and the object does not have.
 pub(crate) fn no_such<'a>(what: &'static str, name: &str, known: impl Iterator<Item = &'a str>) -> Error {
-    let known: Vec<&str> = known.collect();
+    // A file can hold any number of names.
+    let known: Vec<&str> = known.take(2000).collect();
     let near = nearest(name, known.iter().copied());
     let few = known.len() <= 12;
     let known = known.into_iter().filter(|_| few).map(str::to_owned).collect();

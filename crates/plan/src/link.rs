@@ -14,7 +14,8 @@ use crate::{Error, TypeId};
 
 /// Most instructions of a program (`BPF_COMPLEXITY_LIMIT_INSNS` of `include/linux/bpf.h`).
 pub(crate) const MAX_INSNS: usize = 1_000_000;
-/// Most instructions of a plan: many programs that share large subprograms multiply a small file.
+/// Most instructions of a plan, with their relocations and lines: many programs that share large subprograms
+/// multiply a small file.
 pub(crate) const MAX_TOTAL: usize = 4_000_000;
 
 /// A linked program. What its instructions refer to outside its code is still open.
@@ -69,10 +70,6 @@ impl<'a> Linker<'a> {
         {
             self.add(program, callback, &mut linked)?;
         }
-        self.total = self.total.saturating_add(linked.insns.len());
-        if self.total > MAX_TOTAL {
-            return Err(Error::TooLongTogether);
-        }
         self.describe(&mut linked);
         Ok(linked)
     }
@@ -125,6 +122,12 @@ impl<'a> Linker<'a> {
     /// Copies a function's instructions behind what is there.
     fn append(&mut self, program: &Program, id: FunctionId, linked: &mut Linked) -> Result<usize, Error> {
         let start = linked.insns.len();
+        let function = function(self.object, id)?;
+        let work = function.insns.len().saturating_add(function.relocs.len()).saturating_add(function.lines.len());
+        self.total = self.total.saturating_add(work);
+        if self.total > MAX_TOTAL {
+            return Err(Error::TooLongTogether);
+        }
         let insns = self.relocated(id)?;
         if start.saturating_add(insns.len()) > MAX_INSNS {
             return Err(Error::TooLong { program: program.name.clone() });

@@ -31,8 +31,8 @@ const NAME_LEN: usize = 15;
 const PINS: &str = "/sys/fs/bpf";
 /// Entries of a stack trace when nobody says how many (`PERF_MAX_STACK_DEPTH`), 8 bytes each.
 const STACK_DEPTH: u32 = 127;
-/// Largest data section: a hostile header can claim any size.
-const MAX_DATA: u32 = 1 << 30;
+/// Largest `.kconfig`: a hostile file can declare an array of any size.
+const MAX_KCONFIG: u32 = 1 << 20;
 
 /// What became of the object's maps.
 #[derive(Debug, Default)]
@@ -93,7 +93,7 @@ impl Planner<'_> {
         for (id, map) in self.object.maps.iter().enumerate() {
             let id = MapId(id);
             let planned = match struct_ops(id) {
-                Some(Ok(converted)) => Ok(self.struct_ops(id, map, converted)),
+                Some(Ok(converted)) => Ok(self.struct_ops(id, map, converted)?),
                 Some(Err(place)) => Err(place),
                 None => self.map(id, map, externs)?,
             };
@@ -145,31 +145,29 @@ impl Planner<'_> {
         }
         let mut plan = self.shape(id, map);
         self.choose(&mut plan, map, choice)?;
-        if plan.kind == MapType::PERF_EVENT_ARRAY && plan.max_entries == 0 {
-            plan.max_entries = self.kernel.possible_cpus()?;
-        }
-        if self.settings.fill_sizes {
-            self.fill(&mut plan);
-        }
-        if matches!(plan.kind, MapType::RINGBUF | MapType::USER_RINGBUF) {
-            plan.max_entries = ring_size(plan.max_entries, self.kernel.page_size());
+        self.adjust(&mut plan)?;
+        if plan.kind == MapType::ARENA {
+            // Its address is fixed when it is first mapped, and programs cannot load before that.
+            plan.contents = Some(Vec::new());
         }
         match &map.role {
             Role::Declared | Role::Legacy | Role::StructOps(_) => {}
             Role::Kconfig => {
+                if plan.value_size > MAX_KCONFIG {
+                    let problem = format!("{} bytes of configuration values are too much", plan.value_size);
+                    return Ok(Err(Place::Broken(map_error(map, problem))));
+                }
                 plan.flags |= F_RDONLY_PROG;
-                plan.contents = Some(externs.kconfig_contents(plan.value_size.min(MAX_DATA)));
+                plan.contents = Some(externs.kconfig_contents(plan.value_size));
                 plan.freeze = true;
             }
             Role::Data(data) if map.kind == MapType::ARENA => plan.contents = Some(data.bytes.clone()),
             Role::Data(data) => {
-                let mut bytes = data.bytes.clone();
-                if plan.value_size > MAX_DATA {
-                    let problem = format!("{} bytes are too much", plan.value_size);
-                    return Ok(Err(Place::Broken(map_error(map, problem))));
+                if !data.bss {
+                    let mut bytes = data.bytes.clone();
+                    bytes.resize(plan.value_size as usize, 0);
+                    plan.contents = Some(bytes);
                 }
-                bytes.resize(plan.value_size as usize, 0);
-                plan.contents = Some(bytes);
                 if data.read_only {
                     plan.flags |= F_RDONLY_PROG;
                     plan.freeze = true;
@@ -236,7 +234,12 @@ impl Planner<'_> {
         }
     }
 
-    fn struct_ops(&self, id: MapId, map: &Map, converted: Converted<'_>) -> MapPlan {
+    fn struct_ops(&self, id: MapId, map: &Map, converted: Converted<'_>) -> Result<MapPlan, Error> {
+        if let Some(choice) = self.settings.maps.get(&map.name)
+            && *choice != (MapChoice { create: choice.create, ..MapChoice::default() })
+        {
+            return Err(map_error(map, "a struct_ops map is made as the kernel wants it".to_owned()));
+        }
         let mut plan = self.shape(id, map);
         plan.kind = MapType::STRUCT_OPS;
         plan.key_size = 4;
@@ -250,7 +253,7 @@ impl Planner<'_> {
         }
         (plan.btf_key, plan.btf_value) = (TypeId::VOID, TypeId::VOID);
         plan.struct_ops = Some(converted.plan);
-        plan
+        Ok(plan)
     }
 
     fn choose(&self, plan: &mut MapPlan, map: &Map, choice: &MapChoice) -> Result<(), Error> {
@@ -316,28 +319,37 @@ impl Planner<'_> {
         }
     }
 
+    /// Sizes in terms of this kernel, those of inner maps too.
+    fn adjust(&self, plan: &mut MapPlan) -> Result<(), Error> {
+        if plan.kind == MapType::PERF_EVENT_ARRAY && plan.max_entries == 0 {
+            plan.max_entries = self.kernel.possible_cpus()?;
+        }
+        if self.settings.fill_sizes {
+            self.fill(plan);
+        }
+        if is_ring(plan.kind) {
+            plan.max_entries = ring_size(plan.max_entries, self.kernel.page_size());
+        }
+        if let Some(inner) = &mut plan.inner {
+            self.adjust(inner)?;
+            plan.filled.extend(inner.filled.iter().map(|filled| format!("inner maps: {filled}")));
+        }
+        Ok(())
+    }
+
     /// Sizes that real user space sets before it loads.
     fn fill(&self, plan: &mut MapPlan) {
-        let page = self.kernel.page_size();
-        if is_of_maps(plan.kind) {
-            match &mut plan.inner {
-                Some(inner) => {
-                    self.fill(inner);
-                    plan.filled.extend(inner.filled.iter().map(|filled| format!("inner maps: {filled}")));
-                }
-                None => {
-                    let shape = InnerMap { kind: MapType::HASH, key_size: 4, value_size: 4, max_entries: 16, flags: 0 };
-                    plan.inner = Some(Box::new(self.inner(plan, shape)));
-                    plan.filled.push("inner maps: hash, 4-byte keys and values, 16 entries".to_owned());
-                }
-            }
+        if is_of_maps(plan.kind) && plan.inner.is_none() {
+            let shape = InnerMap { kind: MapType::HASH, key_size: 4, value_size: 4, max_entries: 16, flags: 0 };
+            plan.inner = Some(Box::new(self.inner(plan, shape)));
+            plan.filled.push("inner maps: hash, 4-byte keys and values, 16 entries".to_owned());
         }
         if plan.kind == MapType::STACK_TRACE && plan.value_size == 0 {
             plan.value_size = STACK_DEPTH.saturating_mul(8);
             plan.filled.push(format!("value_size {}: {STACK_DEPTH} frames", plan.value_size));
         }
         if plan.max_entries == 0 && needs_entries(plan.kind) {
-            plan.max_entries = if matches!(plan.kind, MapType::RINGBUF | MapType::USER_RINGBUF) { page } else { 1 };
+            plan.max_entries = if is_ring(plan.kind) { self.kernel.page_size() } else { 1 };
             plan.filled.push(format!("max_entries {}", plan.max_entries));
         }
     }
@@ -370,6 +382,12 @@ impl Planner<'_> {
     }
 }
 
+/// What a map holds at first, to be changed. A new map is all zero, so that nothing is written into `.bss` otherwise.
+pub(crate) fn contents(plan: &mut MapPlan) -> &mut Vec<u8> {
+    let size = plan.value_size as usize;
+    plan.contents.get_or_insert_with(|| vec![0; size])
+}
+
 /// The kernel takes letters, digits, `_` and `.`; what is too long is cut.
 pub(crate) fn kernel_name(name: &str) -> String {
     let allowed = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '.') { c } else { '_' };
@@ -387,6 +405,10 @@ fn fitting(btf: &Btf, ty: Option<TypeId>, size: u32) -> Option<TypeId> {
 
 fn is_of_maps(kind: MapType) -> bool {
     matches!(kind, MapType::ARRAY_OF_MAPS | MapType::HASH_OF_MAPS)
+}
+
+fn is_ring(kind: MapType) -> bool {
+    matches!(kind, MapType::RINGBUF | MapType::USER_RINGBUF)
 }
 
 /// Kinds of map that refuse types (libbpf, `bpf_object__create_map`, and `map_check_btf` for those without a

@@ -65,7 +65,8 @@ pub struct MapPlan {
     /// Shape of the inner maps.
     pub inner: Option<Box<MapPlan>>,
     /// Written right after creation: the value of key 0 (data sections, `.kconfig`), the values of all keys one after
-    /// another (jump tables), or what an arena holds from its first byte.
+    /// another (jump tables), or what an arena holds from its first byte (it may be nothing: an arena has to be mapped
+    /// all the same). `None`: zeros, as new maps are (`.bss`).
     pub contents: Option<Vec<u8>>,
     /// Frozen after that, before any program loads.
     pub freeze: bool,

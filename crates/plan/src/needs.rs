@@ -6,6 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use ringfence_object::{Object, Role};
 use ringfence_uapi::{AttachType, Helper, Insn, MapType, ProgramType};
 
 use crate::model::{FixupWith, LoadTarget, Need, Needed, Plan, ProgramPlan};
@@ -77,7 +78,8 @@ struct Needs<'a>(BTreeMap<Needed, BTreeMap<String, Vec<&'a str>>>);
 impl<'a> Needs<'a> {
     fn add(&mut self, what: Needed, reason: impl Into<String>, name: &'a str) {
         let names = self.0.entry(what).or_default().entry(reason.into()).or_default();
-        if names.last() != Some(&name) && !names.contains(&name) {
+        // What is about one map or program comes in a row.
+        if names.last() != Some(&name) {
             names.push(name);
         }
     }
@@ -94,7 +96,7 @@ impl<'a> Needs<'a> {
 /// What this plan needs, capabilities first, then kernel features, the newest first.
 ///
 /// `origins` is where their code comes from, program by program.
-pub(crate) fn of(plan: &Plan, origins: &[Origin]) -> Vec<Need> {
+pub(crate) fn of(plan: &Plan, object: &Object, origins: &[Origin]) -> Vec<Need> {
     let mut needs = Needs::default();
     for map in &plan.maps {
         let name = map.name.as_str();
@@ -104,7 +106,8 @@ pub(crate) fn of(plan: &Plan, origins: &[Origin]) -> Vec<Need> {
             needs.capability(capability, format!("maps of type {kind}"), name);
         }
         needs.kernel(format!("maps of type {kind}"), since::map_type(kind), "maps", name);
-        if map.freeze || map.contents.is_some() {
+        let declared = map.id.and_then(|id| object.maps.get(id.0));
+        if declared.is_some_and(|map| matches!(map.role, Role::Data(_) | Role::Kconfig) && map.kind == MapType::ARRAY) {
             needs.kernel("data sections", Some("5.2"), "maps", name);
         }
         if map.struct_ops.as_ref().is_some_and(|ops| ops.module.is_some()) {

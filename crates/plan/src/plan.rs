@@ -4,25 +4,30 @@
 //! maps and their contents -> code -> what is needed. Nothing here changes anything: the same object, kernel facts
 //! and settings give the same plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use ringfence_btf::{Kind, TypeId};
 use ringfence_kernel::{Feature, Kernel};
-use ringfence_object::{ExternKind, FunctionId, MapId, Object, Program, Role as MapRole, StructOps};
+use ringfence_object::{ExternKind, FunctionId, MapId, Object, Program, Role as MapRole};
 use ringfence_uapi::{AttachType, Helper, MapType, ProgramType};
 
 use crate::code::Filler;
-use crate::core::Relocator;
+use crate::core::{self, Relocator};
 use crate::error::no_such;
 use crate::externs::Externs;
 use crate::link::{Linked, Linker};
 use crate::maps::{Maps, Place, Planner, kernel_name};
-use crate::model::{LeftOut, LoadTarget, Plan, PlanMap, Problem, ProgramPlan};
+use crate::model::{LeftOut, LoadTarget, Plan, PlanMap, Problem, ProgramPlan, SlotTo};
 use crate::needs::Origin;
 use crate::programs::Role;
 use crate::settings::Settings;
 use crate::struct_ops::{self, Converted};
-use crate::{Error, fit, globals, needs, since};
+use crate::{Error, fit, globals, maps, needs, since};
+
+/// Characters of a licence that count.
+const LICENSE_LEN: usize = 127;
+/// Sections of unknown names for which a better one is looked for.
+const MOST_HINTS: usize = 50;
 
 /// What is to be done to load an object into a kernel.
 ///
@@ -38,7 +43,7 @@ pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Pla
     let wanted = Wanted::new(object, settings)?;
     let core_kernel = settings.core_btf.as_ref().map(|btf| Kernel::from_btf(btf.clone()));
     let core_kernel = core_kernel.as_ref().unwrap_or(kernel);
-    prefetch(object, kernel, core_kernel, &roles, &wanted)?;
+    prefetch(object, kernel, core_kernel, &roles, &wanted);
 
     let btf = fit::fit_btf(object, kernel)?;
     let externs = Externs::new(object, kernel, settings.kconfig.as_deref())?;
@@ -46,15 +51,11 @@ pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Pla
     let planner = Planner { object, kernel, settings, with_btf: btf.is_some() };
     let mut maps = planner.plan(&externs, |id| ops.take(id))?;
     for (path, given) in &settings.globals {
-        globals::set(object, path, given, |map| maps.planned(map).and_then(|plan| plan.contents.as_mut()))?;
+        globals::set(object, path, given, |map| maps.planned(map).map(maps::contents))?;
     }
 
     let relocator = match &object.btf {
-        Some(local) => {
-            let relocator = Relocator::new(local, core_kernel);
-            relocator.prefetch(object.functions.iter().flat_map(|function| &function.core));
-            Ok(relocator)
-        }
+        Some(local) => Ok(Relocator::new(local, core_kernel)),
         None => Err(Error::NoObjectBtf { what: "relocation against the kernel's types (CO-RE)".to_owned() }),
     };
     let mut programs = Programs {
@@ -64,6 +65,8 @@ pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Pla
         linker: Linker::new(object, relocator),
         filler: Filler::new(object, kernel, &externs),
         bind: read_only(object, &maps),
+        // The kernel reads no more (bpf_prog_load).
+        license: object.license.iter().flat_map(|text| text.chars()).take(LICENSE_LEN).collect(),
         plans: Vec::new(),
         problems: Vec::new(),
         own_types: settings.core_btf.is_none(),
@@ -78,6 +81,7 @@ pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Pla
     }
     let Programs { plans, origins, mut problems, .. } = programs;
     let mut left_out = wanted.left_out(object);
+    left_out.extend(empty_slots(object, &mut maps, &plans));
     for (map, place) in object.maps.iter().zip(&maps.place) {
         match place {
             Place::Planned(_) => {}
@@ -100,7 +104,7 @@ pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Pla
         left_out,
         needs: Vec::new(),
     };
-    plan.needs = needs::of(&plan, &origins);
+    plan.needs = needs::of(&plan, object, &origins);
     Ok(plan)
 }
 
@@ -129,13 +133,7 @@ fn roles(object: &Object, settings: &Settings) -> Result<Vec<Role>, Error> {
 }
 
 /// Looks for every name that this plan may ask for, in one pass over the kernel's types.
-fn prefetch(
-    object: &Object,
-    kernel: &Kernel,
-    core_kernel: &Kernel,
-    roles: &[Role],
-    wanted: &Wanted,
-) -> Result<(), Error> {
+fn prefetch(object: &Object, kernel: &Kernel, core_kernel: &Kernel, roles: &[Role], wanted: &Wanted) {
     let mut names: Vec<(String, Kind)> = Vec::new();
     for ext in &object.externs {
         match ext.kind {
@@ -156,26 +154,22 @@ fn prefetch(
             names.extend(struct_ops::names(ops).map(|name| (name, Kind::Struct)));
         }
     }
-    let mut roots: Vec<TypeId> =
-        object.functions.iter().flat_map(|function| &function.core).map(|core| core.ty).collect();
-    roots.sort_unstable();
-    roots.dedup();
-    let roots = roots.iter().filter_map(|id| object.btf.as_ref()?.get(*id).ok());
-    let roots = roots.filter(|root| !root.name.is_empty()).map(|root| (root.name.to_owned(), root.def.kind()));
-    let mut core_names: Vec<(String, Kind)> = roots.collect();
-    if std::ptr::eq(kernel, core_kernel) {
-        names.append(&mut core_names);
+    let relocs = object.functions.iter().flat_map(|function| &function.core);
+    let core_names = object.btf.as_ref().map_or_else(Vec::new, |local| core::wanted(local, relocs));
+    let same = std::ptr::eq(kernel, core_kernel);
+    let mut all: Vec<(&str, Kind)> = names.iter().map(|(name, kind)| (name.as_str(), *kind)).collect();
+    if same {
+        all.extend(&core_names);
+    } else if let (false, Ok(Some(btf))) = (core_names.is_empty(), core_kernel.btf()) {
+        btf.prefetch(&core_names);
     }
-    if !names.is_empty() {
+    if !all.is_empty() {
         // Asked for kinds of maps, programs and hooks.
-        names.extend([MapType::ENUM, ProgramType::ENUM, AttachType::ENUM].map(|name| (name.to_owned(), Kind::Enum)));
-    }
-    for (kernel, names) in [(kernel, names), (core_kernel, core_names)] {
-        if let (false, Ok(Some(btf))) = (names.is_empty(), kernel.btf()) {
-            btf.prefetch(&names.iter().map(|(name, kind)| (name.as_str(), *kind)).collect::<Vec<_>>());
+        all.extend([MapType::ENUM, ProgramType::ENUM, AttachType::ENUM].map(|name| (name, Kind::Enum)));
+        if let Ok(Some(btf)) = kernel.btf() {
+            btf.prefetch(&all);
         }
     }
-    Ok(())
 }
 
 /// Which programs and struct_ops maps are wanted, and why others are not.
@@ -199,12 +193,15 @@ impl Wanted {
                 (None, None) => Some("its section begins with ?: it is loaded only when asked for".to_owned()),
             });
         }
+        let numbers: HashMap<FunctionId, usize> =
+            object.programs.iter().enumerate().map(|(number, program)| (program.function, number)).collect();
         // A struct_ops program goes with the maps that name it (libbpf, bpf_object_adjust_struct_ops_autoload).
         let mut maps = BTreeMap::new();
         let mut uses: BTreeMap<usize, bool> = BTreeMap::new();
         for (id, map) in object.maps.iter().enumerate() {
             let MapRole::StructOps(ops) = &map.role else { continue };
-            let members = members(object, ops);
+            let members = ops.functions.iter().filter_map(|(_, function)| numbers.get(function).copied());
+            let members: Vec<usize> = members.collect();
             let off = members.iter().filter_map(|id| object.programs.get(*id)).find(|p| chosen(p) == Some(false));
             let any_listed = members.iter().filter_map(|id| object.programs.get(*id)).any(|p| listed(p) == Some(true));
             let create = settings.maps.get(&map.name).and_then(|choice| choice.create);
@@ -251,12 +248,6 @@ impl Wanted {
     }
 }
 
-/// The programs that a struct_ops map names, by their place in the object.
-fn members(object: &Object, ops: &StructOps) -> Vec<usize> {
-    let is = |function: FunctionId| object.programs.iter().position(|program| program.function == function);
-    ops.functions.iter().filter_map(|(_, function)| is(*function)).collect()
-}
-
 /// What a struct_ops program says when it is loaded.
 #[derive(Clone, Debug)]
 struct Membership {
@@ -276,10 +267,9 @@ struct StructOpsMaps<'a> {
 impl<'a> StructOpsMaps<'a> {
     fn new(object: &'a Object, kernel: &'a Kernel, roles: &[Role], wanted: &Wanted) -> Self {
         let mut all = StructOpsMaps { maps: BTreeMap::new(), members: BTreeMap::new() };
-        let is_ours = |function: FunctionId| {
-            let mut programs = object.programs.iter().zip(roles);
-            programs.any(|(p, role)| p.function == function && role.kind == ProgramType::STRUCT_OPS)
-        };
+        let programs = object.programs.iter().zip(roles);
+        let ours = programs.filter(|(_, role)| role.kind == ProgramType::STRUCT_OPS).map(|(p, _)| p.function);
+        let ours: HashSet<FunctionId> = ours.collect();
         for (id, map) in object.maps.iter().enumerate() {
             let MapRole::StructOps(ops) = &map.role else { continue };
             let id = MapId(id);
@@ -287,7 +277,7 @@ impl<'a> StructOpsMaps<'a> {
                 all.maps.insert(id, Err(Place::Off(reason.to_owned())));
                 continue;
             }
-            let converted = struct_ops::convert(object, map, ops, kernel, is_ours);
+            let converted = struct_ops::convert(object, map, ops, kernel, |function| ours.contains(&function));
             let converted = converted.and_then(|converted| all.assign(&map.name, converted));
             if let Err(error) = &converted {
                 for (_, function) in &ops.functions {
@@ -327,13 +317,32 @@ impl<'a> StructOpsMaps<'a> {
     }
 }
 
+/// Takes out of program arrays what is not planned: those slots stay empty.
+fn empty_slots(object: &Object, maps: &mut Maps, plans: &[ProgramPlan]) -> Vec<LeftOut> {
+    let planned: HashSet<FunctionId> = plans.iter().map(|plan| plan.function).collect();
+    let mut left_out = Vec::new();
+    for map in &mut maps.plans {
+        map.slots.retain(|slot| {
+            let SlotTo::Program(function) = slot.target else { return true };
+            if !planned.contains(&function) {
+                let name = object.functions.get(function.0).map_or("", |function| &function.name);
+                let reason = format!("its program {name} is not loaded");
+                left_out.push(LeftOut { name: format!("{}[{}]", map.name, slot.index), reason });
+            }
+            planned.contains(&function)
+        });
+    }
+    left_out
+}
+
 /// Maps to bind to every program (libbpf, `bpf_object_load_prog`).
 fn read_only(object: &Object, maps: &Maps) -> Vec<PlanMap> {
     let read_only = object.maps.iter().zip(&maps.place).filter_map(|(map, place)| match (&map.role, place) {
         (MapRole::Data(data), Place::Planned(at)) if data.read_only => Some(*at),
         _ => None,
     });
-    read_only.collect()
+    // No program of the kernel's has more maps (MAX_USED_MAPS).
+    read_only.take(64).collect()
 }
 
 /// Programs as they are planned, one after another.
@@ -345,6 +354,7 @@ struct Programs<'a> {
     linker: Linker<'a>,
     filler: Filler<'a>,
     bind: Vec<PlanMap>,
+    license: String,
     plans: Vec<ProgramPlan>,
     problems: Vec<Problem>,
     /// CO-RE asks the kernel's own types.
@@ -375,7 +385,8 @@ impl Programs<'_> {
             _ => (role.load_target(self.kernel)?, role.hook),
         };
         if role.kind == ProgramType::UNSPEC {
-            self.problem(program, Role::no_type(program));
+            let helpful = self.problems.len() < MOST_HINTS;
+            self.problem(program, Role::no_type(program, helpful));
         }
         if let Some(error) = self.unsupported(program, role.kind, hook) {
             self.problem(program, error);
@@ -396,7 +407,7 @@ impl Programs<'_> {
             kind: role.kind,
             attach_type: hook,
             flags: role.flags,
-            license: self.object.license.clone().unwrap_or_default(),
+            license: self.license.clone(),
             kernel_version: self.kernel_version(role.kind),
             insns: linked.insns,
             fixups: filled.fixups,

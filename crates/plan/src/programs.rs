@@ -61,6 +61,9 @@ impl Role {
             (role.kind, role.hook) = (kind, hook);
         }
         if let Some(target) = choice.and_then(|choice| choice.target.clone()) {
+            if role.prefix.is_empty() {
+                role.prefix = attach::prefix(role.kind, role.hook, &target);
+            }
             role.target = Some(target);
         }
         role
@@ -76,13 +79,17 @@ impl Role {
         }
     }
 
-    /// A section that tells no type.
-    pub(crate) fn no_type(program: &Program) -> Error {
+    /// A section that tells no type; with names that were perhaps meant.
+    pub(crate) fn no_type(program: &Program, helpful: bool) -> Error {
+        let (program_name, section_name) = (program.name.clone(), program.section.clone());
+        if !helpful {
+            return Error::NoType { program: program_name, section: section_name, near: Vec::new() };
+        }
         // Somebody who writes kprobes/tcp_connect means kprobe/tcp_connect.
         let whole = nearest(&program.section, SECTIONS.iter().map(|def| def.name));
         let first = program.section.split('/').next().unwrap_or_default();
         let near = if whole.is_empty() { nearest(first, SECTIONS.iter().map(|def| def.name)) } else { whole };
-        Error::NoType { program: program.name.clone(), section: program.section.clone(), near }
+        Error::NoType { program: program_name, section: section_name, near }
     }
 
     /// Where it goes when everything is attached.

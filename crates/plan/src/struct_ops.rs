@@ -3,6 +3,8 @@
 //! The kernel wraps the structure `X` into `struct bpf_struct_ops_X`; that is the map's value. Members go by
 //! name; one that this kernel lacks must be zero. The rules are libbpf's (`bpf_map__init_kern_struct_ops`).
 
+use std::collections::BTreeMap;
+
 use ringfence_btf::{Btf, Composite, Def, Kind, Member, TypeId, essential_name};
 use ringfence_kernel::Kernel;
 use ringfence_object::{FunctionId, Map, Object, StructOps};
@@ -64,13 +66,14 @@ pub(crate) fn convert<'k>(
         return Err(problem(format!("the kernel's struct {wrapper_name} has {} bytes", wrapper.size)));
     }
 
+    let functions: BTreeMap<u32, FunctionId> = ops.functions.iter().copied().collect();
     let mut value = vec![0; wrapper.size as usize];
     let mut programs = Vec::new();
     let mut members = Vec::new();
     for member in source.members() {
         let member = member?;
         let copy = Copy { local, btf, member, source: &ops.bytes, start: data.bit_offset / 8, value: &mut value };
-        let function = ops.functions.iter().find(|(at, _)| *at == member.bit_offset / 8).map(|(_, id)| *id);
+        let function = functions.get(&(member.bit_offset / 8)).copied();
         let Some((at, index)) = copy.run(&target, function.is_some()).map_err(problem)? else { continue };
         let Some(function) = function else { continue };
         if !is_ours(function) {
@@ -79,7 +82,7 @@ pub(crate) fn convert<'k>(
         programs.push((at, function));
         members.push((function, index));
     }
-    if programs.len() < ops.functions.len() {
+    if programs.len() < functions.len() {
         return Err(problem("a function is at a place where the structure has no member".to_owned()));
     }
     let module_name = module.map(str::to_owned);

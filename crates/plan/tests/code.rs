@@ -198,3 +198,14 @@ fn configuration_values() {
 fn plan_error(object: &ringfence_object::Object, settings: &Settings) -> String {
     plan(object, &Kernel::running(), settings).expect_err("it is refused").to_string()
 }
+
+#[test]
+fn a_small_file_cannot_ask_for_much_memory() {
+    let Some(object) = common::object("long.c", &["-g0"]) else { return };
+    let plan = planned(&object, &Kernel::running(), &Settings::new().program("too_long", false));
+    assert!(plan.programs.len() >= 50, "{} programs", plan.programs.len());
+    assert!(matches!(problem(&plan, "h9"), Error::TooLongTogether));
+    assert!(plan.programs.iter().map(|program| program.insns.len()).sum::<usize>() <= 4_000_000);
+    let plan = planned(&object, &Kernel::running(), &Settings::new().only(["too_long"]));
+    assert!(matches!(problem(&plan, "too_long"), Error::TooLong { .. }));
+}

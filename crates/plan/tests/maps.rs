@@ -33,7 +33,10 @@ fn data_sections() {
     assert!(rodata.freeze);
     assert_eq!(rodata.flags & (RDONLY_PROG | MMAPABLE), RDONLY_PROG | MMAPABLE);
     let bss = map(&plan, "maps.bss");
-    assert!(!bss.freeze && bss.contents.as_ref().unwrap().iter().all(|byte| *byte == 0));
+    assert!(!bss.freeze);
+    assert_eq!(bss.contents, None, "a new map is zero anyway");
+    let counting = planned(&object, &Kernel::running(), &Settings::new().global("counter", 7u32));
+    assert_eq!(map(&counting, "maps.bss").contents.as_ref().map(Vec::len), Some(bss.value_size as usize));
     assert_eq!(bss.flags, MMAPABLE);
     assert_eq!(map(&plan, ".data.alone").contents.as_ref().unwrap()[..], [9, 0, 0, 0]);
     assert_eq!(rodata.kernel_name, "maps.rodata");
@@ -96,6 +99,10 @@ fn sizes_can_be_filled_in_and_it_is_said() {
 #[test]
 fn maps_in_maps() {
     let Some(object) = common::object("maps.c", &[]) else { return };
+    let ring = InnerMap { kind: MapType::RINGBUF, key_size: 0, value_size: 0, max_entries: 5000, flags: 0 };
+    let plan = planned(&object, &Kernel::running(), &Settings::new().map_inner("outer", ring));
+    let rounded = 2 * Kernel::running().page_size();
+    assert_eq!(map(&plan, "outer").inner.as_ref().unwrap().max_entries, rounded);
     let shape = InnerMap { kind: MapType::ARRAY, key_size: 4, value_size: 8, max_entries: 3, flags: 0 };
     let plan = planned(&object, &Kernel::running(), &Settings::new().map_inner("outer", shape));
     let inner = map(&plan, "outer").inner.as_ref().unwrap();
@@ -104,6 +111,21 @@ fn maps_in_maps() {
     let slots = &map(&plan, "filled").slots;
     assert_eq!(slots.len(), 1);
     assert_eq!((slots[0].index, slots[0].target), (1, SlotTo::Map(PlanMap(at))));
+}
+
+#[test]
+fn program_arrays_hold_what_is_loaded() {
+    let Some(object) = common::object("maps.c", &[]) else { return };
+    let slots = |settings: &Settings| {
+        let plan = planned(&object, &Kernel::running(), settings);
+        map(&plan, "jumps").slots.iter().map(|slot| (slot.index, slot.target)).collect::<Vec<_>>()
+    };
+    let program = |name| SlotTo::Program(common::function(&object, name));
+    assert_eq!(slots(&Settings::new()), [(0, program("uses_table")), (1, program("uses_ring"))]);
+    let only = Settings::new().only(["uses_ring"]);
+    assert_eq!(slots(&only), [(1, program("uses_ring"))]);
+    let plan = planned(&object, &Kernel::running(), &only);
+    assert!(left_out(&plan, "jumps[0]").contains("uses_table"));
 }
 
 #[test]

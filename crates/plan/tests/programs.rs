@@ -86,6 +86,22 @@ fn where_programs_go() {
 }
 
 #[test]
+fn a_target_given_by_hand() {
+    let Some(object) = common::object("programs.c", &[LICENCE]) else { return };
+    let kernel = Kernel::running();
+    let attach = |target: &str| {
+        let settings = Settings::new().program_type("typo", ProgramType::KPROBE, AttachType(0));
+        program(&planned(&object, &kernel, &settings.attach_target("typo", target)), "typo").attach.clone()
+    };
+    let kprobe = Attach::Kprobe { ret: false, function: "vfs_read".to_owned(), syscall: false };
+    assert_eq!(attach("vfs_read"), kprobe);
+    let uprobe = Attach::Uprobe { ret: false, binary: "/bin/sh".to_owned(), function: "main".to_owned() };
+    assert_eq!(attach("/bin/sh:main"), uprobe);
+    let plan = planned(&object, &kernel, &Settings::new().attach_target("probe", "vfs_read"));
+    assert_eq!(program(&plan, "probe").attach, kprobe);
+}
+
+#[test]
 fn kinds_that_the_kernel_lacks() {
     let Some(object) = common::object("programs.c", &[LICENCE]) else { return };
     let Some(kernel) = small_kernel(&[]) else { return };

@@ -79,3 +79,11 @@ fn programs_go_with_their_maps() {
     assert_eq!(names(&again), both(&["start", "spare", "plain"], &["again"]));
     assert_eq!(names(&Settings::new().program("stop", false)), both(&["spare", "plain"], &[]));
 }
+
+#[test]
+fn its_shape_is_the_kernel_s() {
+    let Some(object) = common::object("struct_ops.c", &[]) else { return };
+    let Some(kernel) = small_kernel(&[]) else { return };
+    let error = ringfence_plan::plan(&object, &kernel, &Settings::new().map_entries("ops", 3)).unwrap_err();
+    assert!(error.to_string().contains("as the kernel wants it"), "{error}");
+}

@@ -1,5 +1,6 @@
 //! Events that programs send: ring buffers and perf event arrays, several of them in one reader.
 
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ use crate::ring::RingSource;
 /// Records of one source that are handed out before the next source has its turn: a program that writes all the time
 /// cannot keep the others waiting.
 const TURN: usize = 16 << 10;
+/// Events of one source that [`Events::next`] copies at once.
+const KEEP: usize = 64;
 
 /// An event as it lies in the buffer.
 #[derive(Clone, Copy, Debug)]
@@ -97,10 +100,40 @@ pub struct Events {
     epoll: sys::Epoll,
     sources: Vec<Source>,
     buffering: Buffering,
-    /// The event that [`Events::next`] has lent.
-    lent: Vec<u8>,
-    /// Whose turn is next.
-    turn: usize,
+    /// For [`Events::next`].
+    kept: Kept,
+}
+
+/// Events that were copied out of their buffers and not yet handed out.
+#[derive(Debug, Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    events: Vec<(usize, Option<u32>, Range<usize>)>,
+    given: usize,
+}
+
+impl Kept {
+    fn is_empty(&self) -> bool {
+        self.given == self.events.len()
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.events.clear();
+        self.given = 0;
+    }
+
+    fn add(&mut self, event: Event<'_>) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(event.bytes);
+        self.events.push((event.source, event.cpu, start..self.bytes.len()));
+    }
+
+    fn take(&mut self) -> Option<(usize, Option<u32>, Range<usize>)> {
+        let event = self.events.get(self.given)?.clone();
+        self.given += 1;
+        Some(event)
+    }
 }
 
 impl Events {
@@ -119,7 +152,7 @@ impl Events {
     pub fn with<'m>(maps: impl IntoIterator<Item = &'m Map>, buffering: Buffering) -> Result<Events> {
         let epoll =
             sys::Epoll::new().map_err(|errno| Error::system("making an epoll set", crate::explain::plain(errno)))?;
-        let mut events = Events { epoll, sources: Vec::new(), buffering, lent: Vec::new(), turn: 0 };
+        let mut events = Events { epoll, sources: Vec::new(), buffering, kept: Kept::default() };
         maps.into_iter().try_for_each(|map| events.add(map))?;
         Ok(events)
     }
@@ -144,12 +177,12 @@ impl Events {
     /// # Errors
     /// A buffer holds what the kernel does not write, or waiting fails.
     pub fn poll(&mut self, timeout: Option<Duration>, mut each: impl FnMut(Event<'_>)) -> Result<usize> {
-        let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut end = None;
         loop {
-            let count = self.drain(TURN, &mut each)?;
-            if count > 0 || !self.wait(end)? {
+            let count = self.consume(&mut each)?;
+            if count > 0 || !self.wait(timeout, &mut end)? {
                 // Records that did not wake anybody are handed out at the end of the time, too.
-                return Ok(if count > 0 { count } else { self.drain(TURN, &mut each)? });
+                return Ok(if count > 0 { count } else { self.consume(&mut each)? });
             }
         }
     }
@@ -159,63 +192,58 @@ impl Events {
     /// # Errors
     /// As [`Events::poll`].
     pub fn consume(&mut self, mut each: impl FnMut(Event<'_>)) -> Result<usize> {
-        self.drain(TURN, &mut each)
-    }
-
-    /// The next event, lent until the next call; `None`: the time is over.
-    ///
-    /// This copies the event once. [`Events::poll`] does not.
-    ///
-    /// # Errors
-    /// As [`Events::poll`].
-    pub fn next(&mut self, timeout: Option<Duration>) -> Result<Option<Event<'_>>> {
-        let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let mut lent = std::mem::take(&mut self.lent);
-        let mut found = None;
-        let result = loop {
-            let result = self.drain_one(&mut |event: Event<'_>| {
-                lent.clear();
-                lent.extend_from_slice(event.bytes);
-                found = Some((event.source, event.cpu));
-            });
-            match result {
-                Ok(0) => {}
-                result => break result.map(drop),
-            }
-            match self.wait(end) {
-                Ok(true) => {}
-                result => break result.map(drop),
-            }
-        };
-        self.lent = lent;
-        result?;
-        Ok(found.map(|(source, cpu)| Event { source, cpu, bytes: &self.lent }))
-    }
-
-    fn drain(&mut self, most: usize, each: &mut impl FnMut(Event<'_>)) -> Result<usize> {
         let mut count = 0;
+        while let Some((source, cpu, place)) = self.kept.take() {
+            count += 1;
+            each(Event { source, cpu, bytes: &self.kept.bytes[place] });
+        }
         for (place, source) in self.sources.iter_mut().enumerate() {
-            count += source.drain(place, most, each)?;
+            count += source.drain(place, TURN, &mut each)?;
         }
         Ok(count)
     }
 
-    /// One event of the first source in turn that has any.
-    fn drain_one(&mut self, each: &mut impl FnMut(Event<'_>)) -> Result<usize> {
-        let sources = self.sources.len();
-        for step in 0..sources {
-            let place = (self.turn + step) % sources;
-            if self.sources[place].drain(place, 1, each)? > 0 {
-                self.turn = place + 1;
-                return Ok(1);
+    /// The next event, lent until the next call; `None`: the time is over.
+    ///
+    /// This copies each event once, some dozens at a time: those that were copied and not yet asked for are gone with the
+    /// reader. [`Events::poll`] copies nothing.
+    ///
+    /// # Errors
+    /// As [`Events::poll`].
+    pub fn next(&mut self, timeout: Option<Duration>) -> Result<Option<Event<'_>>> {
+        let mut end = None;
+        let mut over = false;
+        while self.kept.is_empty() {
+            self.keep()?;
+            if over || !self.kept.is_empty() {
+                break;
             }
+            over = !self.wait(timeout, &mut end)?;
         }
-        Ok(0)
+        Ok(self.kept.take().map(|(source, cpu, place)| Event { source, cpu, bytes: &self.kept.bytes[place] }))
     }
 
-    /// Waits until something may be there; `false`: the time is over.
-    fn wait(&mut self, end: Option<Instant>) -> Result<bool> {
-        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+    /// Copies some events of each source.
+    fn keep(&mut self) -> Result<()> {
+        let Events { sources, kept, .. } = self;
+        kept.clear();
+        for (place, source) in sources.iter_mut().enumerate() {
+            source.drain(place, KEEP, &mut |event: Event<'_>| kept.add(event))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until something may be there; `false`: the time is over. `end` is when it is, reckoned at the first wait.
+    fn wait(&mut self, timeout: Option<Duration>, end: &mut Option<Instant>) -> Result<bool> {
+        if timeout.is_some_and(|timeout| timeout.is_zero()) {
+            return Ok(false);
+        }
+        let now = Instant::now();
+        // A time that the clock cannot hold is without end.
+        if end.is_none() {
+            *end = timeout.and_then(|timeout| now.checked_add(timeout));
+        }
+        let left = end.map(|end| end.saturating_duration_since(now));
         if left.is_some_and(|left| left.is_zero()) {
             return Ok(false);
         }

@@ -21,6 +21,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct PerfSource {
     map: Map,
     cpus: BTreeMap<u32, Cpu>,
+    /// Events and losses of CPUs that went away.
+    gone: (u64, u64),
     buffering: Buffering,
     token: u64,
     looked: Instant,
@@ -38,8 +40,14 @@ struct Cpu {
 impl PerfSource {
     pub(crate) fn new(map: &Map, epoll: &sys::Epoll, token: u64, buffering: &Buffering) -> Result<PerfSource> {
         let now = Instant::now();
-        let mut source =
-            PerfSource { map: map.clone(), cpus: BTreeMap::new(), buffering: *buffering, token, looked: now };
+        let mut source = PerfSource {
+            map: map.clone(),
+            cpus: BTreeMap::new(),
+            gone: (0, 0),
+            buffering: *buffering,
+            token,
+            looked: now,
+        };
         source.open_new_cpus(epoll)?;
         if source.cpus.is_empty() {
             return Err(map.invalid(
@@ -66,9 +74,12 @@ impl PerfSource {
         })?;
         let online: Vec<u32> = cpu_list(&text).collect();
         // The event of a CPU that went away is dead: should it come back, it needs a new one.
+        let gone = &mut self.gone;
         self.cpus.retain(|cpu, old| {
             let stays = online.contains(cpu) || old.ring.pending() > 0;
             if !stays {
+                gone.0 += old.events;
+                gone.1 += old.lost;
                 let _ = epoll.remove(old.event.as_fd());
             }
             stays
@@ -156,8 +167,8 @@ impl PerfSource {
     pub(crate) fn seen(&self) -> Seen {
         Seen {
             map: self.map.name().to_owned(),
-            events: self.cpus.values().map(|cpu| cpu.events).sum(),
-            lost: Some(self.cpus.values().map(|cpu| cpu.lost).sum()),
+            events: self.gone.0 + self.cpus.values().map(|cpu| cpu.events).sum::<u64>(),
+            lost: Some(self.gone.1 + self.cpus.values().map(|cpu| cpu.lost).sum::<u64>()),
             lost_by_cpu: self.cpus.iter().filter(|(_, cpu)| cpu.lost > 0).map(|(n, cpu)| (*n, cpu.lost)).collect(),
             fullest: self.cpus.values().map(|cpu| cpu.fullest).max().unwrap_or(0),
             size: self.cpus.values().next().map_or(0, |cpu| cpu.ring.size()),

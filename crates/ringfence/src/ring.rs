@@ -4,9 +4,10 @@ use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 
 use ringfence_sys as sys;
+use rustix::io::Errno;
 use sys::RingConsumer;
 
-use crate::error::Result;
+use crate::error::{Cause, Error, Kind, Result};
 use crate::events::{Seen, damaged};
 use crate::map::Map;
 
@@ -21,7 +22,13 @@ pub(crate) struct RingSource {
 impl RingSource {
     pub(crate) fn new(map: &Map, epoll: &sys::Epoll, token: u64) -> Result<RingSource> {
         let step = "mapping its buffer";
-        let consumer = RingConsumer::map(map.fd()).map_err(|errno| map.error(step, errno))?;
+        let consumer = RingConsumer::map(map.fd()).map_err(|errno| match errno {
+            Errno::BUSY => {
+                let cause = Cause::new(Kind::Io, "another reader has it: a ring buffer can only have one").errno(errno);
+                Error::map(map.name(), step, cause)
+            }
+            _ => map.error(step, errno),
+        })?;
         epoll.add(map.as_fd(), token).map_err(|errno| map.error(step, errno))?;
         Ok(RingSource { map: map.clone(), consumer, events: 0, fullest: 0 })
     }

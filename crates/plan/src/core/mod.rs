@@ -84,6 +84,17 @@ pub enum Cause {
     Kernel(#[from] kernel::Error),
 }
 
+/// Names and kinds of the types that these relocations will look for, for [`Btf::prefetch`]: one pass over the kernel's
+/// types then answers them all.
+pub(crate) fn wanted<'a, 'r>(local: &'a Btf, relocs: impl Iterator<Item = &'r CoreReloc>) -> Vec<(&'a str, btf::Kind)> {
+    let mut roots: Vec<TypeId> =
+        relocs.filter(|reloc| reloc.kind != CoreKind::TypeIdLocal).map(|reloc| reloc.ty).collect();
+    roots.sort_unstable();
+    roots.dedup();
+    let roots = roots.iter().filter_map(|root| local.get(*root).ok());
+    roots.filter(|ty| !ty.name.is_empty()).map(|ty| (ty.name, ty.def.kind())).collect()
+}
+
 /// What kinds of relocation have in common.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Group {
@@ -172,19 +183,6 @@ impl<'a> Relocator<'a> {
 
     fn with(local: &'a Btf, targets: Targets<'a>) -> Self {
         Self { local, targets, candidates: HashMap::new(), answers: HashMap::new(), fuel: Fuel::new() }
-    }
-
-    /// Looks for the types of all these relocations in one pass over the kernel's types. Not needed, but faster.
-    pub(crate) fn prefetch<'r>(&self, relocs: impl IntoIterator<Item = &'r CoreReloc>) {
-        let mut roots: Vec<TypeId> =
-            relocs.into_iter().filter(|reloc| reloc.kind != CoreKind::TypeIdLocal).map(|reloc| reloc.ty).collect();
-        roots.sort_unstable();
-        roots.dedup();
-        let roots = roots.iter().filter_map(|root| self.local.get(*root).ok());
-        let names: Vec<(&str, btf::Kind)> = roots.map(|ty| (ty.name, ty.def.kind())).collect();
-        if let (false, Ok(Some(main))) = (names.is_empty(), self.targets.main()) {
-            main.prefetch(&names);
-        }
     }
 
     /// Applies one relocation to `insns[reloc.insn]`, the instructions of the function as in the file.

@@ -14,7 +14,11 @@ struct inner { __uint(type, 2); __uint(max_entries, 1); __type(key, u32); __type
 struct { __uint(type, 12); __uint(max_entries, 2); __type(key, u32); __array(values, struct inner); } filled SEC(".maps") = {
 	.values = { [1] = &inner },
 };
-struct { __uint(type, 3); __uint(max_entries, 2); __type(key, u32); __array(values, int (void *)); } jumps SEC(".maps");
+int uses_table(void *ctx);
+int uses_ring(void *ctx);
+struct { __uint(type, 3); __uint(max_entries, 2); __type(key, u32); __array(values, int (void *)); } jumps SEC(".maps") = {
+	.values = { (void *)&uses_table, (void *)&uses_ring },
+};
 
 const volatile u32 limit = 3;
 static volatile u32 hidden_counter;

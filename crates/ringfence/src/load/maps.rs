@@ -209,6 +209,10 @@ impl Run<'_> {
 /// Writes what a map holds at first.
 fn fill(fd: &MapFd, contents: &[u8]) -> sys::Result<()> {
     let shape = fd.shape();
+    // What the kernel has made is zero already (`.bss`).
+    if contents.iter().all(|byte| *byte == 0) {
+        return Ok(());
+    }
     if shape.kind == MapType::ARENA {
         // It has no entries: it is written in memory, at the address for which the programs were compiled.
         return sys::MapMemory::map(fd, true)?.write(0, contents);

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use ringfence_btf::{Btf, Def};
-use ringfence_kernel::Feature;
 use ringfence_plan::{FixupWith, LoadTarget, ProgramPlan};
 use ringfence_sys as sys;
 use ringfence_uapi::{Insn, ProgramType};
@@ -18,9 +17,8 @@ use crate::map::Map;
 use crate::program::Program;
 
 const LOADING: &str = "loading it";
-/// Instructions of a plan from which on a second thread is worth its start (measured: a thread costs as much as some 500
-/// instructions of a straight program).
-const MANY_INSNS: usize = 3000;
+/// Instructions that are worth the start of a thread: it takes some 50 us, and the verifier 1 to 3 us an instruction.
+const MANY_INSNS: usize = 300;
 /// More threads than this have not been seen to help: the verifier allocates under locks.
 const MOST_THREADS: usize = 8;
 
@@ -140,10 +138,9 @@ impl Run<'_> {
         };
         let (fd, log) = self.verify(plan, &load)?;
         for map in &plan.bind {
-            if let Some(Ok(map)) = maps.get(map.0)
-                && self.kernel.has(Feature::ProgBindMap)
-            {
-                // Only so that tools can find the map from the program: libbpf does not mind either when it fails.
+            if let Some(Ok(map)) = maps.get(map.0) {
+                // Only so that tools can find the map from the program: libbpf does not mind either when it fails. To
+                // try is cheaper than to ask first whether this kernel can (5.10).
                 let _ = sys::prog_bind_map(fd.as_fd(), map.as_fd());
             }
         }

@@ -9,6 +9,8 @@ use crate::error::Result;
 
 /// Bytes of keys and values that one batch asks for. Measured: from here on a larger one gains nothing.
 const BUDGET: usize = 4 << 20;
+/// Bytes that are copied out of memory at once.
+const NEAR: usize = 32 << 10;
 /// A batch of a hash map must have room for one whole bucket: begin with at least this many.
 const FEWEST: usize = 64;
 /// Empty batches in a row before the walk goes on key by key: the kernel found its place deleted again and again.
@@ -83,7 +85,9 @@ impl Entries {
             map.kind(),
             MapType::HASH | MapType::LRU_HASH | MapType::PERCPU_HASH | MapType::LRU_PERCPU_HASH | MapType::HASH_OF_MAPS
         );
-        let room = (BUDGET / (key_size + value_bytes)).max(FEWEST).min(most);
+        // From memory nothing is saved by a large step, and a small one stays in the cache.
+        let budget = if matches!(way, Way::Memory(_)) { NEAR } else { BUDGET };
+        let room = (budget / (key_size + value_bytes)).max(FEWEST).min(most);
         Ok(Entries {
             map: map.clone(),
             way,

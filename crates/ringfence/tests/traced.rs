@@ -1,0 +1,86 @@
+//! Kernel functions: kprobes, fentry, freplace. Where this machine has none, each test says so.
+
+mod common;
+
+use common::{load_object, object};
+use ringfence::hook::Kprobe;
+use ringfence::{Error, Kernel, Kind, Loader, Settings};
+
+fn counter(loaded: &ringfence::Loaded, name: &str) -> u64 {
+    loaded.variable(name).unwrap().get().unwrap()
+}
+
+fn only(programs: &[&str]) -> Settings {
+    Settings::new().global("target", std::process::id()).only(programs.iter().copied())
+}
+
+fn open_a_file() {
+    std::fs::File::open("/dev/null").unwrap();
+}
+
+#[test]
+fn kprobes() {
+    let loaded = load_object("traced", only(&["probe", "probe_return", "system_call"]));
+    if !std::path::Path::new("/sys/bus/event_source/devices/kprobe").exists() {
+        let error = loaded.attach("probe").unwrap_err();
+        assert_eq!(error.kind(), Kind::Unsupported, "{error}");
+        assert!(error.to_string().contains("CONFIG_KPROBE_EVENTS"), "{error}");
+        println!("skipped: this kernel has no kprobes");
+        return;
+    }
+    let links = loaded.attach_all().unwrap();
+    assert_eq!(links.len(), 3);
+    (0..3).for_each(|_| open_a_file());
+    assert_eq!(
+        (counter(&loaded, "at_start"), counter(&loaded, "at_return"), counter(&loaded, "by_syscall")),
+        (3, 3, 3)
+    );
+    drop(links);
+    open_a_file();
+    assert_eq!(counter(&loaded, "at_start"), 3);
+    let error = loaded.program("probe").unwrap().attach_to(&Kprobe::new("no_such_function_here")).unwrap_err();
+    assert!(error.to_string().contains("/proc/kallsyms"), "{error}");
+}
+
+#[test]
+fn entry_and_exit() {
+    let plan = ringfence::plan(&object("traced"), &Kernel::running(), &only(&["enter", "leave"])).unwrap();
+    let loaded = match ringfence::load(&plan, &Kernel::running()) {
+        Ok(loaded) => loaded,
+        Err(error) if error.kind() == Kind::Unsupported && error.errno() == Some(libc::EPERM) => {
+            println!("skipped: {error}");
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let links = loaded.attach_all().unwrap();
+    assert_eq!((links.len(), links[0].target()), (2, "do_sys_openat2"));
+    (0..4).for_each(|_| open_a_file());
+    assert_eq!((counter(&loaded, "by_fentry"), counter(&loaded, "by_fexit")), (4, 4));
+}
+
+#[test]
+fn a_function_of_another_program_is_replaced() {
+    let kernel = Kernel::running();
+    let target = load_object("replaced", Settings::new());
+    let asks = target.program("asks").unwrap();
+    let plan = ringfence::plan(&object("replacing"), &kernel, &Settings::new()).unwrap();
+    let nobody = ringfence::load(&plan, &kernel).unwrap_err();
+    assert!(nobody.to_string().contains("Loader::target"), "{nobody}");
+    let wrong = load_object("call", Settings::new());
+    let error = Loader::new(&plan, &kernel).target("better", wrong.program("caller").unwrap()).load().unwrap_err();
+    assert!(error.to_string().contains("has no function `answer`"), "{error}");
+    let loaded = match Loader::new(&plan, &kernel).target("better", asks).load() {
+        Ok(loaded) => loaded,
+        Err(error @ Error::Load { .. }) if error.errno() == Some(libc::EPERM) => {
+            println!("skipped: {error}");
+            return;
+        }
+        Err(error) => panic!("{error}\n{}", error.log().unwrap_or("")),
+    };
+    assert_eq!(asks.test_run(&[0; 64], 1).unwrap().retval, 1);
+    let link = loaded.attach("better").unwrap();
+    assert_eq!(asks.test_run(&[0; 64], 1).unwrap().retval, 42);
+    drop(link);
+    assert_eq!(asks.test_run(&[0; 64], 1).unwrap().retval, 1);
+}
