@@ -40,6 +40,21 @@ pub fn prepare_process() {
     unsafe { sys::libbpf_set_print(Some(print)) };
 }
 
+/// Makes these types those of the running kernel, for this process alone: libbpf has no other way to be told, except for
+/// CO-RE. Their file is mounted over the kernel's in a mount namespace of our own.
+pub fn pretend(btf: &Path) -> std::io::Result<()> {
+    let btf = CString::new(btf.as_os_str().as_bytes())?;
+    let check = |result: c_int| if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) };
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
+    let private = libc::MS_REC | libc::MS_PRIVATE;
+    // SAFETY: constant strings, and null where mount(2) takes no string for these flags.
+    check(unsafe { libc::mount(ptr::null(), c"/".as_ptr(), ptr::null(), private, ptr::null()) })?;
+    let place = c"/sys/kernel/btf/vmlinux".as_ptr();
+    // SAFETY: as above; `btf` outlives the call.
+    check(unsafe { libc::mount(btf.as_ptr(), place, ptr::null(), libc::MS_BIND, ptr::null()) })
+}
+
 /// Why libbpf refused.
 pub struct Failure {
     /// Positive.
@@ -63,8 +78,8 @@ fn reason(log: &str) -> String {
         .map(|(text, _)| text);
     let noise = ["processed ", "verification time", "stack depth", "insns processed"];
     let last = verifier.and_then(|text| {
-        let lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty());
-        lines.filter(|line| !noise.iter().any(|noise| line.starts_with(noise))).next_back()
+        let mut lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty());
+        lines.rfind(|line| !noise.iter().any(|noise| line.starts_with(noise)))
     });
     match last {
         Some(line) => format!("verifier: {line}"),
@@ -88,14 +103,23 @@ pub struct Object {
     raw: *mut sys::bpf_object,
     programs: Vec<*mut sys::bpf_program>,
     maps: Vec<*mut sys::bpf_map>,
-    /// Inner maps made by [`Object::fill_in`].
-    inner: Vec<OwnedFd>,
+    /// Maps made in place of the object's own.
+    made: Vec<OwnedFd>,
 }
 
 impl Drop for Object {
     fn drop(&mut self) {
         // SAFETY: `raw` came from `bpf_object__open_file` and is closed once.
         unsafe { sys::bpf_object__close(self.raw) }
+    }
+}
+
+fn options(name: *const c_char) -> sys::bpf_object_open_opts {
+    sys::bpf_object_open_opts {
+        sz: size_of::<sys::bpf_object_open_opts>() as sys::size_t,
+        object_name: name,
+        kernel_log_level: 1,
+        ..Default::default()
     }
 }
 
@@ -108,19 +132,24 @@ fn text(string: *const c_char) -> String {
 }
 
 impl Object {
-    /// Opens an object. CO-RE relocations are made for the kernel with that BTF.
-    pub fn open(file: &Path, btf: Option<&Path>) -> Result<Object, Failure> {
+    /// Opens an object.
+    pub fn open(file: &Path) -> Result<Object, Failure> {
         LOG.lock().unwrap().clear();
-        let c_string = |path: &Path| CString::new(path.as_os_str().as_bytes()).expect("a path has no zero byte");
-        let (file, btf) = (c_string(file), btf.map(c_string));
-        let options = sys::bpf_object_open_opts {
-            sz: size_of::<sys::bpf_object_open_opts>() as sys::size_t,
-            btf_custom_path: btf.as_ref().map_or(ptr::null(), |path| path.as_ptr()),
-            kernel_log_level: 1,
-            ..Default::default()
-        };
+        let file = CString::new(file.as_os_str().as_bytes()).expect("a path has no zero byte");
         // SAFETY: the strings and options outlive the call; libbpf copies what it keeps.
-        let raw = unsafe { sys::bpf_object__open_file(file.as_ptr(), &options) };
+        Object::opened(unsafe { sys::bpf_object__open_file(file.as_ptr(), &options(ptr::null())) })
+    }
+
+    /// Opens the bytes of an object of that name.
+    pub fn open_bytes(name: &str, bytes: &[u8]) -> Result<Object, Failure> {
+        LOG.lock().unwrap().clear();
+        let name = CString::new(name).expect("a file's name has no zero byte");
+        let (start, size) = (bytes.as_ptr().cast(), bytes.len() as sys::size_t);
+        // SAFETY: as in `open`; libbpf reads the bytes while it opens, and later from its own copy of what it needs.
+        Object::opened(unsafe { sys::bpf_object__open_mem(start, size, &options(name.as_ptr())) })
+    }
+
+    fn opened(raw: *mut sys::bpf_object) -> Result<Object, Failure> {
         if raw.is_null() {
             return Err(Failure::new(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)));
         }
@@ -144,7 +173,7 @@ impl Object {
             unsafe { sys::bpf_map__set_pin_path(map, ptr::null()) };
             maps.push(map);
         }
-        Ok(Object { raw, programs, maps, inner: Vec::new() })
+        Ok(Object { raw, programs, maps, made: Vec::new() })
     }
 
     /// The object's programs, in libbpf's order.
@@ -186,6 +215,22 @@ impl Object {
         }
     }
 
+    /// Puts a map of another kind in the place of each struct_ops map, so that the kernel is not asked for one.
+    pub fn without_struct_ops(&mut self) {
+        for &map in &self.maps {
+            // SAFETY: the maps belong to the open object, which is not loaded yet; libbpf duplicates the descriptor.
+            unsafe {
+                if sys::bpf_map__type(map) == sys::BPF_MAP_TYPE_STRUCT_OPS {
+                    let fd = create(sys::BPF_MAP_TYPE_HASH, 4, 4, 1);
+                    if fd >= 0 {
+                        sys::bpf_map__reuse_fd(map, fd);
+                        self.made.push(OwnedFd::from_raw_fd(fd));
+                    }
+                }
+            }
+        }
+    }
+
     /// Gives sizes to the maps that real user space sizes at run time; whether there was any.
     pub fn fill_in(&mut self) -> bool {
         const RINGS: &[u32] = &[sys::BPF_MAP_TYPE_RINGBUF, sys::BPF_MAP_TYPE_USER_RINGBUF];
@@ -219,20 +264,21 @@ impl Object {
                 };
                 if fd >= 0 {
                     sys::bpf_map__set_inner_map_fd(map, fd);
-                    self.inner.push(OwnedFd::from_raw_fd(fd));
+                    self.made.push(OwnedFd::from_raw_fd(fd));
                     filled = true;
                 }
                 if sys::bpf_map__max_entries(map) == 0 && !WITHOUT_ENTRIES.contains(&kind) {
                     sys::bpf_map__set_max_entries(map, if RINGS.contains(&kind) { 4096 } else { 1 });
                     filled = true;
                 }
-                if sys::bpf_map__key_size(map) == 0 && kind == sys::BPF_MAP_TYPE_HASH {
+                const KEYED: &[u32] = &[sys::BPF_MAP_TYPE_HASH, sys::BPF_MAP_TYPE_ARRAY];
+                if sys::bpf_map__key_size(map) == 0 && KEYED.contains(&kind) {
                     sys::bpf_map__set_key_size(map, 4);
                     filled = true;
                 }
                 let value = match kind {
                     sys::BPF_MAP_TYPE_STACK_TRACE => 127 * 8,
-                    sys::BPF_MAP_TYPE_HASH | sys::BPF_MAP_TYPE_BLOOM_FILTER => 8,
+                    sys::BPF_MAP_TYPE_HASH | sys::BPF_MAP_TYPE_ARRAY | sys::BPF_MAP_TYPE_BLOOM_FILTER => 8,
                     _ => 0,
                 };
                 if sys::bpf_map__value_size(map) == 0 && value != 0 {

@@ -132,11 +132,11 @@ fn ask(loaders: &Loaders, case: &Case) -> Result<Outcome> {
             let kernel: Vec<&Path> = kernel.iter().map(PathBuf::as_path).collect();
             let said = answer(
                 &loaders.ringfence,
-                &["inspect"],
+                &["inspect", "-o", "json"],
                 &[&[&object, Path::new("--instructions"), &ours], &kernel[..]].concat(),
             )?;
             answer(&loaders.libbpf, &["instructions"], &[&kernel[..], &[&theirs, &object]].concat())?;
-            compare::instructions(&ours, &theirs, &said, case.kernel != HERE)
+            compare::instructions(&ours, &theirs, &said)
         }
     }
 }

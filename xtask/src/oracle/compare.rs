@@ -18,8 +18,8 @@ pub(super) struct Answer {
 pub(super) struct Outcome {
     /// Programs for which both do the same.
     pub(super) equal: usize,
-    /// Equal but for ids of kernel types: libbpf takes those from the running kernel.
-    pub(super) equal_but_ids: usize,
+    /// Programs that libbpf refuses for the sake of another, and does the same for when it is more lenient.
+    pub(super) equal_if_lenient: usize,
     /// Programs that both refuse.
     pub(super) refused: usize,
     pub(super) differences: Vec<Finding>,
@@ -35,39 +35,49 @@ pub(super) struct Finding {
     pub(super) detail: String,
 }
 
-const REFUSED: &str = ".refused";
-
-/// Files by program; those that hold a reason apart.
-fn read(dir: &Path) -> Result<(BTreeMap<String, String>, BTreeMap<String, String>)> {
-    let (mut programs, mut refused) = (BTreeMap::new(), BTreeMap::new());
-    for file in crate::tools::files(dir, "")? {
-        let text = std::fs::read_to_string(&file)?;
-        let name = crate::tools::name(&file);
-        match name.strip_suffix(REFUSED) {
-            Some(name) => refused.insert(name.to_string(), text),
-            None => programs.insert(name, text),
-        };
-    }
-    Ok((programs, refused))
+/// What a loader wrote.
+#[derive(Default)]
+struct Written {
+    /// Instructions by program.
+    programs: BTreeMap<String, String>,
+    /// Reasons by program.
+    refused: BTreeMap<String, String>,
+    /// Instructions when the rest of the object does not matter.
+    lenient: BTreeMap<String, String>,
 }
 
-/// Compares the instructions that two loaders wrote. `foreign`: for a kernel that is not the running one.
-pub(super) fn instructions(ours: &Path, theirs: &Path, said: &Answer, foreign: bool) -> Result<Outcome> {
-    let ((ours, our_reasons), (theirs, their_reasons)) = (read(ours)?, read(theirs)?);
-    let names: BTreeSet<&String> =
-        ours.keys().chain(theirs.keys()).chain(our_reasons.keys()).chain(their_reasons.keys()).collect();
+impl Written {
+    fn read(dir: &Path) -> Result<Written> {
+        let mut written = Written::default();
+        for file in crate::tools::files(dir, "")? {
+            let text = std::fs::read_to_string(&file)?;
+            let name = crate::tools::name(&file);
+            let (place, name) = match name.rsplit_once('.') {
+                Some((name, "refused")) => (&mut written.refused, name),
+                Some((name, "lenient")) => (&mut written.lenient, name),
+                _ => (&mut written.programs, name.as_str()),
+            };
+            place.insert(name.to_string(), text);
+        }
+        Ok(written)
+    }
+}
+
+/// Compares the instructions that two loaders wrote.
+pub(super) fn instructions(ours: &Path, theirs: &Path, said: &Answer) -> Result<Outcome> {
+    let (ours, theirs) = (Written::read(ours)?.programs, Written::read(theirs)?);
+    let names: BTreeSet<&String> = ours.keys().chain(theirs.programs.keys()).chain(theirs.refused.keys()).collect();
     let mut outcome = Outcome::default();
     for program in names {
         let mut differ = |what, detail| outcome.differences.push(Finding { program: program.clone(), what, detail });
-        let reason = |reasons: &BTreeMap<String, String>| {
-            reasons.get(program).or(reasons.get("object")).map(|text| text.trim().to_string())
-        };
-        match (ours.get(program), theirs.get(program)) {
+        let reason =
+            || theirs.refused.get(program).or(theirs.refused.get("object")).map(|text| text.trim().to_string());
+        match (ours.get(program), theirs.programs.get(program)) {
             (Some(ours), Some(theirs)) if ours == theirs => outcome.equal += 1,
-            (Some(ours), Some(theirs)) if foreign && same_but_ids(ours, theirs) => outcome.equal_but_ids += 1,
             (Some(ours), Some(theirs)) => differ("instructions", first_difference(ours, theirs)),
-            (Some(_), None) => differ("only ringfence", reason(&their_reasons).unwrap_or_default()),
-            (None, Some(_)) => differ("only libbpf", reason(&our_reasons).unwrap_or_else(|| last_line(said))),
+            (Some(ours), None) if theirs.lenient.get(program) == Some(ours) => outcome.equal_if_lenient += 1,
+            (Some(_), None) => differ("only ringfence", reason().unwrap_or_default()),
+            (None, Some(_)) => differ("only libbpf", problem(said, program)),
             (None, None) => outcome.refused += 1,
         }
     }
@@ -78,29 +88,15 @@ pub(super) fn instructions(ours: &Path, theirs: &Path, said: &Answer, foreign: b
     Ok(outcome)
 }
 
+/// Why Ringfence refuses a program: `problem` of `inspect -o json`.
+fn problem(said: &Answer, program: &str) -> String {
+    let problem =
+        programs(&said.out).and_then(|programs| Some(programs.get(program)?["problem"].as_str()?.to_string()));
+    problem.unwrap_or_else(|| last_line(said))
+}
+
 fn last_line(said: &Answer) -> String {
     said.err.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it says nothing").to_string()
-}
-
-/// An instruction of the text form: everything but the last word, and that.
-fn split(line: &str) -> (&str, &str) {
-    line.rsplit_once(' ').unwrap_or((line, ""))
-}
-
-/// Whether only numbers of kernel types differ: of a kfunc that is called, of a variable whose address is taken.
-fn same_but_ids(ours: &str, theirs: &str) -> bool {
-    if ours.lines().count() != theirs.lines().count() {
-        return false;
-    }
-    let mut variable = false;
-    ours.lines().zip(theirs.lines()).all(|(ours, theirs)| {
-        let ((our_head, our_value), (their_head, their_value)) = (split(ours), split(theirs));
-        let mut fields = our_head.split(' ');
-        let (code, source) = (fields.next(), fields.nth(1));
-        let second = std::mem::replace(&mut variable, code == Some("18") && source == Some("3"));
-        let id = variable || second || (code == Some("85") && source == Some("2"));
-        our_head == their_head && (id || our_value == their_value)
-    })
 }
 
 fn first_difference(ours: &str, theirs: &str) -> String {
@@ -146,15 +142,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_of_kernel_types_may_differ_and_nothing_else() {
-        let kfunc = |id| format!("bf 6 1 0 0\n85 0 2 0 {id}\n95 0 0 0 0\n");
-        let variable = |id| format!("18 1 3 0 {id}\n00 0 0 0 0\n");
-        assert!(same_but_ids(&kfunc(7), &kfunc(9)));
-        assert!(same_but_ids(&variable(7), &variable(9)));
-        assert!(!same_but_ids("85 0 0 0 1\n", "85 0 0 0 2\n"), "a helper's number is not an id");
-        assert!(!same_but_ids("85 0 2 1 7\n", "85 0 2 0 7\n"), "the module's place is not an id");
-        assert!(!same_but_ids("b7 0 0 0 1\n", "b7 0 0 0 2\n"));
-        assert!(!same_but_ids("95 0 0 0 0\n", "95 0 0 0 0\n95 0 0 0 0\n"));
+    fn instructions_are_compared_by_program() {
+        let scratch = crate::tools::Scratch::new("compare").unwrap();
+        let [ours, theirs] = ["ours", "theirs"].map(|name| scratch.path().join(name));
+        let write = |dir: &Path, files: &[(&str, &str)]| {
+            std::fs::create_dir(dir).unwrap();
+            files.iter().for_each(|(name, text)| std::fs::write(dir.join(name), text).unwrap());
+        };
+        write(&ours, &[("same", "1"), ("other", "1\n2"), ("extra", "1"), ("spared", "1")]);
+        let refused =
+            [("extra.refused", "no"), ("both.refused", "no"), ("spared.refused", "no"), ("spared.lenient", "1")];
+        write(&theirs, &[&[("same", "1"), ("other", "1\n3"), ("missing", "1")], refused.as_slice()].concat());
+        let said = Answer {
+            code: Some(0),
+            out: r#"{"programs":[{"name":"missing","problem":"why"}]}"#.into(),
+            err: String::new(),
+        };
+        let outcome = instructions(&ours, &theirs, &said).unwrap();
+        assert_eq!((outcome.equal, outcome.equal_if_lenient, outcome.refused), (1, 1, 1));
+        let found: Vec<_> = outcome.differences.iter().map(|found| (found.what, found.detail.as_str())).collect();
+        let instructions = "at 1: ringfence `2`, libbpf `3`; 2 and 2 instructions";
+        assert_eq!(found, [("only ringfence", "no"), ("only libbpf", "why"), ("instructions", instructions)]);
     }
 
     #[test]

@@ -25,7 +25,7 @@ struct Line<'a> {
     set: &'a str,
     kernel: &'a str,
     equal: usize,
-    equal_but_ids: usize,
+    equal_if_lenient: usize,
     refused: usize,
     explained: usize,
     unexplained: usize,
@@ -55,7 +55,7 @@ impl<'a> Report<'a> {
             let explained = differences.iter().filter(|(_, row)| row.is_some()).count();
             let line = report.line(case);
             line.equal += outcome.equal;
-            line.equal_but_ids += outcome.equal_but_ids;
+            line.equal_if_lenient += outcome.equal_if_lenient;
             line.refused += outcome.refused;
             line.explained += explained;
             line.unexplained += differences.len() - explained;
@@ -68,8 +68,8 @@ impl<'a> Report<'a> {
         let Case { question, set, kernel, .. } = *case;
         let is = |line: &Line<'_>| (line.question, line.set, line.kernel) == (question, set, kernel);
         let at = self.lines.iter().position(is).unwrap_or_else(|| {
-            let (equal, equal_but_ids, refused, explained, unexplained) = (0, 0, 0, 0, 0);
-            self.lines.push(Line { question, set, kernel, equal, equal_but_ids, refused, explained, unexplained });
+            let (equal, equal_if_lenient, refused, explained, unexplained) = (0, 0, 0, 0, 0);
+            self.lines.push(Line { question, set, kernel, equal, equal_if_lenient, refused, explained, unexplained });
             self.lines.len() - 1
         });
         &mut self.lines[at]
@@ -78,18 +78,18 @@ impl<'a> Report<'a> {
     /// Counts by question, set and kernel, as Markdown.
     pub(super) fn table(&self) -> String {
         let mut table = String::from(
-            "| compared | objects | kernel | equal | equal but type ids | refused by both | explained | unexplained |\n\
+            "| compared | objects | kernel | equal | equal if libbpf is lenient | refused by both | explained | unexplained |\n\
              |---|---|---|--:|--:|--:|--:|--:|\n",
         );
         for line in &self.lines {
-            let Line { question, set, kernel, equal, equal_but_ids, refused, explained, unexplained } = line;
+            let Line { question, set, kernel, equal, equal_if_lenient, refused, explained, unexplained } = line;
             let question = match question {
                 Question::Instructions => "instructions",
                 Question::Verdicts => "verdicts",
             };
             writeln!(
                 table,
-                "| {question} | {set} | {kernel} | {equal} | {equal_but_ids} | {refused} | {explained} | {unexplained} |"
+                "| {question} | {set} | {kernel} | {equal} | {equal_if_lenient} | {refused} | {explained} | {unexplained} |"
             )
             .ok();
         }
@@ -114,8 +114,11 @@ impl<'a> Report<'a> {
             "# Compared with libbpf\n\n\
              Written by `cargo xtask oracle --write`: do not edit. Every program of real objects through both loaders: \
              Debian's libbpf-tools and xdp-tools, and the self-tests of Linux 6.12. `here` is the kernel that the \
-             command ran on; the others are Debian's, by their BTF. libbpf takes the ids of kernel types from the \
-             running kernel, whatever BTF it is given: such programs are counted apart.\n\n",
+             command ran on; the others are Debian's, by their BTF, which libbpf is made to take for the running \
+             kernel's.\n\n\
+             libbpf refuses programs for the sake of others: it wants every symbol that any program of the object uses, \
+             and a kernel that takes the struct_ops maps. `lenient`: its instructions when the externs are made weak and \
+             no struct_ops map is created.\n\n",
         );
         page += &self.table();
         page += "\n## Differences, and why\n\n";
