@@ -21,6 +21,9 @@ const LOADED: &[&str] = &["libbpf-tools", "xdp-tools"];
 /// No answer takes this long (s); one that does is a difference.
 const LIMIT: &str = "60";
 
+/// Runs a command, its second argument on, with the first one in the place of the kernel's types.
+const PRETEND: &str = "mount --bind \"$0\" /sys/kernel/btf/vmlinux && exec \"$@\"";
+
 /// Both loaders, built.
 struct Loaders {
     ringfence: PathBuf,
@@ -125,16 +128,19 @@ fn ask(loaders: &Loaders, case: &Case) -> Result<Outcome> {
             let [ours, theirs] = ["ringfence", "libbpf"].map(|name| dir.path().join(name));
             fs::create_dir(&ours)?;
             fs::create_dir(&theirs)?;
-            let mut kernel = Vec::new();
-            if case.kernel != HERE {
-                kernel = vec![PathBuf::from("--kernel-btf"), kernels::btf(case.kernel)?];
-            }
-            let kernel: Vec<&Path> = kernel.iter().map(PathBuf::as_path).collect();
-            let said = answer(
-                &loaders.ringfence,
-                &["inspect", "-o", "json"],
-                &[&[&object, Path::new("--instructions"), &ours], &kernel[..]].concat(),
-            )?;
+            let btf = if case.kernel == HERE { None } else { Some(kernels::btf(case.kernel)?) };
+            let inspect = ["inspect", "-o", "json"].map(Path::new);
+            let inspect = [&inspect[..], &[object.as_path(), Path::new("--instructions"), ours.as_path()]].concat();
+            let (said, kernel) = match &btf {
+                None => (answer(&loaders.ringfence, &[], &inspect)?, Vec::new()),
+                // Like libbpf, it takes the file for the running kernel's types: mounted over them, for this process alone.
+                Some(btf) => {
+                    let pretend = [loaders.ringfence.as_path()].into_iter().chain(inspect.iter().copied());
+                    let command: Vec<&Path> = [btf.as_path()].into_iter().chain(pretend).collect();
+                    let said = answer(Path::new("unshare"), &["--mount", "sh", "-c", PRETEND], &command)?;
+                    (said, vec![Path::new("--kernel-btf"), btf.as_path()])
+                }
+            };
             answer(&loaders.libbpf, &["instructions"], &[&kernel[..], &[&theirs, &object]].concat())?;
             compare::instructions(&ours, &theirs, &said)
         }
