@@ -10,8 +10,11 @@ use crate::read::MAX_DEPTH;
 use crate::types::{Composite, Def, Enum, Int, Member, Proto, Type, TypeId};
 use crate::{Btf, Error};
 
-/// Most text that one question gets, in bytes: hostile types can unfold without end.
-const MAX_TEXT: usize = 32 << 20;
+/// Most work for one definition, and for all of a header: hostile types can unfold without end.
+/// Each line, and each step from a type to the next, counts as its text and [`STEP`] more.
+const MAX_DEFINITION: usize = 8 << 20;
+const MAX_HEADER: usize = 128 << 20;
+const STEP: usize = 32;
 /// Longest name that the kernel knows (KSYM_NAME_LEN).
 const MAX_NAME: usize = 512;
 
@@ -36,8 +39,9 @@ pub(crate) struct Writer<'a> {
     pub(crate) btf: &'a Btf,
     /// Alignment that C gives to a struct or union, and whether it must be declared packed for that.
     layouts: HashMap<TypeId, (u64, bool)>,
-    /// Bytes that may still be written.
+    /// Work that may still be done, for this definition and for those after it.
     left: usize,
+    after: usize,
     /// Members made up so far in this definition.
     pads: u32,
     /// Names that differ from those in BTF, because a header cannot use one twice.
@@ -48,7 +52,15 @@ pub(crate) struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     pub(crate) fn new(btf: &'a Btf) -> Writer<'a> {
-        Writer { btf, layouts: HashMap::new(), left: MAX_TEXT, pads: 0, renamed: HashMap::new(), ordinary: None }
+        Writer {
+            btf,
+            layouts: HashMap::new(),
+            left: MAX_DEFINITION,
+            after: MAX_HEADER,
+            pads: 0,
+            renamed: HashMap::new(),
+            ordinary: None,
+        }
     }
 
     pub(crate) fn define(&mut self, id: TypeId) -> String {
@@ -57,6 +69,8 @@ impl<'a> Writer<'a> {
             Err(error) => return comment(&error),
         };
         self.pads = 0;
+        let most = self.after.min(MAX_DEFINITION);
+        self.left = most;
         let text = match ty.def {
             Def::Struct(_) | Def::Union(_) | Def::Enum(_) => self.body(&ty, 0, MAX_DEPTH),
             Def::Typedef(to) => {
@@ -65,13 +79,20 @@ impl<'a> Writer<'a> {
             }
             _ => self.declare(id, String::new(), 0, MAX_DEPTH),
         };
+        self.after = self.after.saturating_sub(most.saturating_sub(self.left));
         text + ";"
     }
 
-    /// False once too much was written.
+    /// False once too much was done.
     fn may_write(&mut self, bytes: usize) -> bool {
-        self.left = self.left.saturating_sub(bytes.saturating_add(1));
+        self.left = self.left.saturating_sub(bytes.saturating_add(STEP));
         self.left > 0
+    }
+
+    /// No compiler writes types so deep: what else is in this definition is as wrong.
+    fn too_deep(&mut self, id: TypeId) -> String {
+        self.left = 0;
+        comment(&Error::TooDeep(id))
     }
 
     /// C's way round: what the declarator is, seen from the name outwards, and the base type before it.
@@ -146,7 +167,7 @@ impl<'a> Writer<'a> {
             };
             return format!("{qualifiers}{base}{}", spaced(&declarator));
         }
-        format!("{} void{}", comment(&Error::TooDeep(id)), spaced(&declarator))
+        format!("{} void{}", self.too_deep(id), spaced(&declarator))
     }
 
     fn params(&mut self, proto: &Proto<'_>, indent: usize, depth: u32) -> String {
@@ -312,7 +333,7 @@ impl<'a> Writer<'a> {
 
     fn member(&mut self, member: &Member<'_>, place: &Place, indent: usize, depth: u32) -> String {
         let name = identifier(member.name);
-        let Some(depth) = depth.checked_sub(1) else { return comment(&Error::TooDeep(member.ty)) };
+        let Some(depth) = depth.checked_sub(1) else { return self.too_deep(member.ty) };
         let indent = indent.saturating_add(1);
         let text = match self.btf.resolve(member.ty) {
             // Not all compilers take `struct other;` for a member (-fms-extensions): its members are written out.

@@ -23,7 +23,7 @@ pub struct Args {
     /// Write each program's final instructions into DIR/PROGRAM, one a line.
     #[arg(long, value_name = "DIR")]
     instructions: Option<PathBuf>,
-    /// Plan for a kernel with these types (raw BTF). Its configuration and addresses are taken to be this machine's.
+    /// Relocate (CO-RE) against these types, raw BTF of another kernel; all else is this kernel's.
     #[arg(long, value_name = "BTF")]
     kernel_btf: Option<PathBuf>,
 }
@@ -103,14 +103,14 @@ struct NeedRow {
 
 pub fn run(args: &Args) -> Result<(), Failure> {
     let source = source::open(&args.file)?;
-    let kernel = match &args.kernel_btf {
-        Some(path) => Kernel::running().with_btf(source::btf(path)?),
-        None => Kernel::running(),
+    let kernel = Kernel::running();
+    let settings = match &args.kernel_btf {
+        Some(path) => Settings::new().core_btf(source::btf(path)?),
+        None => Settings::new(),
     };
     // Programs that are off by default are looked at too: inspect is for seeing.
     let programs = source.object.programs.iter();
-    let settings =
-        programs.fold(Settings::new().fill_sizes(true), |settings, program| settings.program(&program.name, true));
+    let settings = programs.fold(settings.fill_sizes(true), |settings, program| settings.program(&program.name, true));
     let plan = ringfence::plan(&source.object, &kernel, &settings);
     if let Some(dir) = &args.instructions {
         let plan = plan.as_ref().map_err(|error| Failure::new(Exit::Error, error))?;

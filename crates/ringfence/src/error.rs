@@ -179,8 +179,10 @@ pub enum Error {
         log: String,
     },
     /// Something about a map failed.
-    #[error("map `{map}`: {step}: {cause}")]
+    #[error("{}map `{map}`: {step}: {cause}", of(object))]
     Map {
+        /// Name of the object; empty for a map that belongs to none.
+        object: String,
         /// Name of the map.
         map: String,
         /// What was tried: `creating it`, `looking up a key`.
@@ -263,6 +265,10 @@ pub enum Error {
     },
 }
 
+fn of(object: &str) -> String {
+    if object.is_empty() { String::new() } else { format!("{object}: ") }
+}
+
 fn nearest(near: &[String]) -> String {
     match near {
         [] => String::new(),
@@ -327,8 +333,8 @@ impl Error {
         }
     }
 
-    pub(crate) fn map(map: &str, step: &'static str, cause: Cause) -> Error {
-        Error::Map { map: map.to_owned(), step, cause: cause.into() }
+    pub(crate) fn map(object: &str, map: &str, step: &'static str, cause: Cause) -> Error {
+        Error::Map { object: object.to_owned(), map: map.to_owned(), step, cause: cause.into() }
     }
 
     pub(crate) fn system(what: &str, cause: Cause) -> Error {

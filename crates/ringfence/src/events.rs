@@ -304,13 +304,12 @@ impl Source {
 }
 
 /// A buffer that holds what the kernel does not write.
-pub(crate) fn damaged(map: &str, error: sys::RingError) -> Error {
+pub(crate) fn damaged(map: &Map, error: sys::RingError) -> Error {
     let why = format!(
         "its buffer is damaged at byte {}: a record claims {} bytes, {} are there",
         error.position, error.claimed, error.present
     );
-    Error::map(
-        map,
+    map.failed(
         "reading events",
         Cause::new(Kind::Io, why).action("something else has written to the buffer, or reads it too"),
     )

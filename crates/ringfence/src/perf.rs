@@ -9,7 +9,7 @@ use ringfence_sys as sys;
 use rustix::io::Errno;
 use sys::{PerfOpen, PerfRing, PerfTarget, Sampling, Wakeup};
 
-use crate::error::{Cause, Error, Kind, Result};
+use crate::error::{Cause, Kind, Result};
 use crate::events::{Buffering, Seen, damaged};
 use crate::map::Map;
 
@@ -70,7 +70,7 @@ impl PerfSource {
     fn open_new_cpus(&mut self, epoll: &sys::Epoll) -> Result<()> {
         let text = std::fs::read_to_string("/sys/devices/system/cpu/online").map_err(|error| {
             let cause = Cause::new(Kind::Io, format!("cannot read /sys/devices/system/cpu/online: {error}"));
-            Error::map(self.map.name(), OPENING, cause.action("mount sysfs"))
+            self.map.failed(OPENING, cause.action("mount sysfs"))
         })?;
         let online: Vec<u32> = cpu_list(&text).collect();
         // The event of a CPU that went away is dead: should it come back, it needs a new one.
@@ -109,7 +109,7 @@ impl PerfSource {
         let event = match sys::perf_event_open(&open) {
             Ok(event) => event,
             Err(Errno::NODEV | Errno::NXIO) => return Ok(None),
-            Err(errno) => return Err(Error::map(self.map.name(), OPENING, perf_cause(errno))),
+            Err(errno) => return Err(self.map.failed(OPENING, perf_cause(errno))),
         };
         let ring = PerfRing::map(event.as_fd(), pages).map_err(|errno| {
             let cause = match errno {
@@ -121,7 +121,7 @@ impl PerfSource {
                 .errno(errno),
                 _ => crate::explain::plain(errno),
             };
-            Error::map(self.map.name(), OPENING, cause)
+            self.map.failed(OPENING, cause)
         })?;
         let fail = |errno| self.map.error(OPENING, errno);
         sys::perf_enable(event.as_fd()).map_err(fail)?;
@@ -152,7 +152,7 @@ impl PerfSource {
                     }
                     ControlFlow::Continue(())
                 });
-                if drained.map_err(|error| damaged(self.map.name(), error))?.emptied {
+                if drained.map_err(|error| damaged(&self.map, error))?.emptied {
                     break;
                 }
             }

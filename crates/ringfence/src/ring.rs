@@ -7,7 +7,7 @@ use ringfence_sys as sys;
 use rustix::io::Errno;
 use sys::RingConsumer;
 
-use crate::error::{Cause, Error, Kind, Result};
+use crate::error::{Cause, Kind, Result};
 use crate::events::{Seen, damaged};
 use crate::map::Map;
 
@@ -25,7 +25,7 @@ impl RingSource {
         let consumer = RingConsumer::map(map.fd()).map_err(|errno| match errno {
             Errno::BUSY => {
                 let cause = Cause::new(Kind::Io, "another reader has it: a ring buffer can only have one").errno(errno);
-                Error::map(map.name(), step, cause)
+                map.failed(step, cause)
             }
             _ => map.error(step, errno),
         })?;
@@ -42,7 +42,7 @@ impl RingSource {
             each(record);
             ControlFlow::Continue(())
         });
-        drained.map(|drained| drained.records).map_err(|error| damaged(self.map.name(), error))
+        drained.map(|drained| drained.records).map_err(|error| damaged(&self.map, error))
     }
 
     pub(crate) fn seen(&self) -> Seen {

@@ -34,7 +34,7 @@ pub struct Args {
     /// How to print events: a table, JSON (one object a line) or YAML (one document an event).
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
-    /// Set a global variable before the load; members and elements too (cfg.pid=1, ids[2]=7).
+    /// Set a global variable before the load; members and elements too (`cfg.pid=1`, `ids[2]=7`).
     #[arg(long, value_name = "GLOBAL=VALUE", value_parser = pair)]
     set: Vec<(String, String)>,
     /// Load this program and no other. May be given several times.

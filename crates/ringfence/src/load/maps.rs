@@ -46,9 +46,13 @@ impl Drop for Pins {
 }
 
 impl Run<'_> {
+    fn failed(&self, plan: &MapPlan, step: &'static str, cause: Cause) -> Error {
+        Error::map(&self.plan.object, &plan.name, step, cause)
+    }
+
     pub(super) fn map(&self, plan: &MapPlan, pins: &mut Pins) -> Result<Made> {
         if let Some((_, map)) = self.loader.maps.iter().find(|(name, _)| *name == plan.name) {
-            same_shape(plan, map.fd()).map_err(|cause| Error::map(&plan.name, REUSING, cause))?;
+            same_shape(plan, map.fd()).map_err(|cause| self.failed(plan, REUSING, cause))?;
             return Ok(Made { map: map.clone(), new: false });
         }
         let Some(path) = &plan.pin else { return self.make(plan) };
@@ -58,7 +62,7 @@ impl Run<'_> {
                 return Ok(Made { map, new: false });
             }
             if plan.must_exist {
-                return Err(Error::map(&plan.name, REUSING, pin_cause(Errno::NOENT, path)));
+                return Err(self.failed(plan, REUSING, pin_cause(Errno::NOENT, path)));
             }
             let made = self.make(plan)?;
             let dir = path.parent().unwrap_or(Path::new("/"));
@@ -72,10 +76,10 @@ impl Run<'_> {
                     return Ok(made);
                 }
                 Err(Errno::EXIST) if !last => {}
-                Err(errno) => return Err(Error::map(&plan.name, "pinning it", pin_cause(errno, path))),
+                Err(errno) => return Err(self.failed(plan, "pinning it", pin_cause(errno, path))),
             }
         }
-        Err(Error::map(&plan.name, "pinning it", pin_cause(Errno::EXIST, path)))
+        Err(self.failed(plan, "pinning it", pin_cause(Errno::EXIST, path)))
     }
 
     /// The map that is pinned where this one wants to be.
@@ -83,13 +87,13 @@ impl Run<'_> {
         let fd = match sys::object_get(path, 0).and_then(MapFd::try_from) {
             Ok(fd) => fd,
             Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(Error::map(&plan.name, REUSING, pin_cause(errno, path))),
+            Err(errno) => return Err(self.failed(plan, REUSING, pin_cause(errno, path))),
         };
         same_shape(plan, &fd).map_err(|mut cause| {
             cause.why = format!("what is pinned at {} {}", path.display(), cause.why);
-            Error::map(&plan.name, REUSING, cause.action("remove the pin, or take the old object"))
+            self.failed(plan, REUSING, cause.action("remove the pin, or take the old object"))
         })?;
-        Ok(Some(Map::new(fd, plan.name.clone(), self.types_of(plan))))
+        Ok(Some(Map::new(fd, &self.plan.object, &plan.name, self.types_of(plan))))
     }
 
     fn types_of(&self, plan: &MapPlan) -> Option<MapTypes> {
@@ -109,7 +113,7 @@ impl Run<'_> {
                 }
                 _ => crate::explain::plain(errno),
             };
-            Error::map(&plan.name, step, cause)
+            self.failed(plan, step, cause)
         };
         if let Some(contents) = &plan.contents {
             fill(&fd, contents).map_err(|errno| fail("filling it", errno))?;
@@ -117,11 +121,11 @@ impl Run<'_> {
         if plan.freeze {
             fd.freeze().map_err(|errno| fail("freezing it", errno))?;
         }
-        Ok(Made { map: Map::new(fd, plan.name.clone(), self.types_of(plan)), new: true })
+        Ok(Made { map: Map::new(fd, &self.plan.object, &plan.name, self.types_of(plan)), new: true })
     }
 
     fn create(&self, plan: &MapPlan, inner: Option<&MapFd>) -> Result<MapFd> {
-        let fail = |cause| Error::map(&plan.name, CREATING, cause);
+        let fail = |cause| self.failed(plan, CREATING, cause);
         let module = match plan.struct_ops.as_ref().and_then(|ops| ops.module.as_deref()) {
             Some(module) => Some(self.module(module).map_err(fail)?),
             None => None,
@@ -154,9 +158,8 @@ impl Run<'_> {
     pub(super) fn fill_slots(&self, made: &[Made], programs: &[Program]) -> Result<()> {
         for (plan, outer) in self.plan.maps.iter().zip(made) {
             for slot in &plan.slots {
-                let missing = |what| {
-                    Error::map(&plan.name, "filling a slot", Cause::invalid(format!("the plan has no such {what}")))
-                };
+                let missing =
+                    |what| self.failed(plan, "filling a slot", Cause::invalid(format!("the plan has no such {what}")));
                 let key = slot.index.to_ne_bytes();
                 match slot.target {
                     // Maps that were there already have their slots filled.
@@ -184,11 +187,7 @@ impl Run<'_> {
         for (plan, made) in self.plan.maps.iter().zip(made) {
             let Some(ops) = &plan.struct_ops else { continue };
             let bad = || {
-                Error::map(
-                    &plan.name,
-                    "filling it",
-                    Cause::invalid("the plan's table and its programs do not fit together"),
-                )
+                self.failed(plan, "filling it", Cause::invalid("the plan's table and its programs do not fit together"))
             };
             let (mut value, mut members) = (ops.value.clone(), Vec::new());
             for (offset, function) in &ops.programs {

@@ -1,7 +1,7 @@
 //! Programs of a plan: instructions completed with file descriptors, loaded by several threads, logs read on failure.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use ringfence_btf::{Btf, Def};
@@ -17,8 +17,9 @@ use crate::map::Map;
 use crate::program::Program;
 
 const LOADING: &str = "loading it";
-/// Instructions that are worth the start of a thread: it takes some 50 us, and the verifier 1 to 3 us an instruction.
-const MANY_INSNS: usize = 300;
+/// Instructions that are worth a thread: it starts in 0.1 to 0.5 ms (the latter on a busy machine), and the verifier takes
+/// some 3 us an instruction.
+const MANY_INSNS: usize = 2000;
 /// More threads than this have not been seen to help: the verifier allocates under locks.
 const MOST_THREADS: usize = 8;
 
@@ -45,15 +46,20 @@ impl Run<'_> {
         let waits = |plan: &ProgramPlan| matches!(plan.target, LoadTarget::Program { .. }) && !self.target_given(plan);
         let (first, second): (Vec<usize>, Vec<usize>) = (0..plans.len()).partition(|at| !waits(&plans[*at]));
         for wave in [first, second] {
-            let failed = AtomicBool::new(false);
+            // The first place in the wave that has failed.
+            let failed = AtomicUsize::new(usize::MAX);
             let next = AtomicUsize::new(0);
             let work = || {
-                while let Some(at) = wave.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if stop && failed.load(Ordering::Relaxed) {
+                loop {
+                    let place = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(at) = wave.get(place) else { return };
+                    if stop && place > failed.load(Ordering::Relaxed) {
                         return;
                     }
                     let result = self.program(&plans[*at], maps, &loaded);
-                    failed.fetch_or(result.is_err(), Ordering::Relaxed);
+                    if result.is_err() {
+                        failed.fetch_min(place, Ordering::Relaxed);
+                    }
                     // Each place is worked on once.
                     let _ = loaded[*at].set(result);
                 }
@@ -65,7 +71,7 @@ impl Run<'_> {
                 }
                 work();
             });
-            if stop && failed.into_inner() {
+            if stop && failed.into_inner() < usize::MAX {
                 break;
             }
         }

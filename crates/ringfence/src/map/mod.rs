@@ -68,6 +68,8 @@ pub struct Map(Arc<Inner>);
 
 struct Inner {
     fd: MapFd,
+    /// Empty where it belongs to none.
+    object: String,
     name: String,
     types: Option<MapTypes>,
     memory: OnceLock<Option<MapMemory>>,
@@ -88,8 +90,9 @@ impl AsFd for Map {
 }
 
 impl Map {
-    pub(crate) fn new(fd: MapFd, name: String, types: Option<MapTypes>) -> Map {
-        Map(Arc::new(Inner { fd, name, types, memory: OnceLock::new(), writable: OnceLock::new() }))
+    pub(crate) fn new(fd: MapFd, object: &str, name: &str, types: Option<MapTypes>) -> Map {
+        let (object, name) = (object.to_owned(), name.to_owned());
+        Map(Arc::new(Inner { fd, object, name, types, memory: OnceLock::new(), writable: OnceLock::new() }))
     }
 
     pub(crate) fn fd(&self) -> &MapFd {
@@ -116,9 +119,9 @@ impl Map {
     pub fn create(name: &str, kind: MapType, key_size: u32, value_size: u32, max_entries: u32) -> Result<Map> {
         let short: String = name.chars().take(15).map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
         let create = sys::MapCreate { name: &short, ..sys::MapCreate::new(kind, key_size, value_size, max_entries) };
-        let fd =
-            sys::map_create(&create).map_err(|errno| Error::map(name, "creating it", crate::explain::plain(errno)))?;
-        Ok(Map::new(fd, name.to_owned(), None))
+        let fd = sys::map_create(&create)
+            .map_err(|errno| Error::map("", name, "creating it", crate::explain::plain(errno)))?;
+        Ok(Map::new(fd, "", name, None))
     }
 
     /// Opens a map that is pinned in a bpffs.
@@ -128,9 +131,9 @@ impl Map {
     pub fn open_pinned(path: impl AsRef<Path>) -> Result<Map> {
         let path = path.as_ref();
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        let fail = |errno| Error::map(&name, "opening its pin", pin_cause(errno, path));
+        let fail = |errno| Error::map("", &name, "opening its pin", pin_cause(errno, path));
         let fd = sys::object_get(path, 0).and_then(MapFd::try_from).map_err(fail)?;
-        Ok(Map::new(fd, name, None))
+        Ok(Map::new(fd, "", &name, None))
     }
 
     /// Takes a map's file descriptor that came from elsewhere.
@@ -139,8 +142,8 @@ impl Map {
     /// It is no map's.
     pub fn from_fd(name: &str, fd: OwnedFd) -> Result<Map> {
         let fd = MapFd::try_from(fd)
-            .map_err(|errno| Error::map(name, "taking its file descriptor", crate::explain::plain(errno)))?;
-        Ok(Map::new(fd, name.to_owned(), None))
+            .map_err(|errno| Error::map("", name, "taking its file descriptor", crate::explain::plain(errno)))?;
+        Ok(Map::new(fd, "", name, None))
     }
 
     /// Name in the object.
@@ -196,12 +199,16 @@ impl Map {
         self.0.fd.info().map_err(|errno| self.error("asking about it", errno))
     }
 
+    pub(crate) fn failed(&self, step: &'static str, cause: Cause) -> Error {
+        Error::map(&self.0.object, self.name(), step, cause)
+    }
+
     pub(crate) fn error(&self, step: &'static str, errno: Errno) -> Error {
-        Error::map(self.name(), step, self.explain(errno))
+        self.failed(step, self.explain(errno))
     }
 
     pub(crate) fn invalid(&self, step: &'static str, why: impl Into<String>) -> Error {
-        Error::map(self.name(), step, Cause::invalid(why))
+        self.failed(step, Cause::invalid(why))
     }
 
     /// What the kernel's answers mean for maps (`kernel/bpf/syscall.c`, and `map_*_elem` of the kinds).
@@ -341,6 +348,51 @@ impl Map {
         Entries::new(self)
     }
 
+    /// Compares members of a type of yours with those of the map's value type in the object's BTF: `(path, offset in bytes)`. The size alone
+    /// is compared by [`Map::table`] and its like. Where the object has no types, nothing is compared.
+    ///
+    /// ```no_run
+    /// use std::mem::offset_of;
+    /// #[repr(C)]
+    /// struct Traffic {
+    ///     packets: u64,
+    ///     bytes: u64,
+    /// }
+    /// # fn show(map: &ringfence::Map) -> Result<(), ringfence::Error> {
+    /// map.check_value(&[("packets", offset_of!(Traffic, packets)), ("bytes", offset_of!(Traffic, bytes))])?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// A member is missing there, or is elsewhere.
+    pub fn check_value(&self, members: &[(&str, usize)]) -> Result<()> {
+        self.check("value", self.types().map(|types| types.value), members)
+    }
+
+    /// The same for the map's key type.
+    ///
+    /// # Errors
+    /// As [`Map::check_value`].
+    pub fn check_key(&self, members: &[(&str, usize)]) -> Result<()> {
+        self.check("key", self.types().map(|types| types.key), members)
+    }
+
+    fn check(&self, side: &str, ty: Option<TypeId>, members: &[(&str, usize)]) -> Result<()> {
+        let step = "comparing its types";
+        let Some((types, ty)) = self.types().zip(ty.filter(|ty| *ty != TypeId::VOID)) else { return Ok(()) };
+        for (path, offset) in members {
+            let field = types.btf.find_member(ty, path);
+            let field =
+                field.map_err(|error| self.invalid(step, format!("its {side} has no member `{path}`: {error}")))?;
+            if field.bit_offset != *offset as u64 * 8 {
+                let there = field.bit_offset / 8;
+                return Err(self.invalid(step, format!("`{path}` of its {side} is at byte {there}, not {offset}")));
+            }
+        }
+        Ok(())
+    }
+
     /// A typed view, one value a key.
     ///
     /// # Errors
@@ -397,7 +449,7 @@ impl Map {
                 }
                 _ => self.explain(errno),
             };
-            Error::map(self.name(), "filling a slot", cause)
+            self.failed("filling a slot", cause)
         })
     }
 
@@ -415,8 +467,7 @@ impl Map {
     /// The path is taken or is in no bpffs.
     pub fn pin(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        sys::object_pin(self.as_fd(), path)
-            .map_err(|errno| Error::map(self.name(), "pinning it", pin_cause(errno, path)))
+        sys::object_pin(self.as_fd(), path).map_err(|errno| self.failed("pinning it", pin_cause(errno, path)))
     }
 }
 

@@ -120,9 +120,9 @@ impl Variable {
         part.ok_or_else(|| self.map.invalid(WRITING, "it is outside of its section"))?
             .copy_from_slice(value.as_bytes());
         self.map.update(&0u32.to_ne_bytes(), &all, Update::Any).map_err(|error| match error {
-            Error::Map { map, cause, .. } => {
+            Error::Map { cause, .. } => {
                 let action = format!("`{}` is constant: set it in the settings, before it is loaded", self.name);
-                Error::Map { map, step: WRITING, cause: Box::new(Cause { action, ..*cause }) }
+                self.map.failed(WRITING, Cause { action, ..*cause })
             }
             other => other,
         })

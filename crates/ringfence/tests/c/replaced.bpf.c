@@ -8,10 +8,10 @@ struct __sk_buff {
 
 __attribute__((noinline)) int answer(struct __sk_buff *skb)
 {
-	/* Not folded into the caller. */
-	__attribute__((unused)) volatile int keep = 1;
+	/* So that the compiler does not tell the caller what comes back. */
+	volatile int answer = 1;
 
-	return 1;
+	return answer;
 }
 
 SEC("tc")

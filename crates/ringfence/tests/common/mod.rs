@@ -50,6 +50,17 @@ pub(crate) fn load_object(name: &'static str, settings: Settings) -> Loaded {
     load(&plan)
 }
 
+/// The same for what came with a kernel release: `None`, and a line that says so, on older ones. A kernel that should
+/// have it must load it.
+pub(crate) fn load_since(release: (u32, u32), name: &'static str, settings: Settings) -> Option<Loaded> {
+    let kernel = Kernel::running();
+    if kernel.version_code() < release.0 << 16 | release.1 << 8 {
+        println!("skipped: needs Linux {}.{}", release.0, release.1);
+        return None;
+    }
+    Some(load_object(name, settings))
+}
+
 /// An empty plan of this name.
 pub(crate) fn plan(object: &str) -> Plan {
     let mut plan = Plan::default();
