@@ -123,9 +123,17 @@ impl<'a> Report<'a> {
         page += &self.table();
         page += "\n## Differences, and why\n\n";
         let mut any = false;
+        let mut reasons: Vec<(&str, &str)> = Vec::new();
         for row in &self.known.0 {
-            let of_row = |(_, used): &&(_, Option<&Row>)| used.is_some_and(|used| std::ptr::eq(used, row));
-            let found: Vec<_> = self.differences.iter().filter(of_row).collect();
+            let reason = (row.what.as_str(), row.reason.as_str());
+            if reasons.contains(&reason) {
+                continue;
+            }
+            reasons.push(reason);
+            let of_reason = |(_, row): &&(_, Option<&Row>)| {
+                row.is_some_and(|row| (row.what.as_str(), row.reason.as_str()) == reason)
+            };
+            let found: Vec<_> = self.differences.iter().filter(of_reason).collect();
             if found.is_empty() {
                 continue;
             }
