@@ -1,35 +1,61 @@
-//! Types by name. A whole kernel has some 80,000 named types and a load asks for a few of them, so there
-//! is no index of names: one pass over the types answers any number of questions, and answers are kept.
-//! Two in three of those names are functions'. They are kept apart, so that the pass can go by them.
-
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+//! Types by name. A whole kernel has some 70,000 named types, and four in five of them are functions: those are kept
+//! apart, and looked at only when a question is for one. What is kept of a name is a hash of its first bytes, in the
+//! order of the types: building that is a tenth of the pass over the types that every load needs anyway.
 
 use crate::Btf;
 use crate::types::{Kind, TypeId};
 
-/// What is known of names so far.
-#[derive(Default)]
+/// Types by the first bytes of their names.
 pub(crate) struct Names {
-    types: Mutex<Known>,
-    functions: Mutex<Known>,
+    /// The last entry with each hash, as its number plus 1. As many as a power of two.
+    buckets: Box<[u32]>,
+    entries: Vec<Entry>,
 }
 
-/// Own types by essential name.
-type Known = HashMap<Box<[u8]>, Arc<[TypeId]>>;
+struct Entry {
+    key: u32,
+    /// Where its name is in the string section.
+    name: u32,
+    id: TypeId,
+    /// The entry before it in its bucket, as the bucket has it.
+    next: u32,
+}
 
 impl Names {
-    fn of(&self, kind: Kind) -> MutexGuard<'_, Known> {
-        let names = if kind == Kind::Func { &self.functions } else { &self.types };
-        names.lock().unwrap_or_else(PoisonError::into_inner)
+    /// With room for about so many.
+    pub(crate) fn new(usual: usize) -> Names {
+        let buckets = usual.clamp(16, 1 << 20).next_power_of_two();
+        Names { buckets: vec![0; buckets].into_boxed_slice(), entries: Vec::with_capacity(usual) }
+    }
+
+    fn bucket(&self, key: u32) -> usize {
+        key as usize & self.buckets.len().wrapping_sub(1)
+    }
+
+    /// `text` begins with the name and goes on behind it; `name` is where that is in the string section.
+    #[inline]
+    pub(crate) fn add(&mut self, text: &[u8], name: u32, id: TypeId) {
+        let key = key(text);
+        let bucket = self.bucket(key);
+        let Some(last) = self.buckets.get_mut(bucket) else { return };
+        let next = std::mem::replace(last, (self.entries.len() as u32).wrapping_add(1));
+        self.entries.push(Entry { key, name, id, next });
+    }
+
+    /// Names that may have this key, as offsets in the string section, and their types.
+    fn with(&self, key: u32) -> impl Iterator<Item = (u32, TypeId)> {
+        let entry = |number: u32| self.entries.get(number.checked_sub(1)? as usize);
+        let first = self.buckets.get(self.bucket(key)).and_then(|last| entry(*last));
+        let chain = std::iter::successors(first, move |before| entry(before.next));
+        chain.filter(move |entry| entry.key == key).map(|entry| (entry.name, entry.id))
     }
 }
 
 /// C's names for the integer that is as wide as a pointer.
 const LONGS: [&str; 4] = ["long unsigned int", "unsigned long", "long int", "long"];
 
-/// Longest flavour that is looked at, in bytes.
-const MAX_FLAVOUR: usize = 512;
+/// Longest name whose flavour is looked at, in bytes.
+const MAX_NAME: usize = 1024;
 
 /// The name without its flavour: `task_struct___old` is another version of `task_struct`.
 ///
@@ -69,20 +95,7 @@ impl Btf {
 
     /// Every type of any kind but functions, not the base's, whose name without its flavour is this.
     pub fn candidates(&self, essential: &str) -> Vec<TypeId> {
-        self.essentially(essential, Kind::Void).to_vec()
-    }
-
-    /// Looks for many names in one pass, here and in the base, so that later questions for them cost nothing.
-    ///
-    /// Of the kinds it matters only which are [`Kind::Func`]: the pass is shorter when none is.
-    pub fn prefetch(&self, names: &[(&str, Kind)]) {
-        if let Some(base) = self.base() {
-            base.prefetch(names);
-        }
-        let of = |functions: bool| names.iter().filter(move |(_, kind)| (*kind == Kind::Func) == functions);
-        let types = self.unknown(of(false).map(|(name, _)| *name).chain(LONGS), Kind::Void);
-        let functions = self.unknown(of(true).map(|(name, _)| *name), Kind::Func);
-        self.search(types, functions);
+        self.essentially(essential, Kind::Void)
     }
 
     /// Bytes of a pointer, as the types of this BTF tell it: those of C's `long`, 8 where there is none.
@@ -99,133 +112,61 @@ impl Btf {
         })
     }
 
-    fn unknown<'n>(&self, names: impl Iterator<Item = &'n str>, kind: Kind) -> Wanted<'n> {
-        let known = self.names().of(kind);
-        Wanted::new(names.map(|name| essential(name.as_bytes())).filter(|name| !known.contains_key(*name)))
+    /// Functions for [`Kind::Func`], everything else for every other kind, in the order of their numbers.
+    fn essentially(&self, name: &str, kind: Kind) -> Vec<TypeId> {
+        let Some(names) = self.names(kind).filter(|_| !name.is_empty()) else { return Vec::new() };
+        let same = names.with(key(name.as_bytes())).filter(|(at, _)| self.is_essentially(*at, name));
+        let mut found: Vec<TypeId> = same.map(|(_, id)| id).collect();
+        found.sort_unstable();
+        found
     }
 
-    /// Functions for [`Kind::Func`], everything else for every other kind.
-    fn essentially(&self, name: &str, kind: Kind) -> Arc<[TypeId]> {
-        let known = self.names().of(kind).get(name.as_bytes()).cloned();
-        known.unwrap_or_else(|| {
-            let (wanted, none) = (Wanted::new([name.as_bytes()].into_iter()), Wanted::default());
-            let (types, functions) = if kind == Kind::Func { (none, wanted) } else { (wanted, none) };
-            self.search(types, functions);
-            self.names().of(kind).get(name.as_bytes()).cloned().unwrap_or_default()
-        })
-    }
-
-    /// One pass over the types for all of these names.
-    fn search<'n>(&self, mut types: Wanted<'n>, mut functions: Wanted<'n>) {
-        if types.found.is_empty() && functions.found.is_empty() {
-            return;
-        }
-        let (strings, first_string) = (self.strings(), self.first_string());
-        let (any_type, any_function) = (!types.found.is_empty(), !functions.found.is_empty());
-        self.scan_names(|id, head| {
-            let is_function = head.is_function();
-            if !(if is_function { any_function } else { any_type }) {
-                return;
+    /// Whether the name that starts here in the string section is this one or a flavour of it.
+    fn is_essentially(&self, at: u32, name: &str) -> bool {
+        let rest = self.strings().get(at as usize..).and_then(|rest| rest.strip_prefix(name.as_bytes()));
+        match rest {
+            Some([0, ..]) => essential(name.as_bytes()).len() == name.len(),
+            Some([b'_', b'_', b'_', ..]) => {
+                let whole = self.strings().get(at as usize..).map(|rest| rest.get(..MAX_NAME).unwrap_or(rest));
+                let whole = whole.and_then(|rest| rest.get(..memchr::memchr(0, rest)?));
+                whole.is_some_and(|whole| essential(whole) == name.as_bytes())
             }
-            if let Some(name) = head.name.checked_sub(first_string).and_then(|own| strings.get(own as usize..)) {
-                if is_function { &mut functions } else { &mut types }.offer(name, id);
-            }
-        });
-        for (wanted, kind) in [(types, Kind::Void), (functions, Kind::Func)] {
-            self.names().of(kind).extend(wanted.found.into_iter().map(|(name, ids)| (name.into(), ids.into())));
+            _ => false,
         }
     }
 }
 
-/// Names that are looked for. Nearly all others are turned away by one bit, found from their first eight bytes.
-struct Wanted<'a> {
-    /// Essential names, and the types that have them.
-    found: Vec<(&'a [u8], Vec<TypeId>)>,
-    /// First bytes of names, sorted, with indexes into `found`.
-    keys: Vec<(u64, usize)>,
-    /// A bit for each hash of a key.
-    bits: [u64; 64],
-}
+/// Words of a name that its key is made of. Hundreds of names of a kernel have their first two in common.
+const KEY_WORDS: usize = 3;
 
-impl Default for Wanted<'_> {
-    fn default() -> Self {
-        Wanted { found: Vec::new(), keys: Vec::new(), bits: [0; 64] }
-    }
-}
-
-impl<'a> Wanted<'a> {
-    fn new(names: impl Iterator<Item = &'a [u8]>) -> Wanted<'a> {
-        let mut names: Vec<&[u8]> = names.filter(|name| !name.is_empty()).collect();
-        names.sort_unstable();
-        names.dedup();
-        let mut wanted = Wanted::default();
-        for name in names {
-            // What follows the name is its end or a flavour.
-            for end in [b"\0", b"___".as_slice()] {
-                let key = key([name, end, &[0; 8]].concat().as_slice());
-                wanted.keys.push((key, wanted.found.len()));
-                let (word, bit) = bit_of(key);
-                if let Some(word) = wanted.bits.get_mut(word) {
-                    *word |= bit;
-                }
-            }
-            wanted.found.push((name, Vec::new()));
-        }
-        wanted.keys.sort_unstable();
-        wanted.keys.dedup();
-        wanted
-    }
-
-    /// `rest` begins with the name of this type and goes on behind it.
-    #[inline]
-    fn offer(&mut self, rest: &[u8], id: TypeId) {
-        let key = key(rest);
-        let (word, bit) = bit_of(key);
-        if self.bits.get(word).is_some_and(|word| word & bit != 0) {
-            self.offer_likely(key, rest, id);
-        }
-    }
-
-    fn offer_likely(&mut self, key: u64, rest: &[u8], id: TypeId) {
-        let first = self.keys.partition_point(|(other, _)| *other < key);
-        for (_, index) in self.keys.iter().skip(first).take_while(|(other, _)| *other == key) {
-            let Some((name, ids)) = self.found.get_mut(*index) else { continue };
-            let Some(behind) = rest.strip_prefix(*name) else { continue };
-            let flavour = match behind {
-                [0, ..] => Some(0),
-                [b'_', b'_', b'_', ..] => memchr::memchr(0, behind.get(..MAX_FLAVOUR).unwrap_or(behind)),
-                _ => None,
-            };
-            let whole = flavour.and_then(|end| rest.get(..name.len().saturating_add(end)));
-            if whole.is_some_and(|whole| essential(whole) == *name) {
-                ids.push(id);
-            }
-        }
-    }
-}
-
-/// The first eight bytes of a name up to its end or its first three underscores, whichever comes first.
-/// So a name and its flavours have the same key but for those of six and seven letters.
+/// A hash of the beginning of a name, which ends with it or with its first three underscores: a name and its flavours
+/// have the same. No branch depends on the name, none could be foretold.
 #[inline]
-fn key(name: &[u8]) -> u64 {
+fn key(name: &[u8]) -> u32 {
     const LOW: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = LOW << 7;
     const UNDERSCORES: u64 = 0x5f5f_5f5f_5f5f_5f5f;
-    let start = match name.first_chunk::<8>() {
-        Some(start) => u64::from_le_bytes(*start),
-        None => name.iter().rev().fold(0, |start, byte| start << 8 | u64::from(*byte)),
+    const LOOKED_AT: usize = (KEY_WORDS + 1) * 8;
+    let near_the_end = || {
+        let mut padded = [0; LOOKED_AT];
+        padded.iter_mut().zip(name).for_each(|(to, from)| *to = *from);
+        padded
     };
-    // The highest bit of each byte that is 0 (exact up to the first of them), of each that is an underscore.
-    let zeros = start.wrapping_sub(LOW) & !start & HIGH;
-    let other = start ^ UNDERSCORES;
-    let underscores = !((other & !HIGH).wrapping_add(!HIGH) | other | !HIGH);
-    let ends = zeros | underscores & underscores >> 8 & underscores >> 16;
-    let end = ends & ends.wrapping_neg();
-    start & end.wrapping_sub(1) >> 7
-}
-
-#[inline]
-fn bit_of(key: u64) -> (usize, u64) {
-    let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52;
-    ((hash >> 6) as usize, 1 << (hash & 63))
+    let start = name.first_chunk::<LOOKED_AT>().copied().unwrap_or_else(near_the_end);
+    let words = start.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
+    // The highest bit of each byte that is an underscore.
+    let underscores = words.clone().map(|word| {
+        let other = word ^ UNDERSCORES;
+        !((other & !HIGH).wrapping_add(!HIGH) | other | !HIGH)
+    });
+    let (mut hash, mut before_end) = (0u64, u64::MAX);
+    for ((word, here), next) in words.zip(underscores.clone()).zip(underscores.skip(1)) {
+        // That of each byte that is 0: exact up to the first of them.
+        let zeros = word.wrapping_sub(LOW) & !word & HIGH;
+        let ends = zeros | here & (here >> 8 | next << 56) & (here >> 16 | next << 48);
+        let end = ends & ends.wrapping_neg();
+        hash = (hash.rotate_left(5) ^ word & end.wrapping_sub(1) >> 7 & before_end).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        before_end &= u64::from(end != 0).wrapping_sub(1);
+    }
+    (hash >> 32) as u32
 }

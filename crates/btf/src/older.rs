@@ -180,12 +180,37 @@ impl Builder {
 
 /// The name with `_` for what some kernel refuses; `None`: it is good as it is.
 fn simpler(name: &[u8], dots: bool) -> Option<String> {
-    let letter = |b: u8| b.is_ascii_alphabetic() || b == b'_' || dots && b == b'.';
-    let good = |(at, b): (usize, u8)| letter(b) || at > 0 && b.is_ascii_digit();
-    let is_good = name.len() <= MAX_NAME && name.iter().copied().enumerate().all(good);
-    let replace = |(at, b)| if good((at, b)) { char::from(b) } else { '_' };
-    (!is_good).then(|| name.iter().copied().take(MAX_NAME).enumerate().map(replace).collect())
+    let allowed = LETTER | DIGIT | if dots { DOT } else { 0 };
+    let is = |byte: u8, classes: u8| CLASS.get(usize::from(byte)).is_some_and(|class| class & classes != 0);
+    let starts_well = name.first().is_none_or(|first| is(*first, allowed & !DIGIT));
+    if starts_well && name.len() <= MAX_NAME && name.iter().all(|byte| is(*byte, allowed)) {
+        return None;
+    }
+    let good = |at, byte| is(byte, if at > 0 { allowed } else { allowed & !DIGIT });
+    let replace = |(at, byte)| if good(at, byte) { char::from(byte) } else { '_' };
+    Some(name.iter().copied().take(MAX_NAME).enumerate().map(replace).collect())
 }
+
+const LETTER: u8 = 1;
+const DIGIT: u8 = 2;
+const DOT: u8 = 4;
+
+/// What each byte is in a name.
+#[expect(clippy::indexing_slicing, reason = "at compile time, as long as the table is")]
+static CLASS: [u8; 256] = {
+    let mut class = [0; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        class[byte as usize] = match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' => LETTER,
+            b'0'..=b'9' => DIGIT,
+            b'.' => DOT,
+            _ => 0,
+        };
+        byte = byte.saturating_add(1u8);
+    }
+    class
+};
 
 #[cfg(test)]
 mod tests {

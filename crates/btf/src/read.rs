@@ -37,8 +37,8 @@ struct Inner {
     first_string: u32,
     /// Filled by the first question that needs it.
     index: OnceLock<Result<Index, Error>>,
-    /// Answers to questions for names.
-    names: Names,
+    /// Functions by name: two in three of a kernel's names, and few questions are for them.
+    functions: OnceLock<Names>,
     pointer_size: OnceLock<u32>,
 }
 
@@ -49,11 +49,16 @@ pub(crate) struct Index {
     count: u32,
     /// Where every [`STEP`]th of them starts.
     starts: Box<[u32]>,
+    /// All that have a name but functions.
+    names: Names,
 }
 
 const STEP: u32 = 8;
 /// Bytes of as many types, in most kernels.
 const USUAL_STEP: usize = 200;
+/// Bytes of types for each function, and for each other type that has a name, in most kernels.
+const USUAL_FUNCTION: usize = 50;
+const USUAL_NAMED: usize = 200;
 
 /// Equal records behind a type, decoded one by one.
 #[derive(Clone, Copy)]
@@ -226,7 +231,7 @@ impl Btf {
             first_id,
             first_string,
             index: OnceLock::new(),
-            names: Names::default(),
+            functions: OnceLock::new(),
             pointer_size: OnceLock::new(),
         })))
     }
@@ -330,10 +335,6 @@ impl Btf {
         self.bytes().get(self.0.types.0..self.0.types.1).unwrap_or_default()
     }
 
-    pub(crate) fn names(&self) -> &Names {
-        &self.0.names
-    }
-
     pub(crate) fn first_string(&self) -> u32 {
         self.0.first_string
     }
@@ -342,8 +343,22 @@ impl Btf {
         &self.0.pointer_size
     }
 
+    /// Whether the pass over all types has been made that [`Btf::get`] and questions for names need.
+    pub fn is_indexed(&self) -> bool {
+        self.0.index.get().is_some()
+    }
+
     fn index(&self) -> Result<&Index, Error> {
-        self.0.index.get_or_init(|| self.scan(|_, _| ())).as_ref().map_err(Error::clone)
+        self.0.index.get_or_init(|| self.scan(false)).as_ref().map_err(Error::clone)
+    }
+
+    /// Functions for [`Kind::Func`], everything else for every other kind.
+    pub(crate) fn names(&self, kind: Kind) -> Option<&Names> {
+        let index = self.index().ok()?;
+        if kind != Kind::Func {
+            return Some(&index.names);
+        }
+        Some(self.0.functions.get_or_init(|| self.scan(true).map_or_else(|_| Names::new(0), |index| index.names)))
     }
 
     /// Where each of our types starts, in the type section.
@@ -357,34 +372,35 @@ impl Btf {
         }))
     }
 
-    /// One pass over our types that tells number, name and kind of each, and leaves the index behind.
-    pub(crate) fn scan_names(&self, visit: impl FnMut(TypeId, Head)) {
-        let index = self.scan(visit);
-        // Another thread may have been faster; its index is the same.
-        let _ = self.0.index.set(index);
-    }
-
-    fn scan(&self, mut visit: impl FnMut(TypeId, Head)) -> Result<Index, Error> {
-        let section = self.type_section();
+    /// One pass over our types, for the names of functions or of all others.
+    fn scan(&self, functions: bool) -> Result<Index, Error> {
+        let (section, strings) = (self.type_section(), self.strings());
         let mut starts = Vec::with_capacity(section.len() / USUAL_STEP);
-        let (mut rest, mut count) = (section, 0u32);
-        while !rest.is_empty() {
-            let id = TypeId(self.0.first_id.checked_add(count).ok_or(Error::Full)?);
-            if count & STEP.wrapping_sub(1) == 0 {
-                starts.push(u32::try_from(section.len().saturating_sub(rest.len())).map_err(|_| Error::Full)?);
+        let mut names =
+            Names::new(if functions { section.len() / USUAL_FUNCTION } else { section.len() / USUAL_NAMED });
+        let (mut at, mut id) = (0, self.0.first_id);
+        while at < section.len() {
+            if id.wrapping_sub(self.0.first_id) & STEP.wrapping_sub(1) == 0 {
+                starts.push(u32::try_from(at).map_err(|_| Error::Full)?);
             }
-            let (head, behind) =
-                self.split_record(rest).ok_or(Error::BadType { id, what: "it is cut off, or its kind is unknown" })?;
-            visit(id, head);
-            (rest, count) = (behind, count.saturating_add(1));
+            let cut = Error::BadType { id: TypeId(id), what: "it is cut off, or its kind is unknown" };
+            let (head, len) = section.get(at..).and_then(|rest| self.head(rest)).ok_or(cut)?;
+            if head.name != 0 && head.is_function() == functions {
+                let own = head.name.wrapping_sub(self.0.first_string);
+                if let Some(text) = strings.get(own as usize..) {
+                    names.add(text, own, TypeId(id));
+                }
+            }
+            at = at.saturating_add(len);
+            id = id.checked_add(1).ok_or(Error::Full)?;
         }
-        Ok(Index { count, starts: starts.into_boxed_slice() })
+        Ok(Index { count: id.wrapping_sub(self.0.first_id), starts: starts.into_boxed_slice(), names })
     }
 
-    /// The first type of this piece of the type section, and what comes behind it.
+    /// The first type of this piece of the type section, and its length in bytes.
     #[inline]
-    fn split_record<'a>(&self, section: &'a [u8]) -> Option<(Head, &'a [u8])> {
-        let ([n0, n1, n2, n3, i0, i1, i2, i3, ..], behind) = section.split_first_chunk::<HEAD>()?;
+    fn head(&self, section: &[u8]) -> Option<(Head, usize)> {
+        let [n0, n1, n2, n3, i0, i1, i2, i3, ..] = section.first_chunk::<HEAD>()?;
         let (name, info) = ([*n0, *n1, *n2, *n3], [*i0, *i1, *i2, *i3]);
         let (name, info) = if self.0.big_endian {
             (u32::from_be_bytes(name), u32::from_be_bytes(info))
@@ -392,7 +408,14 @@ impl Btf {
             (u32::from_le_bytes(name), u32::from_le_bytes(info))
         };
         let body = body_len(info).or_else(|| self.told_len(info))?;
-        Some((Head { name, info }, behind.get(body..)?))
+        let len = body.saturating_add(HEAD);
+        (len <= section.len()).then_some((Head { name, info }, len))
+    }
+
+    /// The first type of this piece of the type section, and what comes behind it.
+    fn split_record<'a>(&self, section: &'a [u8]) -> Option<(Head, &'a [u8])> {
+        let (head, len) = self.head(section)?;
+        Some((head, section.get(len..)?))
     }
 
     /// Bytes behind the head of a type of a kind that only its writer knows.
@@ -496,21 +519,37 @@ fn kind_of(info: u32) -> Option<Kind> {
 /// Bytes behind the head of a type with this `info` word.
 #[inline]
 fn body_len(info: u32) -> Option<usize> {
+    let (once, each) = *BODY.get((info >> 24 & 0x7f) as usize)?;
     let records = (info & MAX_RECORDS) as usize;
-    Some(match kind_of(info)? {
-        Kind::Void => return None,
-        Kind::Int | Kind::Var | Kind::DeclTag => 4,
-        Kind::Array => 12,
-        Kind::Struct | Kind::Union | Kind::Datasec | Kind::Enum64 => records.saturating_mul(12),
-        Kind::Enum | Kind::FuncProto => records.saturating_mul(8),
-        Kind::Ptr
-        | Kind::Fwd
-        | Kind::Typedef
-        | Kind::Volatile
-        | Kind::Const
-        | Kind::Restrict
-        | Kind::Func
-        | Kind::Float
-        | Kind::TypeTag => 0,
-    })
+    (once != UNKNOWN).then_some(records.wrapping_mul(each as usize).wrapping_add(once as usize))
 }
+
+const UNKNOWN: u8 = u8::MAX;
+
+/// Bytes behind the head of each kind: once, and for each record. A table and no branches: the pass over a whole
+/// kernel's types waits for this and little else.
+#[expect(clippy::indexing_slicing, reason = "at compile time, and no kind is 128")]
+static BODY: [(u8, u8); 128] = {
+    let mut body = [(UNKNOWN, 0); 128];
+    let mut kind = 1u8;
+    while let Some(known) = Kind::from_number(kind) {
+        body[kind as usize] = match known {
+            Kind::Void => (UNKNOWN, 0),
+            Kind::Int | Kind::Var | Kind::DeclTag => (4, 0),
+            Kind::Array => (12, 0),
+            Kind::Struct | Kind::Union | Kind::Datasec | Kind::Enum64 => (0, 12),
+            Kind::Enum | Kind::FuncProto => (0, 8),
+            Kind::Ptr
+            | Kind::Fwd
+            | Kind::Typedef
+            | Kind::Volatile
+            | Kind::Const
+            | Kind::Restrict
+            | Kind::Func
+            | Kind::Float
+            | Kind::TypeTag => (0, 0),
+        };
+        kind = kind.saturating_add(1);
+    }
+    body
+};

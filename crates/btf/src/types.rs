@@ -53,7 +53,7 @@ pub enum Kind {
 impl Kind {
     /// The kind of this number.
     #[inline]
-    pub fn from_number(number: u8) -> Option<Kind> {
+    pub const fn from_number(number: u8) -> Option<Kind> {
         Some(match number {
             0 => Kind::Void,
             1 => Kind::Int,

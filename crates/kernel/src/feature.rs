@@ -41,7 +41,7 @@ features! {
     /// BTF can be loaded
     Btf = "BTF", "4.18", Types;
     /// `BTF_KIND_FUNC` and func_info
-    BtfFunc = "BTF of functions", "5.0", Function(&["btf_func_check_meta"]);
+    BtfFunc = "BTF of functions", "5.0", Member("bpf_prog_aux", "func_info");
     /// Global linkage of BTF functions
     BtfFuncGlobal = "global functions in BTF", "5.6", Enumerator("btf_func_linkage", "BTF_FUNC_GLOBAL");
     /// `BTF_KIND_VAR`, `BTF_KIND_DATASEC`
@@ -80,13 +80,17 @@ features! {
 }
 
 impl Feature {
+    /// Whether the running kernel's types alone are proof that it has this: what they show has no configuration of its
+    /// own and was right from the start, and is found without a pass over all functions or all strings.
+    pub(crate) fn is_proved_by(self, btf: &Btf) -> bool {
+        let evidence = self.evidence();
+        !matches!(evidence, Function(_) | AnyEnumerator(_) | Unseen)
+            && self != Feature::UprobeMulti
+            && evidence.in_types(btf) == Some(true)
+    }
+
     /// Whether a kernel's types show that it has it; `None`: they cannot tell.
     pub(crate) fn in_types(self, btf: &Btf) -> Option<bool> {
-        // One pass for all features instead of one for each.
-        let kind = self.evidence().kind();
-        let same: Vec<Evidence> = Feature::ALL.iter().map(|feature| feature.evidence()).collect();
-        let same = same.iter().filter(|evidence| evidence.kind() == kind);
-        btf.prefetch(&same.flat_map(Evidence::types).map(|name| (*name, kind)).collect::<Vec<_>>());
         self.evidence().in_types(btf)
     }
 }

@@ -114,10 +114,19 @@ impl Facts {
         self.btf.get_or_init(load).as_ref().map(Option::as_ref).map_err(Error::clone)
     }
 
+    /// The types, where somebody has asked for one before: then each further question costs less than a system call.
+    fn types_at_hand(&self) -> Option<&Btf> {
+        self.btf.get()?.as_ref().ok()?.as_ref().filter(|btf| btf.is_indexed())
+    }
+
     fn feature(&self, feature: Feature) -> Option<bool> {
         let cell = |feature: Feature| self.features.get(feature as usize);
         if let Some(known) = cell(feature)?.get() {
             return Some(known);
+        }
+        if self.types_at_hand().is_some_and(|btf| feature.is_proved_by(btf)) {
+            cell(feature)?.set(Some(true));
+            return Some(true);
         }
         if let Source::Running = self.source {
             let group = probe::GROUPS.iter().find(|group| group.features.contains(&feature));
@@ -213,8 +222,8 @@ impl Kernel {
         self.feature(feature) == Some(true)
     }
 
-    /// Whether the kernel can do this. Of the running kernel it is found by trying, or, without the right to try,
-    /// in its types; `None`: nothing tells.
+    /// Whether the kernel can do this. Of the running kernel it is found in its types, where they prove it and are at
+    /// hand, else by trying, or, without the right to try, in its types again; `None`: nothing tells.
     pub fn feature(&self, feature: Feature) -> Option<bool> {
         self.facts.feature(feature)
     }

@@ -26,22 +26,6 @@ pub(crate) enum Evidence {
 }
 
 impl Evidence {
-    /// Of what kind that is which is looked for: functions and all others are found in passes of their own.
-    pub(crate) fn kind(&self) -> Kind {
-        if matches!(self, Evidence::Function(_)) { Kind::Func } else { Kind::Struct }
-    }
-
-    /// Names that are looked for.
-    pub(crate) fn types(&self) -> &[&'static str] {
-        match self {
-            Evidence::Enumerator(of, _) | Evidence::Member(of, _) | Evidence::Struct(of) | Evidence::NoStruct(of) => {
-                std::slice::from_ref(of)
-            }
-            Evidence::Function(names) => names,
-            Evidence::Types | Evidence::AnyEnumerator(_) | Evidence::Unseen => &[],
-        }
-    }
-
     /// Whether the types show it; `None`: they cannot tell.
     pub(crate) fn in_types(self, btf: &Btf) -> Option<bool> {
         match self {

@@ -6,13 +6,13 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use ringfence_btf::{Kind, TypeId};
+use ringfence_btf::TypeId;
 use ringfence_kernel::{Feature, Kernel};
-use ringfence_object::{ExternKind, FunctionId, MapId, Object, Program, Role as MapRole};
-use ringfence_uapi::{AttachType, Helper, MapType, ProgramType};
+use ringfence_object::{FunctionId, MapId, Object, Program, Role as MapRole};
+use ringfence_uapi::{AttachType, Helper, ProgramType};
 
 use crate::code::Filler;
-use crate::core::{self, Relocator};
+use crate::core::Relocator;
 use crate::error::no_such;
 use crate::externs::Externs;
 use crate::link::{Linked, Linker};
@@ -43,8 +43,13 @@ pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Pla
     let wanted = Wanted::new(object, settings)?;
     let core_kernel = settings.core_btf.as_ref().map(|btf| Kernel::from_btf(btf.clone()));
     let core_kernel = core_kernel.as_ref().unwrap_or(kernel);
-    prefetch(object, kernel, core_kernel, &roles, &wanted);
 
+    // Relocations need the kernel's types. Read first, they also answer what would else take attempts.
+    if object.functions.iter().any(|function| !function.core.is_empty())
+        && let Ok(Some(btf)) = kernel.btf()
+    {
+        btf.len();
+    }
     let btf = fit::fit_btf(object, kernel)?;
     let externs = Externs::new(object, kernel, settings.kconfig.as_deref())?;
     let mut ops = StructOpsMaps::new(object, kernel, &roles, &wanted);
@@ -130,46 +135,6 @@ fn roles(object: &Object, settings: &Settings) -> Result<Vec<Role>, Error> {
         }
     }
     Ok(object.programs.iter().map(|program| Role::new(program, settings.programs.get(&program.name))).collect())
-}
-
-/// Looks for every name that this plan may ask for, in one pass over the kernel's types.
-fn prefetch(object: &Object, kernel: &Kernel, core_kernel: &Kernel, roles: &[Role], wanted: &Wanted) {
-    let mut names: Vec<(String, Kind)> = Vec::new();
-    for ext in &object.externs {
-        match ext.kind {
-            ExternKind::TypedKsym { .. } => names.push((ext.name.clone(), Kind::Var)),
-            ExternKind::Kfunc { .. } => names.push((ext.name.clone(), Kind::Func)),
-            _ => {}
-        }
-    }
-    for (id, role) in roles.iter().enumerate() {
-        if wanted.reason(id).is_none() {
-            names.extend(role.kernel_type());
-        }
-    }
-    for (id, map) in object.maps.iter().enumerate() {
-        if let MapRole::StructOps(ops) = &map.role
-            && wanted.map_reason(MapId(id)).is_none()
-        {
-            names.extend(struct_ops::names(ops).map(|name| (name, Kind::Struct)));
-        }
-    }
-    let relocs = object.functions.iter().flat_map(|function| &function.core);
-    let core_names = object.btf.as_ref().map_or_else(Vec::new, |local| core::wanted(local, relocs));
-    let same = std::ptr::eq(kernel, core_kernel);
-    let mut all: Vec<(&str, Kind)> = names.iter().map(|(name, kind)| (name.as_str(), *kind)).collect();
-    if same {
-        all.extend(&core_names);
-    } else if let (false, Ok(Some(btf))) = (core_names.is_empty(), core_kernel.btf()) {
-        btf.prefetch(&core_names);
-    }
-    if !all.is_empty() {
-        // Asked for kinds of maps, programs and hooks.
-        all.extend([MapType::ENUM, ProgramType::ENUM, AttachType::ENUM].map(|name| (name, Kind::Enum)));
-        if let Ok(Some(btf)) = kernel.btf() {
-            btf.prefetch(&all);
-        }
-    }
 }
 
 /// Which programs and struct_ops maps are wanted, and why others are not.

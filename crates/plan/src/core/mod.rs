@@ -84,17 +84,6 @@ pub enum Cause {
     Kernel(#[from] kernel::Error),
 }
 
-/// Names and kinds of the types that these relocations will look for, for [`Btf::prefetch`]: one pass over the kernel's
-/// types then answers them all.
-pub(crate) fn wanted<'a, 'r>(local: &'a Btf, relocs: impl Iterator<Item = &'r CoreReloc>) -> Vec<(&'a str, btf::Kind)> {
-    let mut roots: Vec<TypeId> =
-        relocs.filter(|reloc| reloc.kind != CoreKind::TypeIdLocal).map(|reloc| reloc.ty).collect();
-    roots.sort_unstable();
-    roots.dedup();
-    let roots = roots.iter().filter_map(|root| local.get(*root).ok());
-    roots.filter(|ty| !ty.name.is_empty()).map(|ty| (ty.name, ty.def.kind())).collect()
-}
-
 /// What kinds of relocation have in common.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Group {

@@ -44,7 +44,6 @@ fn relocate<'o>(
 ) -> (Vec<(&'o Function, Vec<Insn>)>, Vec<Error>) {
     let Some(local) = &object.btf else { return Default::default() };
     let mut relocator = Relocator::with(local, Targets::Given { main, modules: &[] });
-    main.prefetch(&super::wanted(local, object.functions.iter().flat_map(|function| &function.core)));
     let mut errors = Vec::new();
     let functions = functions.into_iter().map(|function| {
         let mut insns = function.insns.clone();

@@ -36,7 +36,6 @@ fn root(btf: &Btf, name: &str) -> TypeId {
 /// Names of fields that this kernel does not have yet.
 fn compare(kernel: &str, btf: &Btf) -> Vec<String> {
     let mut missing = Vec::new();
-    btf.prefetch(&sys::layout().iter().map(|layout| (layout.root, Kind::Struct)).collect::<Vec<_>>());
     for Layout { root: root_name, path, base, fields } in sys::layout() {
         let mut members = Vec::new();
         flatten(btf, root(btf, root_name), 0, &mut members);
