@@ -25,14 +25,14 @@ set -e
 ./ringfence run opens --for 3s -o json > /tmp/events
 grep -m 3 /proc/version /tmp/events || { head -5 /tmp/events; echo 'no event of /proc/version'; exit 1; }
 )
-echo \"== ringfence exit $?\"
+echo \"== ringfence exit $? in 3 s\"
 ";
 
 /// What tests use where the kernel has it.
 const MODULES: &[&str] = &["veth", "dummy", "sch_ingress", "cls_bpf", "act_bpf"];
 
-/// Programs of this machine that tests use, with their places in the guest.
-const TOOLS: &[&str] = &["ip"];
+/// Programs of this machine that tests use, in place of busybox's.
+const TOOLS: &[&str] = &["ip", "setpriv"];
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     let wanted: Option<String> = arguments.opt_value_from_str("--kernel")?;
@@ -62,8 +62,9 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
         let name = tools::name(binary);
         // What a program says on stderr is of use only when it fails.
         script += &format!(
-            "echo '== {name}'\n./tests/{name} --show-output {} 2>/tmp/stderr\ncode=$?\n\
-             [ $code = 0 ] || cat /tmp/stderr\necho \"== {name} exit $code\"\n",
+            "echo '== {name}'\nread start rest < /proc/uptime\n./tests/{name} --show-output {} 2>/tmp/stderr\ncode=$?\n\
+             [ $code = 0 ] || cat /tmp/stderr\nread end rest < /proc/uptime\n\
+             echo \"== {name} exit $code in $((${{end%.*}} - ${{start%.*}})) s\"\n",
             filter.join(" ")
         );
     }
@@ -77,10 +78,10 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
 
     let reports = parallel(&kernels, |kernel| {
         let answer = Guest::of(kernel).and_then(|guest| guest.run(&job));
-        if let Ok(Answer { time, .. }) = &answer {
-            eprintln!("vm: {kernel}: {:.1} s", time.as_secs_f64());
-        }
-        Report::new(kernel, answer)
+        let time = answer.as_ref().map_or(0.0, |answer| answer.time.as_secs_f64());
+        let report = Report::new(kernel, answer);
+        eprintln!("vm: {kernel}: {time:.1} s{}", report.slow());
+        report
     });
     report::print(&reports);
     let compared = sections::compare(&reports, here(&binaries, &carried)?, write);
@@ -98,7 +99,7 @@ fn here(binaries: &[PathBuf], carried: &[(PathBuf, String)]) -> Result<Option<Re
     let output = run.env("RINGFENCE_TEST_OBJECTS", objects).output()?;
     let code = output.status.code().unwrap_or(-1);
     let text = String::from_utf8_lossy(&output.stdout);
-    let output = format!("== sections\n{text}\n== sections exit {code}\n");
+    let output = format!("== sections\n{text}\n== sections exit {code} in 0 s\n");
     let answer = Answer { code: 0, output, time: Default::default() };
     Ok(Some(Report::new("here", Ok(answer))))
 }

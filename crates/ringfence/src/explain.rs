@@ -253,11 +253,9 @@ pub(crate) fn plan_kind(error: &ringfence_plan::Error) -> Kind {
     use ringfence_plan::Error as E;
     match error {
         // The object asks for something that this kernel does not have.
-        E::Core { .. }
-        | E::Extern { .. }
-        | E::StructOps { .. }
-        | E::NoKernelBtf { .. }
-        | E::Unsupported { .. } => Kind::Unsupported,
+        E::Core { .. } | E::Extern { .. } | E::StructOps { .. } | E::NoKernelBtf { .. } | E::Unsupported { .. } => {
+            Kind::Unsupported
+        }
         // What the verifier would say.
         E::Licence { .. } | E::TooLong { .. } => Kind::Refused,
         E::Kernel(_) => Kind::Io,

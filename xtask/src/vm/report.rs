@@ -29,6 +29,8 @@ pub(super) struct Report {
     pub(super) sections: BTreeMap<String, Cell>,
     /// For the reader: why something failed.
     said: Vec<String>,
+    /// Seconds that each program took.
+    times: Vec<(String, u32)>,
 }
 
 impl Report {
@@ -54,6 +56,12 @@ impl Report {
         self.tests.values().filter(|verdict| **verdict == Verdict::Fail).count()
     }
 
+    /// The programs that took longest.
+    pub(super) fn slow(&self) -> String {
+        let slow = self.times.iter().filter(|(_, seconds)| *seconds >= 5);
+        slow.map(|(program, seconds)| format!(", {program} {seconds} s")).collect()
+    }
+
     /// Reads libtest's output, a program after another between lines that begin with `==`.
     fn read(&mut self, output: &str) {
         let (mut program, mut from) = ("", 0);
@@ -63,10 +71,14 @@ impl Report {
         let mut shown = String::new();
         for (at, line) in output.lines().enumerate() {
             if let Some(rest) = line.strip_prefix("== ") {
-                match rest.split_once(" exit ") {
+                let ended = rest.split_once(" exit ").and_then(|(_, ended)| ended.split_once(" in "));
+                if let Some(seconds) = ended.and_then(|(_, time)| time.strip_suffix(" s")?.parse().ok()) {
+                    self.times.push((program.to_string(), seconds));
+                }
+                match ended {
                     None => (program, from, shown, begun) = (rest, at, String::new(), None),
-                    Some((_, "0")) if self.tests.keys().any(|test| test.starts_with(&format!("{program}::"))) => {}
-                    Some((_, code)) => {
+                    Some(("0", _)) if self.tests.keys().any(|test| test.starts_with(&format!("{program}::"))) => {}
+                    Some((code, _)) => {
                         let verdict = if code == "0" { Verdict::Pass } else { Verdict::Fail };
                         self.tests.insert(format!("{program}::(exit)"), verdict);
                         if code != "0" {
@@ -144,7 +156,7 @@ mod tests {
         report.read(
             "== links\ntest a ... ok\ntest b ... \nnoise\ntest inner ... ok\nok\ntest c ... ignored, not now\n\
              test d ... FAILED\ntest e ... ok\n---- e stdout ----\nskipped: needs Linux 5.14\n\
-             section\txdp\tlacks\tno device\n== links exit 101\n== smoke\n== smoke exit 0\n",
+             section\txdp\tlacks\tno device\n== links exit 101 in 7 s\n== smoke\n== smoke exit 0 in 2 s\n",
         );
         let skip = Verdict::Skip("needs Linux 5.14".to_string());
         let all = [("a", Verdict::Pass), ("b", Verdict::Pass), ("d", Verdict::Fail), ("e", skip)];
@@ -155,6 +167,7 @@ mod tests {
         assert_eq!(report.tests.get("smoke::(exit)"), Some(&Verdict::Pass));
         assert_eq!(report.failures(), 2);
         assert_eq!(report.said.len(), 1);
+        assert_eq!(report.slow(), ", links 7 s");
         assert_eq!((&*report.sections["xdp"].word, &*report.sections["xdp"].why), ("lacks", "no device"));
     }
 }
