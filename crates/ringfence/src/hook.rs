@@ -5,7 +5,7 @@ use crate::link::Link;
 use crate::program::Program;
 
 pub use crate::link::cgroup::Cgroup;
-pub use crate::link::iter::{Iter, Output};
+pub use crate::link::iter::{Iter, Output, Walk};
 pub use crate::link::kprobe::Kprobe;
 pub use crate::link::netns::NetNamespace;
 pub use crate::link::perf_event::{Often, PerfEvent};
