@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use common::{built, load_object};
+use common::{built, load_object, object};
 use ringfence::hook::{Uprobe, UprobeMulti, Usdt};
 use ringfence::{AttachType, Kernel, Kind, LinkDetails, Loaded, Settings};
 
@@ -83,6 +83,10 @@ impl Drop for Probed {
     }
 }
 
+fn plan(name: &'static str, settings: &Settings) -> ringfence::Plan {
+    ringfence::plan(&object(name), &Kernel::running(), settings).unwrap()
+}
+
 fn multi(only: &str) -> Loaded {
     load_object("multi", Settings::new().only([only]))
 }
@@ -157,19 +161,19 @@ fn returns_sleeping_and_sessions() {
         assert_eq!(counter(&loaded, "calls"), 3);
         drop(link);
     }
-    let loaded = multi("at_both");
-    let session = loaded.program("at_both").unwrap().attach_to(&functions);
     if Kernel::running().knows_attach_type(AttachType::TRACE_UPROBE_SESSION) == Some(true) {
-        let link = session.unwrap();
+        let loaded = multi("at_both");
+        let link = loaded.program("at_both").unwrap().attach_to(&functions).unwrap();
         probed.call();
         assert_eq!(counter(&loaded, "both"), 6);
         drop(link);
         let error = loaded.program("at_both").unwrap().attach_to(&functions.at_return()).unwrap_err();
         assert!(error.to_string().contains("by itself"), "{error}");
     } else {
-        let error = session.unwrap_err();
+        let plan = plan("multi", &Settings::new().only(["at_both"]));
+        let error = ringfence::load(&plan, &Kernel::running()).unwrap_err();
         assert_eq!(error.kind(), Kind::Unsupported, "{error}");
-        assert!(error.to_string().contains("uprobe.session links (6.13)"), "{error}");
+        assert!(error.to_string().contains("6.13"), "{error}");
     }
 }
 

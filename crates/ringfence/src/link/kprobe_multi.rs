@@ -133,7 +133,11 @@ impl KprobeMulti {
                     return Err(Cause::invalid("which functions fit a pattern is not known, so no cookie can be theirs")
                         .action("name the functions"));
                 }
-                let addresses = matching(pattern)?;
+                let addresses = matching(pattern).map_err(|cause| match self.link(program, Multi::Addresses(&[0])) {
+                    // Then the list does not matter.
+                    Err(Errno::OPNOTSUPP) => refused(program, Errno::OPNOTSUPP, 0),
+                    _ => cause,
+                })?;
                 self.check(addresses.len())?;
                 return answer(self.link(program, Multi::Addresses(&addresses)), addresses.len());
             }

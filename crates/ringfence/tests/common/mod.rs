@@ -53,29 +53,24 @@ pub(crate) fn built(name: &str) -> PathBuf {
     let dir = dir.get_or_insert_with(|| {
         let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("programs.{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
-        PROGRAMS.iter().for_each(|(name, arguments)| link(&dir, name, arguments));
+        let programs = PROGRAMS.lines().filter_map(|line| line.split_once(": "));
+        programs.for_each(|(name, arguments)| link(&dir, name, arguments));
         dir
     });
     dir.join(name)
 }
 
-/// What is compiled to what, and how; a library before the program that needs it.
-pub(crate) const PROGRAMS: [(&str, &[&str]); 3] = [
-    ("libprobed.so", &["-shared", "-fPIC", "libprobed.c", "-Wl,--version-script=libprobed.map"]),
-    ("libprobed_stripped.so", &["-shared", "-fPIC", "-s", "libprobed.c", "-Wl,--version-script=libprobed.map"]),
-    ("probed", &["probed.c", "-L.", "-l:libprobed.so"]),
-];
+/// What is compiled to what, and how; a library before the program that needs it. `cargo xtask vm` reads it too.
+const PROGRAMS: &str = include_str!("../c/programs.txt");
 
-fn link(dir: &std::path::Path, name: &str, arguments: &[&str]) {
-    let sources = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/c");
+fn link(dir: &std::path::Path, name: &str, arguments: &str) {
     let cc = std::env::var("CLANG").unwrap_or_else(|_| "clang-19".to_owned());
-    let library_dir = format!("-L{}", dir.display());
-    let arguments = arguments.iter().map(|argument| if *argument == "-L." { &library_dir } else { *argument });
     let status = Command::new(&cc)
-        .current_dir(&sources)
+        .current_dir(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/c"))
         .args(["-O1", "-Wall", "-Werror", "-o"])
         .arg(dir.join(name))
-        .args(arguments)
+        .args(arguments.split(' '))
+        .arg(format!("-L{}", dir.display()))
         .status();
     assert!(status.is_ok_and(|status| status.success()), "{cc} cannot compile {name}");
 }
