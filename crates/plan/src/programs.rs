@@ -77,6 +77,11 @@ impl Role {
         if matches!(self.prefix, "usdt" | "usdt.s") && kernel.has(Feature::UprobeMulti) {
             self.hook = AttachType::TRACE_UPROBE_MULTI;
         }
+        // Without links for many places it is attached to each by an event, which takes no program that was loaded for the link.
+        let multi = self.kind == ProgramType::KPROBE && self.hook == AttachType::TRACE_UPROBE_MULTI;
+        if multi && !kernel.knows_attach_type(self.hook).unwrap_or_else(|| kernel.has(Feature::UprobeMulti)) {
+            self.hook = AttachType(0);
+        }
     }
 
     /// A section that tells no type; with names that were perhaps meant.

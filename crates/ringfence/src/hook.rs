@@ -7,6 +7,7 @@ use crate::program::Program;
 pub use crate::link::cgroup::Cgroup;
 pub use crate::link::iter::{Iter, Output, Walk};
 pub use crate::link::kprobe::Kprobe;
+pub use crate::link::kprobe_multi::KprobeMulti;
 pub use crate::link::netns::NetNamespace;
 pub use crate::link::perf_event::{Often, PerfEvent};
 pub use crate::link::socket::SocketFilter;
@@ -14,6 +15,8 @@ pub use crate::link::tc::Tc;
 pub use crate::link::trace::{RawTracepoint, Trace};
 pub use crate::link::tracepoint::Tracepoint;
 pub use crate::link::uprobe::Uprobe;
+pub use crate::link::uprobe_multi::UprobeMulti;
+pub use crate::link::usdt::Usdt;
 pub use crate::link::xdp::Xdp;
 
 /// A place to which a program can be attached. Only this crate's places are such.
