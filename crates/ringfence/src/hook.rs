@@ -13,6 +13,7 @@ pub use crate::link::perf_event::{Often, PerfEvent};
 pub use crate::link::socket::SocketFilter;
 pub use crate::link::tc::Tc;
 pub use crate::link::trace::{RawTracepoint, Trace};
+pub use crate::link::trace_multi::TraceMulti;
 pub use crate::link::tracepoint::Tracepoint;
 pub use crate::link::uprobe::Uprobe;
 pub use crate::link::uprobe_multi::UprobeMulti;

@@ -120,9 +120,8 @@ impl KprobeMulti {
 
     /// The link, or the kernel's answer with how many functions it was asked for.
     fn create(&self, program: &Program) -> Result<sys::LinkFd, Cause> {
-        let answer = |result: Result<sys::LinkFd, Errno>, count: usize| {
-            result.map_err(|errno| refused(program, errno, count))
-        };
+        let answer =
+            |result: Result<sys::LinkFd, Errno>, count: usize| result.map_err(|errno| refused(program, errno, count));
         let names: Vec<String> = match &self.which {
             Which::Addresses(addresses) => {
                 self.check(addresses.len())?;
@@ -130,14 +129,17 @@ impl KprobeMulti {
             }
             Which::Matching(pattern) if !glob::is_plain(pattern) || pattern.contains(':') => {
                 if !self.cookies.is_empty() {
-                    return Err(Cause::invalid("which functions fit a pattern is not known, so no cookie can be theirs")
-                        .action("name the functions"));
+                    return Err(Cause::invalid(
+                        "which functions fit a pattern is not known, so no cookie can be theirs",
+                    )
+                    .action("name the functions"));
                 }
-                let addresses = matching(pattern).map_err(|cause| match self.link(program, Multi::Addresses(&[0])) {
-                    // Then the list does not matter.
-                    Err(Errno::OPNOTSUPP) => refused(program, Errno::OPNOTSUPP, 0),
-                    _ => cause,
-                })?;
+                let addresses =
+                    matching(pattern).map_err(|cause| match self.link(program, Multi::Addresses(&[0])) {
+                        // Then the list does not matter.
+                        Err(Errno::OPNOTSUPP) => refused(program, Errno::OPNOTSUPP, 0),
+                        _ => cause,
+                    })?;
                 self.check(addresses.len())?;
                 return answer(self.link(program, Multi::Addresses(&addresses)), addresses.len());
             }
@@ -208,7 +210,9 @@ fn refused(program: &Program, errno: Errno, count: usize) -> Cause {
         Errno::INVAL => Cause::invalid(format!(
             "the kernel refuses one of the {count} functions: it cannot be traced, or is there twice"
         )),
-        Errno::SRCH | Errno::NOENT => Cause::invalid(format!("one of the {count} addresses is no function that can be traced")),
+        Errno::SRCH | Errno::NOENT => {
+            Cause::invalid(format!("one of the {count} addresses is no function that can be traced"))
+        }
         _ => {
             let mut cause = attach_cause(errno);
             cause.why += &format!(" ({count} functions)");
@@ -219,10 +223,10 @@ fn refused(program: &Program, errno: Errno, count: usize) -> Cause {
 }
 
 /// A line of the kernel's list: `ffffffff81000000 tcp_connect [module]`, or the same without the address.
-struct Line<'a> {
+pub(super) struct Line<'a> {
     address: Option<u64>,
-    name: &'a str,
-    module: Option<&'a str>,
+    pub(super) name: &'a str,
+    pub(super) module: Option<&'a str>,
 }
 
 impl<'a> Line<'a> {
@@ -241,13 +245,15 @@ impl<'a> Line<'a> {
 }
 
 /// Calls `each` for every function that the kernel lets trace; says whether addresses were told.
-fn each_function(tracefs: &TraceFs, mut each: impl FnMut(Line<'_>)) -> Result<bool, Cause> {
+pub(super) fn each_function(tracefs: &TraceFs, mut each: impl FnMut(Line<'_>)) -> Result<bool, Cause> {
     for (file, with_address) in [(WITH_ADDRESSES, true), (NAMES, false)] {
         let opened = match tracefs.file(file, OFlags::RDONLY) {
             Ok(opened) => opened,
             Err(Errno::NOENT) => continue,
             Err(errno) => {
-                return Err(crate::explain::plain(errno).action("reading tracing files takes root or CAP_DAC_READ_SEARCH"));
+                return Err(
+                    crate::explain::plain(errno).action("reading tracing files takes root or CAP_DAC_READ_SEARCH")
+                );
             }
         };
         let mut reader = BufReader::with_capacity(1 << 16, std::fs::File::from(opened));
@@ -314,8 +320,10 @@ fn in_kallsyms(module: Option<&str>, names: &HashSet<String>) -> Result<BTreeSet
         }
     }
     match addresses.is_empty() {
-        true => Err(Cause::new(Kind::Permission, "the kernel hides the addresses of its functions (kernel.kptr_restrict)")
-            .action("run it with CAP_SYSLOG, or set kernel.kptr_restrict to 1")),
+        true => {
+            Err(Cause::new(Kind::Permission, "the kernel hides the addresses of its functions (kernel.kptr_restrict)")
+                .action("run it with CAP_SYSLOG, or set kernel.kptr_restrict to 1"))
+        }
         false => Ok(addresses),
     }
 }
@@ -323,9 +331,11 @@ fn in_kallsyms(module: Option<&str>, names: &HashSet<String>) -> Result<BTreeSet
 /// Which of these names the kernel does not let trace.
 fn missing(names: &[String]) -> Cause {
     let mut known = HashSet::new();
-    let listed = TraceFs::open().and_then(|tracefs| each_function(&tracefs, |line| {
-        known.insert(line.name.to_owned());
-    }));
+    let listed = TraceFs::open().and_then(|tracefs| {
+        each_function(&tracefs, |line| {
+            known.insert(line.name.to_owned());
+        })
+    });
     let cause = |what: String| Cause::new(Kind::Unsupported, format!("this kernel does not let trace {what}"));
     let absent: Vec<&String> = names.iter().filter(|name| !known.contains(*name)).collect();
     let Some(first) = absent.first().filter(|_| listed.is_ok()) else {

@@ -13,6 +13,7 @@ pub(crate) mod socket;
 pub(crate) mod struct_ops;
 pub(crate) mod tc;
 pub(crate) mod trace;
+pub(crate) mod trace_multi;
 pub(crate) mod tracepoint;
 pub(crate) mod uprobe;
 pub(crate) mod uprobe_multi;
@@ -30,7 +31,9 @@ use rustix::io::Errno;
 use sys::LinkFd;
 
 use crate::error::{Cause, Error, Kind, Result};
-use crate::hook::{Hook, Iter, Kprobe, KprobeMulti, RawTracepoint, Trace, Tracepoint, Uprobe, UprobeMulti, Usdt};
+use crate::hook::{
+    Hook, Iter, Kprobe, KprobeMulti, RawTracepoint, Trace, TraceMulti, Tracepoint, Uprobe, UprobeMulti, Usdt,
+};
 use crate::map::Map;
 use crate::program::Program;
 use crate::usdt::Claim;
@@ -353,6 +356,7 @@ pub(crate) fn attach(program: &Program) -> Result<Link> {
         Attach::Tracepoint { category, name } => Tracepoint::new(category, name).attach(program),
         Attach::RawTracepoint { name } => RawTracepoint::new(name).attach(program),
         Attach::Trace => Trace::new().attach(program),
+        Attach::TraceMulti { pattern } => TraceMulti::matching(pattern).attach(program),
         Attach::Iter => Iter::new().attach(program),
         Attach::Kprobe { ret, function, syscall } => Kprobe::from_section(*ret, function, *syscall).attach(program),
         Attach::Uprobe { ret, binary, function } => Uprobe::from_section(*ret, binary, function).attach(program),

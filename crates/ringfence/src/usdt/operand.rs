@@ -23,9 +23,17 @@ impl Arch {
 pub(super) enum Place {
     Constant(i64),
     Register(u16),
-    Memory { base: u16, offset: i64 },
+    Memory {
+        base: u16,
+        offset: i64,
+    },
     /// At `base + (index << shift) + offset`.
-    Indexed { base: u16, index: u16, shift: u8, offset: i64 },
+    Indexed {
+        base: u16,
+        index: u16,
+        shift: u8,
+        offset: i64,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
