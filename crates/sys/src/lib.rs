@@ -23,12 +23,14 @@ mod info;
 mod link;
 mod map;
 mod memory;
+pub mod netlink;
 mod object;
 mod perf;
 mod perf_ring;
 mod process;
 mod program;
 mod ring;
+pub mod rtnetlink;
 mod socket;
 
 #[doc(hidden)]
@@ -60,7 +62,7 @@ pub use program::{
 };
 pub use ring::{Drained, RingConsumer, RingError};
 pub use rustix::io::Errno;
-pub use socket::{socket_attach, socket_detach};
+pub use socket::{reuseport_attach, reuseport_detach, socket_attach, socket_detach};
 
 /// What every call here gives back.
 pub type Result<T, E = Errno> = std::result::Result<T, E>;
