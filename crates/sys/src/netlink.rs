@@ -88,6 +88,12 @@ impl Message {
         self.padded()
     }
 
+    /// Adds what stands between an attribute's head and the attributes in it: some begin with a structure.
+    pub fn with_head(mut self, bytes: &[u8]) -> Self {
+        self.body.extend_from_slice(bytes);
+        self.padded()
+    }
+
     /// Adds a number.
     pub fn with_u32(self, kind: u16, value: u32) -> Self {
         self.with(kind, &value.to_ne_bytes())
