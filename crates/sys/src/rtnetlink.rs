@@ -139,7 +139,7 @@ fn tcmsg(index: u32, handle: u32, parent: u32, info: u32) -> Vec<u8> {
 pub enum FilterKind {
     /// `cls_bpf` in direct action: the program both matches and decides.
     Classifier,
-    /// `matchall` with the action `bpf`: a program of the type SCHED_ACT.
+    /// `basic` with the action `bpf`: a program of the type SCHED_ACT.
     Action,
 }
 
@@ -147,7 +147,7 @@ impl FilterKind {
     fn name(self) -> &'static str {
         match self {
             FilterKind::Classifier => "bpf",
-            FilterKind::Action => "matchall",
+            FilterKind::Action => "basic",
         }
     }
 }
@@ -181,7 +181,7 @@ pub struct Filter {
     pub priority: u16,
     /// Number among those of the same priority.
     pub handle: u32,
-    /// Kind: `bpf`, `matchall`, `flower`.
+    /// Kind: `bpf`, `basic`, `flower`.
     pub kind: String,
     /// Its program, for the kind `bpf` (4.15).
     pub program_id: Option<u32>,
@@ -257,7 +257,7 @@ impl Netlink {
                 const DIRECT_ACTION: u32 = 1;
                 options.with_fd(6, program).with_text(7, name).with_u32(8, DIRECT_ACTION)
             }
-            FilterKind::Action => options.nest(2, |actions| {
+            FilterKind::Action => options.nest(3, |actions| {
                 actions.nest(1, |action| {
                     // `struct tc_act_bpf`: where the program says TC_ACT_UNSPEC, so does the action.
                     let parameters: Vec<u8> = [0, 0, -1, 0, 0i32].iter().flat_map(|word| word.to_ne_bytes()).collect();

@@ -126,7 +126,7 @@ fn cause(error: NetlinkError) -> Cause {
     match *errno {
         Errno::NOENT => Cause::new(
             Kind::Unsupported,
-            "this kernel has no such qdisc or filter: it was built without clsact, cls_bpf or, for the section `action`, matchall and act_bpf, or the module is not loaded",
+            "this kernel has no such qdisc or filter: it was built without clsact, cls_bpf or, for the section `action`, basic and act_bpf, or the module is not loaded",
         )
         .errno(*errno),
         Errno::NODEV => Cause::invalid("the device is gone").errno(*errno),

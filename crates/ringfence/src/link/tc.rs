@@ -21,7 +21,7 @@ use crate::program::Program;
 ///
 /// By a link where the kernel has them (tcx, 6.6), else by a filter (`cls_bpf` in direct action) of the device's clsact qdisc, which
 /// is made if it is missing and removed with the last filter in it. Programs of the section `action` are always run by a
-/// filter (`matchall`). A filter is taken off when the link is dropped; it stays if the process is killed by SIGKILL.
+/// filter (`basic`). A filter is taken off when the link is dropped; it stays if the process is killed by SIGKILL.
 ///
 /// ```no_run
 /// use ringfence::hook::Tc;
