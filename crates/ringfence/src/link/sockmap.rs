@@ -18,7 +18,8 @@ const HOOK: &str = "socket map";
 
 /// A socket map or socket hash: every socket in it, now and later.
 ///
-/// A map has one program of each kind. By a link where the kernel has them (6.10); before that the program is taken off by a call
+/// A map has one program of each kind. Sockets keep the programs that the map had when they were put in: another program, or
+/// none, is for those that come later. By a link where the kernel has them (6.10); before that the program is taken off by a call
 /// when the link is dropped, and in any case goes with the map.
 #[derive(Clone, Debug)]
 pub struct SocketMap {

@@ -49,6 +49,12 @@ impl Space {
         NetNamespace::named(&self.name)
     }
 
+    /// `false`: the kernel has no IPv6.
+    pub(crate) fn enable_ipv6(&self) -> bool {
+        let set = |option: &str, value| std::fs::write(format!("/proc/sys/net/ipv6/conf/all/{option}"), value).is_ok();
+        self.inside(|| set("disable_ipv6", "0") && set("forwarding", "1"))
+    }
+
     pub(crate) fn inside<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
         self.namespace().enter(run).unwrap()
     }
@@ -86,10 +92,7 @@ pub(crate) fn set_mtu(name: &str, mtu: u32) {
 
 pub(crate) fn address(index: u32, address: IpAddr, prefix: u8) {
     const NODAD: u8 = 2;
-    let (family, octets) = match address {
-        IpAddr::V4(address) => (2u8, address.octets().to_vec()),
-        IpAddr::V6(address) => (10, address.octets().to_vec()),
-    };
+    let (family, octets) = bytes(address);
     let mut head = vec![family, prefix, NODAD, 0];
     head.extend(index.to_ne_bytes());
     request(&Message::new(20, NEW, &head).with(2, &octets).with(1, &octets));
@@ -101,7 +104,8 @@ pub(crate) struct Wire {
     pub(crate) far: Space,
 }
 
-const MAC: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
+/// Addresses of the near and the far end of a pair of veth devices.
+pub(crate) const MAC: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
 
 impl Wire {
     /// Of the kind `veth`; `None`, and a line that says so, where the kernel has none.
@@ -140,7 +144,7 @@ impl Wire {
                 address(index, here.into(), 24);
                 up(index);
                 if kind == "veth" {
-                    neighbour(index, there, mac);
+                    neighbour(index, there.into(), mac);
                 }
             });
         }
@@ -159,13 +163,22 @@ impl Wire {
 }
 
 /// Never asked for, never forgotten.
-fn neighbour(index: u32, address: Ipv4Addr, mac: [u8; 6]) {
+pub(crate) fn neighbour(index: u32, address: IpAddr, mac: [u8; 6]) {
     const NUD_PERMANENT: u16 = 0x80;
-    let mut head = vec![2u8, 0, 0, 0];
+    let (family, octets) = bytes(address);
+    let mut head = vec![family, 0, 0, 0];
     head.extend(index.to_ne_bytes());
     head.extend(NUD_PERMANENT.to_ne_bytes());
     head.extend([0, 0]);
-    request(&Message::new(28, NEW, &head).with(1, &address.octets()).with(2, &mac));
+    request(&Message::new(28, NEW, &head).with(1, &octets).with(2, &mac));
+}
+
+/// Family and octets.
+fn bytes(address: IpAddr) -> (u8, Vec<u8>) {
+    match address {
+        IpAddr::V4(address) => (2, address.octets().to_vec()),
+        IpAddr::V6(address) => (10, address.octets().to_vec()),
+    }
 }
 
 /// Sends UDP packets of seven bytes to port 9, which nobody reads.
