@@ -112,6 +112,13 @@ fn place(kind: ProgramType, hook: AttachType) -> &'static str {
     }
 }
 
+/// Whether a kernel must know this hook to load such a program. Those of tc are looked at only by links (6.6): without them the
+/// program is attached by a filter. A struct_ops program has the number of a member in its place.
+pub(crate) fn must_know(kind: ProgramType, hook: AttachType) -> bool {
+    let of_tc = kind == ProgramType::SCHED_CLS && matches!(hook, AttachType::TCX_INGRESS | AttachType::TCX_EGRESS);
+    hook != AttachType(0) && kind != ProgramType::STRUCT_OPS && !of_tc
+}
+
 fn by_user(what: &'static str) -> Attach {
     Attach::ByUser { what }
 }

@@ -133,6 +133,12 @@ pub(crate) fn plain(errno: Errno) -> Cause {
     }
 }
 
+/// A refusal by netlink: the sentence of the code that refused is better than ours.
+pub(crate) fn netlink(error: ringfence_sys::netlink::NetlinkError) -> Cause {
+    let known = plain(error.errno);
+    if error.text.is_empty() { known } else { Cause { why: format!("the kernel says: {}", error.text), ..known } }
+}
+
 /// Creating a map.
 pub(crate) fn map_create(errno: Errno, plan: &MapPlan, needs: &[Need], kernel: &Kernel) -> Cause {
     match errno {
@@ -318,6 +324,12 @@ pub(crate) fn errno_name(errno: i32) -> String {
         (Errno::DOM, "EDOM"),
         (Errno::NOSYS, "ENOSYS"),
         (Errno::OPNOTSUPP, "EOPNOTSUPP"),
+        (Errno::SRCH, "ESRCH"),
+        (Errno::NXIO, "ENXIO"),
+        (Errno::NETDOWN, "ENETDOWN"),
+        (Errno::NETUNREACH, "ENETUNREACH"),
+        (Errno::HOSTUNREACH, "EHOSTUNREACH"),
+        (Errno::NOTSOCK, "ENOTSOCK"),
         (Errno::NOLINK, "ENOLINK"),
         (Errno::STALE, "ESTALE"),
         (ENOTSUPP, "ENOTSUPP"),
