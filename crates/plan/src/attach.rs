@@ -112,11 +112,16 @@ fn place(kind: ProgramType, hook: AttachType) -> &'static str {
     }
 }
 
-/// Whether a kernel must know this hook to load such a program. Those of tc are looked at only by links (6.6): without them the
-/// program is attached by a filter. A struct_ops program has the number of a member in its place.
+/// Whether a kernel must know this hook to load and attach such a program. Those of tc are looked at only by links (6.6), without
+/// which it is attached by a filter; and to select a socket is all that socket groups could do at first. A struct_ops
+/// program has the number of a member in its place.
 pub(crate) fn must_know(kind: ProgramType, hook: AttachType) -> bool {
-    let of_tc = kind == ProgramType::SCHED_CLS && matches!(hook, AttachType::TCX_INGRESS | AttachType::TCX_EGRESS);
-    hook != AttachType(0) && kind != ProgramType::STRUCT_OPS && !of_tc
+    match (kind, hook) {
+        (_, AttachType(0)) | (ProgramType::STRUCT_OPS, _) => false,
+        (ProgramType::SCHED_CLS, AttachType::TCX_INGRESS | AttachType::TCX_EGRESS) => false,
+        (ProgramType::SK_REUSEPORT, AttachType::SK_REUSEPORT_SELECT) => false,
+        _ => true,
+    }
 }
 
 fn by_user(what: &'static str) -> Attach {

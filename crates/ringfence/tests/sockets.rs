@@ -109,7 +109,7 @@ fn a_verdict_that_the_user_names() {
 
     let array = Map::create("no_sockets", MapType::ARRAY, 4, 8, 1).unwrap();
     let error = loaded.program("message").unwrap().attach_to(&SocketMap::new(&array)).unwrap_err();
-    assert!(error.to_string().contains("no socket map"), "{error}");
+    assert!(error.to_string().contains("the map is no socket map"), "{error}");
 }
 
 #[test]
@@ -282,12 +282,15 @@ fn a_flow_dissector_of_a_namespace() {
     let asks = loaded.program("ask").unwrap().attach_to(&near.hook(Tc::new(WIRE).ingress())).unwrap();
     let link = loaded.program("dissect").unwrap().attach_to(&near).unwrap();
     wire.send(9);
-    assert_eq!((counter(&loaded, "hashed"), counter(&loaded, "dissected")), (9, 9));
+    assert_eq!(counter(&loaded, "hashed"), 9);
+    // Newer kernels ask for the hash a second time.
+    let dissected = counter(&loaded, "dissected");
+    assert!(dissected >= 9, "{dissected}");
     let taken = loaded.program("dissect").unwrap().attach_to(&near).unwrap_err();
     assert!(taken.to_string().contains("are there already"), "{taken}");
     drop(link);
     wire.send(2);
-    assert_eq!((counter(&loaded, "hashed"), counter(&loaded, "dissected")), (11, 9));
+    assert_eq!((counter(&loaded, "hashed"), counter(&loaded, "dissected")), (11, dissected));
     drop(asks);
 }
 

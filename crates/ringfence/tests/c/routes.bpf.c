@@ -3,7 +3,7 @@
 #include "bpf.h"
 
 static __u32 (*bpf_get_hash_recalc)(void *skb) = (void *)34;
-static void (*bpf_set_hash_invalid)(void *skb) = (void *)48;
+static void (*bpf_set_hash_invalid)(void *skb) = (void *)41;
 
 struct __sk_buff {
 	__u32 len;
