@@ -112,9 +112,15 @@ fn place(kind: ProgramType, hook: AttachType) -> &'static str {
     }
 }
 
+/// Whether a kernel must know this hook for the program to be of use: hooks of tc and of socket groups have an older way to be attached.
+pub(crate) fn is_needed(kind: ProgramType, hook: AttachType) -> bool {
+    use AttachType as A;
+    let older = matches!(hook, A::TCX_INGRESS | A::TCX_EGRESS | A::SK_REUSEPORT_SELECT);
+    hook != AttachType(0) && kind != ProgramType::STRUCT_OPS && !older
+}
+
 /// Whether a kernel must know this hook to load such a program. Of the other types it looks at the hook only when the program is
-/// attached (`bpf_prog_load_check_attach`, `bpf_check_attach_target`), which may be done in an older way: a socket group, a
-/// filter of tc. A struct_ops program has the number of a member in its place.
+/// attached (`bpf_prog_load_check_attach`, `bpf_check_attach_target`). A struct_ops program has the number of a member in its place.
 pub(crate) fn must_know(kind: ProgramType, hook: AttachType) -> bool {
     use ProgramType as P;
     let checked = [
