@@ -76,6 +76,12 @@ pub(crate) fn single(feature: Feature) -> Option<bool> {
         Feature::BpfCookie => program(ProgramType::TRACEPOINT, AttachType(0), "", &call(Helper::GET_ATTACH_COOKIE)),
         // Seen in the types and symbols of the running kernel.
         Feature::SyscallWrapper => None,
+        Feature::XdpFrags => {
+            /// `BPF_F_XDP_HAS_FRAGS`.
+            const HAS_FRAGS: u32 = 1 << 5;
+            let load = ProgLoad { flags: HAS_FRAGS, ..ProgLoad::new(ProgramType::XDP, &nothing, "GPL") };
+            answer(sys::prog_load(&load, None))
+        }
         Feature::PerfLink => perf_link(),
         Feature::UprobeMulti => uprobe_multi(),
         // What tells that it is there is what it says of a device or map that does not exist.

@@ -46,12 +46,22 @@ pub(crate) fn from_section(prefix: &str, kind: ProgramType, hook: AttachType, ta
         (ProgramType::KPROBE, _) => by_user("a kernel function, or a function of a program"),
         (ProgramType::TRACING, _) if hook == AttachType::TRACE_ITER => Attach::Iter,
         (ProgramType::LSM, _) if hook == AttachType::LSM_CGROUP => by_user("a cgroup"),
+        (ProgramType::TRACING, _) if is_multi(hook) => match target {
+            Some(pattern) => Attach::TraceMulti { pattern: pattern.to_owned() },
+            None => by_user("a pattern of kernel functions"),
+        },
         (ProgramType::TRACING | ProgramType::LSM, _) => Attach::Trace,
         (ProgramType::EXT, _) => by_user("the program and its function that this one replaces"),
         (ProgramType::STRUCT_OPS, _) => Attach::StructOps,
         (ProgramType::SYSCALL, _) => Attach::Nothing,
         (kind, _) => by_user(place(kind, hook)),
     }
+}
+
+/// Attached to many functions at once: nothing is named at load time.
+pub(crate) fn is_multi(hook: AttachType) -> bool {
+    use AttachType as A;
+    matches!(hook, A::TRACE_FENTRY_MULTI | A::TRACE_FEXIT_MULTI | A::TRACE_FSESSION_MULTI)
 }
 
 /// The section that a program with this target would have, for one whose type the user gives.
@@ -221,6 +231,9 @@ mod tests {
         assert_eq!(at("tp", ProgramType::TRACEPOINT, Some("sched/sched_switch")), tracepoint);
         assert!(matches!(at("tp", ProgramType::TRACEPOINT, Some("sched")), Attach::ByUser { .. }));
         assert_eq!(at("raw_tp", ProgramType::RAW_TRACEPOINT, Some("x")), Attach::RawTracepoint { name: "x".into() });
+        let many = |target| from_section("fexit.multi", ProgramType::TRACING, AttachType::TRACE_FEXIT_MULTI, target);
+        assert_eq!(many(Some("tcp_*")), Attach::TraceMulti { pattern: "tcp_*".into() });
+        assert!(matches!(many(None), Attach::ByUser { .. }));
         assert_eq!(at("xdp", ProgramType::XDP, None), Attach::ByUser { what: "a network device" });
         assert_eq!(at("syscall", ProgramType::SYSCALL, None), Attach::Nothing);
     }

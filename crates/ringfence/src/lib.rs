@@ -31,6 +31,7 @@ mod events;
 mod explain;
 #[cfg(feature = "tokio")]
 mod futures;
+mod glob;
 pub mod hook;
 mod link;
 mod load;
@@ -43,6 +44,7 @@ mod program;
 mod ring;
 mod statistics;
 mod tracefs;
+mod usdt;
 
 use std::path::Path;
 

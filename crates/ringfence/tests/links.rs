@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::{load, load_object, load_since, object};
 use ringfence::hook::{
-    Cgroup, Iter, NetNamespace, Often, Output, PerfEvent, RawTracepoint, SocketFilter, Tracepoint, Uprobe,
+    Cgroup, Iter, NetNamespace, Often, Output, PerfEvent, RawTracepoint, SocketFilter, Tracepoint, Uprobe, Walk,
 };
 use ringfence::{AttachType, Kernel, Kind, LinkDetails, Loaded, Settings};
 
@@ -152,6 +152,51 @@ fn iterators_write_what_is_read() {
     assert!(error.to_string().contains("over_map"), "{error}");
     let raw = trace().attach("raw_tp").unwrap();
     assert!(Output::new(&raw).unwrap_err().to_string().contains("no iterator"));
+}
+
+#[test]
+fn iterators_over_a_choice() {
+    let Some(loaded) = load_since((6, 1), "iter", Settings::new()) else { return };
+    let read = |place: &Iter| -> Vec<u32> {
+        let link = loaded.program("tasks").unwrap().attach_to(place).unwrap();
+        let mut bytes = Vec::new();
+        Output::new(&link).unwrap().read_to_end(&mut bytes).unwrap();
+        bytes.chunks_exact(4).map(|b| u32::from_ne_bytes(b.try_into().unwrap())).collect()
+    };
+    let own = std::process::id();
+    assert!(read(&Iter::new()).len() > 1);
+    let threads = read(&Iter::process(own));
+    assert!(!threads.is_empty() && threads.iter().all(|process| *process == own), "{threads:?}");
+    assert_eq!(read(&Iter::thread(own)), [own]);
+    assert_eq!(read(&Iter::process(0x7fff_fff0)), []);
+    let error = loaded.program("tasks").unwrap().attach_to(&Iter::cgroups("/proc", Walk::Down)).unwrap_err();
+    assert_ne!(error.kind(), Kind::Io, "{error}");
+}
+
+#[test]
+fn iterators_over_control_groups() {
+    let Some(loaded) = load_since((6, 1), "iter_cgroup", Settings::new()) else { return };
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+    let Some(mount) = mounts.lines().find_map(|line| line.split_once(" cgroup2 ")?.0.split(' ').nth(1)) else {
+        println!("skipped: cgroup2 is not mounted");
+        return;
+    };
+    let group = std::path::Path::new(mount).join(format!("ringfence-walk-{}", std::process::id()));
+    std::fs::create_dir_all(group.join("below")).unwrap();
+    let walk = |walk| {
+        let link = loaded.program("groups").unwrap().attach_to(&Iter::cgroups(&group, walk)).unwrap();
+        let mut bytes = Vec::new();
+        Output::new(&link).unwrap().read_to_end(&mut bytes).unwrap();
+        bytes.len()
+    };
+    let sizes = [Walk::Itself, Walk::Down, Walk::DownLast].map(walk);
+    let nobody = loaded.program("groups").unwrap().attach().unwrap_err();
+    std::fs::remove_dir(group.join("below")).unwrap();
+    std::fs::remove_dir(&group).unwrap();
+    assert_eq!(sizes, [1, 2, 2]);
+    assert!(nobody.to_string().contains("Iter::cgroups"), "{nobody}");
+    let error = loaded.program("groups").unwrap().attach_to(&Iter::cgroups("/proc", Walk::Up)).unwrap_err();
+    assert!(error.to_string().contains("no control group"), "{error}");
 }
 
 #[test]

@@ -46,10 +46,8 @@ fn a_parser_and_a_verdict() {
     let place = SocketMap::new(map);
     let parser = loaded.program("parse").unwrap().attach_to(&place).unwrap();
     let verdict = loaded.program("verdict").unwrap().attach_to(&place).unwrap();
-    let link = since(6, 10).then(|| LinkDetails::Sockmap {
-        map_id: map.id(),
-        attach_type: AttachType::SK_SKB_STREAM_VERDICT,
-    });
+    let link =
+        since(6, 10).then(|| LinkDetails::Sockmap { map_id: map.id(), attach_type: AttachType::SK_SKB_STREAM_VERDICT });
     assert_eq!(verdict.info().unwrap().map(|info| info.details), link);
     let (mut near, mut far) = connection();
     map.set_fd(&0u32.to_ne_bytes(), far.as_fd()).unwrap();
@@ -207,7 +205,8 @@ fn routes() {
     assert_eq!(counter(&loaded, "in"), 5);
     drop((there, passed));
 
-    let error = loaded.program("on_in").unwrap().attach_to(&far.hook(Route::new(FAR.into(), 24, "nothing"))).unwrap_err();
+    let error =
+        loaded.program("on_in").unwrap().attach_to(&far.hook(Route::new(FAR.into(), 24, "nothing"))).unwrap_err();
     assert!(error.to_string().contains("no such device"), "{error}");
     let tc = load_object("routes", Settings::new().only(["ask"]));
     let error = tc.program("ask").unwrap().attach_to(&far.hook(route(NEAR))).unwrap_err();

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{load_object, object};
-use ringfence::hook::{Kprobe, Trace};
+use ringfence::hook::{Kprobe, KprobeMulti, Trace};
 use ringfence::{Error, Kernel, Kind, Loader, Settings};
 
 fn counter(loaded: &ringfence::Loaded, name: &str) -> u64 {
@@ -40,6 +40,94 @@ fn kprobes() {
     assert_eq!(counts(), after);
     let error = loaded.program("probe").unwrap().attach_to(&Kprobe::new("no_such_function_here")).unwrap_err();
     assert!(error.to_string().contains("/proc/kallsyms"), "{error}");
+}
+
+/// Loads a program for many functions; `None`, and a line that says so, where the kernel has none.
+fn many(program: &str) -> Option<ringfence::Loaded> {
+    let plan = ringfence::plan(&object("multi"), &Kernel::running(), &only(&[program])).unwrap();
+    match ringfence::load(&plan, &Kernel::running()) {
+        Ok(loaded) => Some(loaded),
+        Err(error) if error.kind() == Kind::Unsupported => {
+            println!("skipped: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Attaches it, where the kernel was built for it.
+fn linked(result: ringfence::Result<ringfence::Link>) -> Option<ringfence::Link> {
+    match result {
+        Ok(link) => Some(link),
+        Err(error) if error.errno() == Some(libc::EOPNOTSUPP) => {
+            assert_eq!(error.kind(), Kind::Unsupported, "{error}");
+            assert!(error.to_string().contains("CONFIG_FPROBE"), "{error}");
+            println!("skipped: {error}");
+            None
+        }
+        Err(error) if error.to_string().contains("does not say which functions") => {
+            println!("skipped: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn many_kernel_functions() {
+    let Some(loaded) = many("kernel_start") else { return };
+    let program = loaded.program("kernel_start").unwrap();
+    let calls = || counter(&loaded, "kernel_calls");
+    // The section's pattern has two functions or more, of which opening a file calls one.
+    let Some(link) = linked(program.attach()) else { return };
+    assert_eq!((link.hook(), link.target()), ("kernel functions", "do_sys_openat*"));
+    let before = calls();
+    (0..3).for_each(|_| open_a_file());
+    assert_eq!(calls(), before + 3);
+    let details = link.info().unwrap().unwrap().details;
+    assert!(matches!(details, ringfence::LinkDetails::KprobeMulti { .. }), "{details:?}");
+    drop(link);
+    let two = KprobeMulti::functions(["do_sys_openat2", "filp_close"]);
+    let link = program.attach_to(&two.clone().cookies([1000, 0])).unwrap();
+    let (before, cookies) = (calls(), counter(&loaded, "cookies"));
+    open_a_file();
+    assert!(calls() > before);
+    assert_eq!(counter(&loaded, "cookies"), cookies + 1000);
+    drop(link);
+    let error = program.attach_to(&two.cookies([1])).unwrap_err();
+    assert!(error.to_string().contains("1 cookies were given for 2 functions"), "{error}");
+    let error = program.attach_to(&KprobeMulti::functions(["do_sys_openat2", "do_sys_opennat2"])).unwrap_err();
+    assert!(error.to_string().contains("`do_sys_opennat2` (1 of 2 functions)"), "{error}");
+    assert!(error.to_string().contains("it has do_sys_openat2"), "{error}");
+    let error = program.attach_to(&KprobeMulti::matching("do_sys_opennat*2")).unwrap_err();
+    assert!(error.to_string().contains("fits `do_sys_opennat*2`"), "{error}");
+    let error = program.attach_to(&KprobeMulti::addresses([8])).unwrap_err();
+    assert_eq!(error.kind(), Kind::Invalid, "{error}");
+    let error = program.attach_to(&KprobeMulti::matching("no_module:*")).unwrap_err();
+    assert!(error.to_string().contains("of the module no_module"), "{error}");
+    // Thousands at once.
+    let link = program.attach_to(&KprobeMulti::matching("tcp_*")).unwrap();
+    drop(link);
+}
+
+#[test]
+fn returns_of_many_kernel_functions_and_sessions() {
+    if let Some(loaded) = many("kernel_return")
+        && let Some(link) = linked(loaded.attach("kernel_return"))
+    {
+        let before = counter(&loaded, "kernel_returns");
+        open_a_file();
+        assert_eq!(counter(&loaded, "kernel_returns"), before + 1);
+        drop(link);
+    }
+    if let Some(loaded) = many("kernel_session")
+        && let Some(link) = linked(loaded.attach("kernel_session"))
+    {
+        let before = counter(&loaded, "kernel_both");
+        open_a_file();
+        assert_eq!(counter(&loaded, "kernel_both"), before + 2);
+        drop(link);
+    }
 }
 
 #[test]

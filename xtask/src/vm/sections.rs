@@ -71,7 +71,7 @@ const PROBED: [(&str, &[&str]); 2] = [
 
 /// Fails when a cell is worse than the file says, or than what is known to work; writes the file when wanted.
 pub(super) fn compare(reports: &[Report], here: Option<Report>, write: bool) -> Result<()> {
-    let Some(here) = here.filter(|_| reports.iter().any(|report| !report.sections.is_empty())) else { return Ok(()) };
+    let Some(here) = here.filter(|_| reports.iter().any(|report| !report.sections().is_empty())) else { return Ok(()) };
     let release = text(&mut command("uname", ["-r"]))?;
     let all: Vec<&Report> = reports.iter().chain([&here]).collect();
     let old = fs::read_to_string(root().join(PLACE)).unwrap_or_default();
@@ -82,7 +82,7 @@ pub(super) fn compare(reports: &[Report], here: Option<Report>, write: bool) -> 
         if report.kernel == "here" && !old.contains(&format!("`here` is {release}.")) {
             continue;
         }
-        for (section, cell) in &report.sections {
+        for (section, cell) in report.sections() {
             let was = before.get(&(section.clone(), report.kernel.clone()));
             if let Some(was) = was.filter(|was| rank(was) > rank(&cell.word)) {
                 let Cell { word, why } = cell;
@@ -117,7 +117,7 @@ fn probed(reports: &[&Report]) -> Vec<String> {
         let Some(report) = reports.iter().find(|report| report.kernel == *kernel) else { continue };
         // What the older one can, the newer one can as well.
         for section in PROBED.iter().take(at + 1).flat_map(|(_, sections)| sections.iter()) {
-            match report.sections.get(*section).map(|cell| (cell.word.as_str(), cell.why.as_str())) {
+            match report.section(section).map(|cell| (cell.word.as_str(), cell.why.as_str())) {
                 Some(("fired", _)) => {}
                 // Said by the table itself.
                 Some(("not yet", _)) => {}
@@ -150,13 +150,11 @@ fn page(reports: &[&Report], release: &str) -> Result<String> {
     let kernels: Vec<&str> = reports.iter().map(|report| report.kernel.as_str()).collect();
     writeln!(page, "| section | {} |\n|---|{}", kernels.join(" | "), "---|".repeat(kernels.len()))?;
     let mut reasons: Vec<&str> = Vec::new();
-    // The order of the last report's names is that of all.
-    let names: Vec<&String> = reports.iter().flat_map(|report| report.sections.keys()).collect();
-    let names: std::collections::BTreeSet<&String> = names.into_iter().collect();
+    let names = reports.first().into_iter().flat_map(|report| report.sections().iter().map(|(name, _)| name));
     for name in names {
         let mut cells = Vec::new();
         for report in reports {
-            let cell = report.sections.get(name);
+            let cell = report.section(name);
             let cell = cell.with_context(|| format!("{name} was not tried on {}", report.kernel))?;
             if cell.why.is_empty() {
                 cells.push(cell.word.clone());
@@ -181,15 +179,11 @@ fn page(reports: &[&Report], release: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::{page, read};
-    use crate::vm::report::{Cell, Report};
+    use crate::vm::report::Report;
 
     #[test]
     fn a_page_is_read_as_it_was_written() {
-        let cell = |word: &str, why: &str| Cell { word: word.to_string(), why: why.to_string() };
-        let mut report = Report::default();
-        report.kernel = "6.1".to_string();
-        report.sections.insert("xdp".to_string(), cell("fired", ""));
-        report.sections.insert("tc".to_string(), cell("not yet", "no | yes"));
+        let report = Report::of_sections("6.1", &[("xdp", "fired", ""), ("tc", "not yet", "no | yes")]);
         let words = read(&page(&[&report], "6.18").unwrap());
         let word = |section: &str| words.get(&(section.to_string(), "6.1".to_string())).map(String::as_str);
         assert_eq!((word("xdp"), word("tc"), word("xxx")), (Some("fired"), Some("not yet"), None));

@@ -1,6 +1,6 @@
 //! What the processes of a control group do: sockets, packets, devices, sysctls.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use ringfence_sys as sys;
@@ -36,17 +36,20 @@ impl Cgroup {
     }
 }
 
+/// The directory of a group.
+pub(super) fn open(path: &Path) -> Result<OwnedFd, Cause> {
+    rustix::fs::open(path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| {
+        crate::explain::plain(errno)
+            .action("the groups are directories under the mount of cgroup2 (`mount -t cgroup2`)")
+    })
+}
+
 impl sealed::Sealed for Cgroup {}
 
 impl Hook for Cgroup {
     fn attach(&self, program: &Program) -> Result<Link> {
         let target = self.path.display().to_string();
-        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(&self.path, flags, Mode::empty()).map_err(|errno| {
-            let cause = crate::explain::plain(errno)
-                .action("the groups are directories under the mount of cgroup2 (`mount -t cgroup2`)");
-            failed(program, HOOK, &target, cause)
-        })?;
+        let directory = open(&self.path).map_err(|cause| failed(program, HOOK, &target, cause))?;
         let link = sys::LinkCreate {
             program: program.as_fd(),
             attach_type: self.attach_type.unwrap_or(program.attach_type()),

@@ -114,6 +114,8 @@ impl Hook for Kprobe {
 pub(super) struct Pmu {
     pub(super) number: u32,
     ret: Option<u32>,
+    /// Bits of the configuration that take a reference counter's offset.
+    counter: Option<u32>,
 }
 
 impl Pmu {
@@ -124,15 +126,29 @@ impl Pmu {
             Cause::new(Kind::Unsupported, format!("this kernel offers no {name}s by perf events (there is no {dir})"))
                 .action(format!("use a kernel with CONFIG_{}_EVENTS, or another kind of program", name.to_uppercase()))
         })?;
-        // config:0
-        let ret = std::fs::read_to_string(format!("{dir}/format/retprobe")).ok();
-        let ret = ret.and_then(|text| text.trim().strip_prefix("config:")?.parse().ok()).filter(|bit| *bit < 64);
-        Ok(Pmu { number, ret })
+        // config:0, config:32-63
+        let bit = |name: &str| {
+            let text = std::fs::read_to_string(format!("{dir}/format/{name}")).ok()?;
+            let bits = text.trim().strip_prefix("config:")?;
+            bits.split('-').next()?.parse().ok().filter(|bit: &u32| *bit < 64)
+        };
+        Ok(Pmu { number, ret: bit("retprobe"), counter: bit("ref_ctr_offset") })
     }
 
     /// The configuration of a probe at a function's start or return.
     pub(super) fn config(&self, ret: bool) -> u64 {
         if ret { 1 << self.ret.unwrap_or(0) } else { 0 }
+    }
+
+    /// What a reference counter at this offset of the file adds to it.
+    pub(super) fn counter(&self, offset: u64) -> Result<u64, Cause> {
+        let Some(bit) = self.counter else {
+            return Err(Cause::new(Kind::Unsupported, "this kernel keeps no counters of who looks at a probe (4.20)"));
+        };
+        let config = offset.checked_shl(bit).filter(|config| config >> bit == offset);
+        config.ok_or_else(|| {
+            Cause::invalid(format!("the counter at byte {offset:#x} is too far in the file for the kernel"))
+        })
     }
 }
 

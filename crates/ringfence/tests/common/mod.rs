@@ -45,6 +45,38 @@ fn compile(name: &str) -> Object {
     object
 }
 
+/// A program or library of `tests/c`, compiled once a process: `probed`, `libprobed.so`, `libprobed_stripped.so`.
+pub(crate) fn built(name: &str) -> PathBuf {
+    static DIR: Mutex<Option<PathBuf>> = Mutex::new(None);
+    if let Ok(dir) = std::env::var("RINGFENCE_TEST_OBJECTS") {
+        return PathBuf::from(dir).join(name).canonicalize().unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    let mut dir = DIR.lock().unwrap_or_else(PoisonError::into_inner);
+    let dir = dir.get_or_insert_with(|| {
+        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("programs.{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let programs = PROGRAMS.lines().filter_map(|line| line.split_once(": "));
+        programs.for_each(|(name, arguments)| link(&dir, name, arguments));
+        dir
+    });
+    dir.join(name)
+}
+
+/// What is compiled to what, and how; a library before the program that needs it. `cargo xtask vm` reads it too.
+const PROGRAMS: &str = include_str!("../c/programs.txt");
+
+fn link(dir: &std::path::Path, name: &str, arguments: &str) {
+    let cc = std::env::var("CLANG").unwrap_or_else(|_| "clang-19".to_owned());
+    let status = Command::new(&cc)
+        .current_dir(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/c"))
+        .args(["-O1", "-Wall", "-Werror", "-o"])
+        .arg(dir.join(name))
+        .args(arguments.split(' '))
+        .arg(format!("-L{}", dir.display()))
+        .status();
+    assert!(status.is_ok_and(|status| status.success()), "{cc} cannot compile {name}");
+}
+
 /// Compiles, plans and loads.
 pub(crate) fn load_object(name: &'static str, settings: Settings) -> Loaded {
     let kernel = Kernel::running();

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use ringfence::hook::Hook;
@@ -112,7 +113,9 @@ impl Row {
     }
 
     fn load(&self) -> Result<Run, Error> {
-        let (name, kernel) = (self.program(), Kernel::running());
+        // Its types are read once.
+        static KERNEL: LazyLock<Kernel> = LazyLock::new(Kernel::running);
+        let (name, kernel) = (self.program(), KERNEL.clone());
         let settings = Settings::new().only(self.with.iter().copied().chain([name.as_str()]));
         let plan = ringfence::plan(&object(self.object), &kernel, &settings)?;
         let loaded = ringfence::load(&plan, &kernel)?;
