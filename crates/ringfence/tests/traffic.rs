@@ -12,9 +12,10 @@ use ringfence::hook::{Hook, Tc, Xdp};
 use ringfence::{Kernel, Loaded, Settings};
 use ringfence_sys::netlink::{Message, Netlink};
 
-const PACKETS: u64 = 20_000;
-/// Packets under way at most: more than a device's queue holds would be lost by whoever sends too fast.
-const WINDOW: u64 = 64;
+const PACKETS: u64 = 8_000;
+/// Packets under way at most: more than the socket or the device can hold (a driver may give each a page) would be lost by
+/// whoever sends too fast.
+const WINDOW: u64 = 32;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What the device itself has counted: received, sent.
