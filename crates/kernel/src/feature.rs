@@ -74,6 +74,8 @@ features! {
     SyscallWrapper = "wrapped system calls", "4.17", Function(&crate::symbols::SYSCALL_WRAPPERS);
     /// Links of perf events
     PerfLink = "links of perf events", "5.15", Enumerator("bpf_link_type", "BPF_LINK_TYPE_PERF_EVENT");
+    /// `BPF_TRACE_KPROBE_MULTI`, on a kernel built with what it needs (`CONFIG_FPROBE`)
+    KprobeMulti = "kprobe.multi links", "5.18", Function(&["register_fprobe_ips"]);
     /// `BPF_TRACE_UPROBE_MULTI`, with a filter by process that works: 6.6 to 6.9 filtered by thread, which only
     /// the running kernel can be asked
     UprobeMulti = "uprobe.multi links", "6.6", Enumerator("bpf_attach_type", "BPF_TRACE_UPROBE_MULTI");

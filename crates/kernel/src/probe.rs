@@ -77,6 +77,7 @@ pub(crate) fn single(feature: Feature) -> Option<bool> {
         // Seen in the types and symbols of the running kernel.
         Feature::SyscallWrapper => None,
         Feature::PerfLink => perf_link(),
+        Feature::KprobeMulti => kprobe_multi(),
         Feature::UprobeMulti => uprobe_multi(),
     }
 }
@@ -164,6 +165,29 @@ fn perf_link() -> Option<bool> {
     };
     match sys::link_create(&create) {
         Err(Errno::BADF) => Some(true),
+        Err(Errno::PERM) => None,
+        _ => Some(false),
+    }
+}
+
+/// A place where no function is: `EOPNOTSUPP` from a kernel that only knows the name of such links, `EINVAL` from one that does not
+/// even know that, which asks for an attach type of its own first.
+fn kprobe_multi() -> Option<bool> {
+    let program = match load(ProgramType::KPROBE, AttachType::TRACE_KPROBE_MULTI, "", &call_nothing()) {
+        Ok(program) => program,
+        Err(errno) => return answer::<()>(Err(errno)),
+    };
+    let functions = sys::Multi::Symbols(&[c"no function has this name"]);
+    let attempt = sys::link_create(&LinkCreate {
+        program: program.as_fd(),
+        attach_type: AttachType::TRACE_KPROBE_MULTI,
+        to: sys::AttachTo::Nothing,
+        flags: 0,
+        tail: LinkTail::KprobeMulti { functions, cookies: &[], flags: 0 },
+    });
+    match attempt {
+        // ftrace_lookup_symbols of kernel/trace/ftrace.c.
+        Err(Errno::SRCH | Errno::NOENT) => Some(true),
         Err(Errno::PERM) => None,
         _ => Some(false),
     }

@@ -251,6 +251,8 @@ fn places_that_do_not_exist() {
     assert_eq!(error.kind(), Kind::Invalid);
     let error = loaded.program("raw_tp").unwrap().attach_to(&RawTracepoint::new("sys_entr")).unwrap_err();
     assert!(error.to_string().contains("sys_enter"), "{error}");
+    let error = loaded.program("raw_tp").unwrap().attach_to(&RawTracepoint::new("no_module:no_event")).unwrap_err();
+    assert!(error.to_string().contains("modprobe no_module"), "{error}");
 }
 
 #[test]
