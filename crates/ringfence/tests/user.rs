@@ -50,12 +50,8 @@ impl Site {
     }
 
     fn run(&self, command: &mut Command) -> Probed {
-        let mut child = command
-            .env("LD_LIBRARY_PATH", self.0.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            command.env("LD_LIBRARY_PATH", self.0.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (to, from) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
         Probed { child, to, from }
     }
@@ -137,7 +133,9 @@ fn functions_by_name_with_cookies() {
     let before = counter(&loaded, "calls");
     let own = two.pid(probed.pid());
     let link = loaded.program("at_start").unwrap().attach_to(&own).unwrap();
-    (probed.call(), other.call());
+    for process in [&mut probed, &mut other] {
+        process.call();
+    }
     assert_eq!(counter(&loaded, "calls"), before + 2);
     drop(link);
     let error = loaded.program("at_start").unwrap().attach_to(&own.pid(0x7fff_fff0)).unwrap_err();
@@ -210,7 +208,9 @@ fn arguments_of_a_static_probe() {
     assert_eq!(counter(&loaded, "hits"), 1);
     if cookies() {
         let link = loaded.program("probe").unwrap().attach_to(&place).unwrap();
-        (probed.call(), site.start().call());
+        for process in [&mut probed, &mut site.start()] {
+            process.call();
+        }
         assert_eq!(counter(&loaded, "hits"), 3);
         drop(link);
     } else {
@@ -272,7 +272,8 @@ fn a_static_probe_of_a_library() {
     probed.call();
     for library in ["libprobed.so", "libprobed_stripped.so"] {
         let place = Usdt::new(&site.path(library), "ringfence_lib", "called");
-        let error = loaded.program("probe").unwrap().attach_to(&Usdt::new(&site.path(library), "ringfence_lib", "caled"));
+        let error =
+            loaded.program("probe").unwrap().attach_to(&Usdt::new(&site.path(library), "ringfence_lib", "caled"));
         assert!(error.unwrap_err().to_string().contains("ringfence_lib:called"));
         if library != "libprobed.so" {
             continue;
@@ -300,7 +301,8 @@ fn versions_offsets_and_stripped_libraries() {
     let program = loaded.program("at_start").unwrap();
     let mut probed = site.start();
     let library = site.path("libprobed.so");
-    for (version, calls) in [("versioned@OLD_1.0", 1), ("versioned@@NEW_2.0", 2), ("versioned", 3), ("from_library", 4)] {
+    for (version, calls) in [("versioned@OLD_1.0", 1), ("versioned@@NEW_2.0", 2), ("versioned", 3), ("from_library", 4)]
+    {
         let link = program.attach_to(&Uprobe::new(&library, version)).unwrap();
         probed.call();
         assert_eq!((counter(&loaded, "calls"), counter(&loaded, "sum")), (calls, calls * (calls + 1) / 2));
@@ -378,7 +380,8 @@ fn zip(path: &Path, members: &[(&str, &[u8], u16)]) -> Vec<usize> {
         let length = u32::try_from(content.len()).unwrap().to_le_bytes();
         let names = u16::try_from(name.len()).unwrap().to_le_bytes();
         let common = [&[10, 0, 0, 0][..], &method.to_le_bytes(), &[0; 8], &length, &length, &names].concat();
-        bytes.extend([b"PK\x03\x04", &common[..], &u16::try_from(pad).unwrap().to_le_bytes(), name.as_bytes()].concat());
+        bytes
+            .extend([b"PK\x03\x04", &common[..], &u16::try_from(pad).unwrap().to_le_bytes(), name.as_bytes()].concat());
         bytes.extend(vec![0; pad]);
         places.push(bytes.len());
         bytes.extend(*content);
@@ -388,7 +391,9 @@ fn zip(path: &Path, members: &[(&str, &[u8], u16)]) -> Vec<usize> {
     let count = u16::try_from(members.len()).unwrap().to_le_bytes();
     let (length, start) = (directory.len() as u32, bytes.len() as u32);
     bytes.extend(&directory);
-    bytes.extend([b"PK\x05\x06\0\0\0\0", &count[..], &count, &length.to_le_bytes(), &start.to_le_bytes(), &[0, 0]].concat());
+    bytes.extend(
+        [b"PK\x05\x06\0\0\0\0", &count[..], &count, &length.to_le_bytes(), &start.to_le_bytes(), &[0, 0]].concat(),
+    );
     std::fs::write(path, bytes).unwrap();
     places
 }
@@ -408,16 +413,16 @@ fn a_library_within_an_archive() {
     let holds = |s: &object::Segment| (s.address()..s.address() + s.size()).contains(&symbol.address());
     let segment = elf.segments().find(holds).unwrap();
     let offset = symbol.address() - segment.address() + segment.file_range().0;
-    let mut probed = site.run(
-        Command::new(site.path("probed")).arg(&archive).arg(start.to_string()).arg(offset.to_string()),
-    );
+    let mut probed =
+        site.run(Command::new(site.path("probed")).arg(&archive).arg(start.to_string()).arg(offset.to_string()));
     let name = |member: &str| format!("{}!/{member}", archive.display());
     let link = program_of.attach_to(&Uprobe::new(&name("lib/libprobed.so"), "from_library")).unwrap();
     probed.call();
     // The library itself is another file: only the code of the archive counts.
     assert_eq!((counter(&loaded, "calls"), counter(&loaded, "sum")), (1, 1));
     drop(link);
-    let error = |member: &str| program_of.attach_to(&Uprobe::new(&name(member), "from_library")).unwrap_err().to_string();
+    let error =
+        |member: &str| program_of.attach_to(&Uprobe::new(&name(member), "from_library")).unwrap_err().to_string();
     assert!(error("lib/packed.so").contains("compressed"), "{}", error("lib/packed.so"));
     assert!(error("lib/libprobd.so").contains("it has lib/libprobed.so"), "{}", error("lib/libprobd.so"));
     assert!(error("assets/x").contains("no ELF file"), "{}", error("assets/x"));

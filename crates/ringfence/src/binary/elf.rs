@@ -190,7 +190,11 @@ impl<'a> Image<'a> {
             }
         }
         let mut cause = self.missing(&Place { symbol: glob::core(pattern), version: None, plus: 0 });
-        cause.why = cause.why.replacen(&format!("no function `{}`", glob::core(pattern)), &format!("no function `{pattern}`"), 1);
+        cause.why = cause.why.replacen(
+            &format!("no function `{}`", glob::core(pattern)),
+            &format!("no function `{pattern}`"),
+            1,
+        );
         Err(cause)
     }
 
@@ -265,8 +269,10 @@ impl<'a> Image<'a> {
                 let offset = self.file_offset(function.address).and_then(|offset| offset.checked_add(place.plus));
                 offset.ok_or_else(|| Cause::invalid(format!("`{text}` is outside of what is executed of {path}")))
             }
-            _ => Err(Cause::invalid(format!("{path} has {} different functions named `{}`", chosen.len(), place.symbol))
-                .action("name it with its version (`NAME@VERSION`), or give its offset in the file")),
+            _ => {
+                Err(Cause::invalid(format!("{path} has {} different functions named `{}`", chosen.len(), place.symbol))
+                    .action("name it with its version (`NAME@VERSION`), or give its offset in the file"))
+            }
         }
     }
 
@@ -437,7 +443,8 @@ mod tests {
         let functions = image.functions(SHT_DYNSYM).unwrap();
         // A function of several versions, whichever the machine's library has.
         let old = functions.iter().find(|function| {
-            let new = |other: &&Function| other.name == function.name && other.default && other.address != function.address;
+            let new =
+                |other: &&Function| other.name == function.name && other.default && other.address != function.address;
             !function.default && !function.chooses && functions.iter().any(|other| new(&other))
         });
         let Some(old) = old else { return };

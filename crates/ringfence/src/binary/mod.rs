@@ -211,7 +211,8 @@ impl Root {
         // The kernel gives the path from the root of the file's mounts, which may or may not be ours.
         let seen = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
         let inside = self.path.join(seen.strip_prefix("/").unwrap_or(&seen));
-        let same = |path: &PathBuf| path.metadata().is_ok_and(|meta| (meta.dev(), meta.ino()) == (own.dev(), own.ino()));
+        let same =
+            |path: &PathBuf| path.metadata().is_ok_and(|meta| (meta.dev(), meta.ino()) == (own.dev(), own.ino()));
         let path = [seen, inside].into_iter().find(same);
         Ok((path.unwrap_or_else(|| self.path.join(path_inside(&file))), file))
     }

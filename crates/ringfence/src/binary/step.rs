@@ -51,28 +51,28 @@ mod tests {
     #[test]
     fn what_the_kernel_emulates() {
         for (code, emulated) in [
-            (&[0x55][..], true),                          // push %rbp
-            (&[0x41, 0x57], true),                        // push %r15
-            (&[0x90], true),                              // nop
-            (&[0x0f, 0x1f, 0x44, 0, 0], true),            // nopl 0(%rax,%rax)
-            (&[0xe8, 0, 0, 0, 0], true),                  // call
-            (&[0x0f, 0x84, 0, 0, 0, 0], true),            // je
-            (&[0xc3], false),                             // ret
+            (&[0x55][..], true),               // push %rbp
+            (&[0x41, 0x57], true),             // push %r15
+            (&[0x90], true),                   // nop
+            (&[0x0f, 0x1f, 0x44, 0, 0], true), // nopl 0(%rax,%rax)
+            (&[0xe8, 0, 0, 0, 0], true),       // call
+            (&[0x0f, 0x84, 0, 0, 0, 0], true), // je
+            (&[0xc3], false),                  // ret
             (&ENDBR64, false),
-            (&[0x48, 0x89, 0xe5], false),                 // mov %rsp,%rbp
-            (&[0x48, 0x83, 0xec, 8], false),              // sub $8,%rsp
+            (&[0x48, 0x89, 0xe5], false),    // mov %rsp,%rbp
+            (&[0x48, 0x83, 0xec, 8], false), // sub $8,%rsp
             (&[0x49, 0x50], false),
         ] {
             assert_eq!(x86_is_emulated(code), emulated, "{code:x?}");
         }
         for (word, emulated) in [
-            (0x1400_0001u32, true),  // b
-            (0x9400_0001, true),     // bl
-            (0xd65f_03c0, true),     // ret
-            (0xd503_201f, true),     // nop
-            (0xb400_0040, true),     // cbz
-            (0xa9bf_7bfd, false),    // stp x29, x30, [sp, -16]!
-            (0x9100_03fd, false),    // mov x29, sp
+            (0x1400_0001u32, true), // b
+            (0x9400_0001, true),    // bl
+            (0xd65f_03c0, true),    // ret
+            (0xd503_201f, true),    // nop
+            (0xb400_0040, true),    // cbz
+            (0xa9bf_7bfd, false),   // stp x29, x30, [sp, -16]!
+            (0x9100_03fd, false),   // mov x29, sp
         ] {
             assert_eq!(arm64_is_emulated(&word.to_le_bytes()), emulated, "{word:#x}");
         }

@@ -29,7 +29,8 @@ pub(super) fn member(file: &File, path: &Path, name: &str) -> Result<(u64, u64),
     let size = file.metadata().map_err(io)?.len();
     let tail_at = size.saturating_sub(MAX_COMMENT + END.1 as u64);
     let tail = read(file, tail_at, size - tail_at).map_err(io)?;
-    let end = tail.windows(END.1).rev().find(|end| end.starts_with(END.0)).ok_or_else(|| bad("it has no end record"))?;
+    let end =
+        tail.windows(END.1).rev().find(|end| end.starts_with(END.0)).ok_or_else(|| bad("it has no end record"))?;
     let (length, start) = (u64::from(u32_at(end, 12)), u64::from(u32_at(end, 16)));
     if length > MAX_DIRECTORY || start.checked_add(length).is_none_or(|end| end > size) {
         return Err(bad("its directory is outside of it, or too long"));

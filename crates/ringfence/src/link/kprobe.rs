@@ -203,7 +203,9 @@ impl Pmu {
             return Err(Cause::new(Kind::Unsupported, "this kernel keeps no counters of who looks at a probe (4.20)"));
         };
         let config = offset.checked_shl(bit).filter(|config| config >> bit == offset);
-        config.ok_or_else(|| Cause::invalid(format!("the counter at byte {offset:#x} is too far in the file for the kernel")))
+        config.ok_or_else(|| {
+            Cause::invalid(format!("the counter at byte {offset:#x} is too far in the file for the kernel"))
+        })
     }
 }
 

@@ -13,8 +13,8 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use sys::Multi;
 
-use super::uprobe_multi::some;
 use super::kprobe::{self, Kprobe, Pmu};
+use super::uprobe_multi::some;
 use super::{Held, Link, attach_cause, failed, on_event};
 use crate::error::{Cause, Kind, Result};
 use crate::glob;
@@ -148,11 +148,13 @@ impl KprobeMulti {
                     .action("name the functions"));
             }
             Which::Matching(pattern) => {
-                Wanted::Addresses(matching(pattern).map_err(|cause| match self.link(program, Multi::Addresses(&[0])) {
-                    // Then the list does not matter.
-                    Err(Errno::OPNOTSUPP) => refused(program, Errno::OPNOTSUPP, 0),
-                    _ => cause,
-                })?)
+                Wanted::Addresses(matching(pattern).map_err(
+                    |cause| match self.link(program, Multi::Addresses(&[0])) {
+                        // Then the list does not matter.
+                        Err(Errno::OPNOTSUPP) => refused(program, Errno::OPNOTSUPP, 0),
+                        _ => cause,
+                    },
+                )?)
             }
         };
         self.check(wanted.count())?;
@@ -182,7 +184,9 @@ impl KprobeMulti {
         let fail = |cause| failed(program, self.hook(), target, cause);
         let count = wanted.count();
         if count > MOST_EVENTS {
-            let why = format!("{count} functions fit: without links for many (CONFIG_FPROBE, 5.18) at most {MOST_EVENTS} can be probed");
+            let why = format!(
+                "{count} functions fit: without links for many (CONFIG_FPROBE, 5.18) at most {MOST_EVENTS} can be probed"
+            );
             return Err(fail(Cause::new(Kind::Unsupported, why).action("give a narrower pattern")));
         }
         let mut links = Vec::new();
@@ -264,7 +268,9 @@ fn refused(program: &Program, errno: Errno, count: usize) -> Cause {
         Errno::INVAL => Cause::invalid(format!(
             "the kernel refuses one of the {count} functions: it cannot be traced, or is there twice"
         )),
-        Errno::SRCH | Errno::NOENT => Cause::invalid(format!("one of the {count} addresses is no function that can be traced")),
+        Errno::SRCH | Errno::NOENT => {
+            Cause::invalid(format!("one of the {count} addresses is no function that can be traced"))
+        }
         _ => {
             let mut cause = attach_cause(errno);
             cause.why += &format!(" ({count} functions)");
@@ -303,7 +309,9 @@ fn each_function(tracefs: &TraceFs, mut each: impl FnMut(Line<'_>)) -> Result<bo
             Ok(opened) => opened,
             Err(Errno::NOENT) => continue,
             Err(errno) => {
-                return Err(crate::explain::plain(errno).action("reading tracing files takes root or CAP_DAC_READ_SEARCH"));
+                return Err(
+                    crate::explain::plain(errno).action("reading tracing files takes root or CAP_DAC_READ_SEARCH")
+                );
             }
         };
         let mut reader = BufReader::with_capacity(1 << 16, std::fs::File::from(opened));
@@ -369,9 +377,11 @@ fn in_kallsyms(module: Option<&str>, names: &HashSet<String>) -> Result<BTreeSet
 /// Which of these names the kernel does not let trace.
 fn missing(names: &[String]) -> Cause {
     let mut known = HashSet::new();
-    let listed = TraceFs::open().and_then(|tracefs| each_function(&tracefs, |line| {
-        known.insert(line.name.to_owned());
-    }));
+    let listed = TraceFs::open().and_then(|tracefs| {
+        each_function(&tracefs, |line| {
+            known.insert(line.name.to_owned());
+        })
+    });
     let cause = |what: String| Cause::new(Kind::Unsupported, format!("this kernel does not let trace {what}"));
     let absent: Vec<&String> = names.iter().filter(|name| !known.contains(*name)).collect();
     let Some(first) = absent.first().filter(|_| listed.is_ok()) else {

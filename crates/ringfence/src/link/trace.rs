@@ -41,7 +41,8 @@ impl Hook for RawTracepoint {
     fn attach(&self, program: &Program) -> Result<Link> {
         let fail = |cause| failed(program, RAW, &self.name, cause);
         // The kernel knows them by name alone, whichever module they are in.
-        let (module, bare) = self.name.split_once(':').map_or((None, &*self.name), |(module, bare)| (Some(module), bare));
+        let (module, bare) =
+            self.name.split_once(':').map_or((None, &*self.name), |(module, bare)| (Some(module), bare));
         let name = CString::new(bare).map_err(|_| fail(Cause::invalid("its name holds a zero byte")))?;
         let link = sys::raw_tracepoint_open(Some(&name), program.as_fd(), self.cookie).map_err(|errno| {
             fail(match errno {

@@ -133,7 +133,8 @@ pub(super) fn event(binary: &Binary, pid: Option<u32>, probe: Probe) -> Result<O
     let config = pmu.config(ret) | counter.map_or(Ok(0), |counter| pmu.counter(counter))?;
     let target = PerfTarget::Probe { pmu: pmu.number, config, name: Some(&text), offset };
     let open = PerfOpen { pid, cpu: pid.is_none().then_some(0), ..PerfOpen::new(target) };
-    sys::perf_event_open(&open).map_err(|errno| place_cause(errno, binary, &[offset]).unwrap_or_else(|| perf_cause(errno)))
+    sys::perf_event_open(&open)
+        .map_err(|errno| place_cause(errno, binary, &[offset]).unwrap_or_else(|| perf_cause(errno)))
 }
 
 /// What the kernel's refusal of places in a program means.

@@ -120,8 +120,10 @@ impl UprobeMulti {
         let list = match &self.which {
             Which::Matching(pattern) => {
                 if !self.cookies.is_empty() || !self.counters.is_empty() {
-                    return Err(Cause::invalid("which functions fit a pattern is not known, so no cookie can be theirs")
-                        .action("name the functions"));
+                    return Err(Cause::invalid(
+                        "which functions fit a pattern is not known, so no cookie can be theirs",
+                    )
+                    .action("name the functions"));
                 }
                 // A plain name means what it means for a single function: with version and offset.
                 match crate::glob::is_plain(pattern) {
@@ -186,13 +188,7 @@ pub(super) struct Places {
 
 impl Places {
     /// By one link where the program was loaded for that, else by an event for each.
-    pub(super) fn attach(
-        &self,
-        program: &Program,
-        hook: &'static str,
-        target: &str,
-        binary: &Binary,
-    ) -> Result<Link> {
+    pub(super) fn attach(&self, program: &Program, hook: &'static str, target: &str, binary: &Binary) -> Result<Link> {
         match program.attach_type() {
             AttachType::TRACE_UPROBE_MULTI | AttachType::TRACE_UPROBE_SESSION => {
                 self.by_link(program, hook, target, binary)
@@ -240,7 +236,10 @@ impl Places {
     fn by_events(&self, program: &Program, hook: &'static str, target: &str, binary: &Binary) -> Result<Link> {
         let fail = |cause| failed(program, hook, target, cause);
         if self.offsets.len() > MOST_EVENTS {
-            let why = format!("{} functions fit: without links for many (6.6) at most {MOST_EVENTS} can be attached", self.offsets.len());
+            let why = format!(
+                "{} functions fit: without links for many (6.6) at most {MOST_EVENTS} can be attached",
+                self.offsets.len()
+            );
             return Err(fail(Cause::new(Kind::Unsupported, why).action("give a narrower pattern")));
         }
         let nth = |list: &[u64], at: usize| list.get(at).copied().unwrap_or(0);

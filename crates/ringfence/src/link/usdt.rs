@@ -80,7 +80,8 @@ impl Usdt {
             near = names.iter().take(MOST_NAMES).cloned().collect();
             near.extend((names.len() > MOST_NAMES).then(|| format!("{} more", names.len() - MOST_NAMES)));
         }
-        Err(Cause::invalid(format!("{path} has no static probe {wanted}")).action(format!("it has {}", near.join(", "))))
+        Err(Cause::invalid(format!("{path} has no static probe {wanted}"))
+            .action(format!("it has {}", near.join(", "))))
     }
 
     /// What the kernel reports as the address of a place, which only kernels without cookies have to be known.
@@ -93,7 +94,9 @@ impl Usdt {
                 Kind::Unsupported,
                 "this kernel has no cookies (5.15), so where the file is loaded must be known",
             )
-            .action("name one process: libraries, and programs that are loaded anywhere, differ from one to the other"));
+            .action(
+                "name one process: libraries, and programs that are loaded anywhere, differ from one to the other",
+            ));
         };
         mapped(pid, binary, offset).ok_or_else(|| {
             Cause::invalid(format!("process {pid} has not mapped {}", binary.path().display()))
@@ -130,7 +133,8 @@ impl Hook for Usdt {
         let binary = self.user.open().map_err(fail)?;
         let image = binary.image().map_err(fail)?;
         let notes = self.notes(&binary, &image).map_err(fail)?;
-        let outside = |note: &Note| Cause::invalid(format!("a place of it, {:#x}, is outside of the file", note.address));
+        let outside =
+            |note: &Note| Cause::invalid(format!("a place of it, {:#x}, is outside of the file", note.address));
         let mut places = Places {
             pid: self.user.pid,
             ret: false,

@@ -85,7 +85,8 @@ impl Layout {
             count: find("arg_cnt")?,
         };
         // Whatever the types say, nothing is written beside the value.
-        let inside = |(start, width): Bits| width <= 64 && start.checked_add(width).is_some_and(|end| end <= size as u64 * 8);
+        let inside =
+            |(start, width): Bits| width <= 64 && start.checked_add(width).is_some_and(|end| end <= size as u64 * 8);
         [last, layout.cookie, layout.count, layout.kind, layout.register, layout.signed, layout.shift]
             .into_iter()
             .all(inside)
@@ -173,7 +174,8 @@ impl Specs {
         let arch = Arch::own().ok_or_else(|| {
             Cause::new(Kind::Unsupported, "where static probes have their arguments is not known for this machine")
         })?;
-        let mut claim = Claim { of: self.clone(), ids: Vec::new(), addresses: Vec::new(), kept: AtomicBool::new(false) };
+        let mut claim =
+            Claim { of: self.clone(), ids: Vec::new(), addresses: Vec::new(), kept: AtomicBool::new(false) };
         let (mut known, mut numbers, mut notices) = (HashMap::new(), Vec::new(), Vec::new());
         for target in targets {
             let id = match known.get(target.arguments) {
@@ -191,7 +193,8 @@ impl Specs {
             if let Some(address) = target.address {
                 let key = (address as usize).to_ne_bytes();
                 self.places.update(&key, &id.to_ne_bytes(), Update::New).map_err(|error| {
-                    because(error).action("without cookies (5.15) a place can be attached once, and a map must hold all places")
+                    because(error)
+                        .action("without cookies (5.15) a place can be attached once, and a map must hold all places")
                 })?;
                 claim.addresses.push(address);
             }
@@ -299,7 +302,8 @@ mod tests {
         assert_eq!(bytes[..16], [0xf8, 255, 255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 32, 0, 1, 32]);
         assert_eq!(bytes[16..32], [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 80, 0, 0, 0]);
         assert_eq!((bytes[40], bytes[192], bytes[200]), (255, 77, 3));
-        let indexed = Argument { place: Place::Indexed { base: 1, index: 2, shift: 3, offset: 4 }, size: 1, signed: false };
+        let indexed =
+            Argument { place: Place::Indexed { base: 1, index: 2, shift: 3, offset: 4 }, size: 1, signed: false };
         assert!(old().write(&[Some(indexed)], 0).is_err());
         // 1.7: bit-fields of 12 and 4 bits.
         let new = Layout { size: 304, stride: 192, kind: (64, 8), index: Some(((80, 12), (92, 4))), ..old() };
