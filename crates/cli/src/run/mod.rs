@@ -178,7 +178,10 @@ fn attach(loaded: &Loaded, args: &Args) -> Result<Vec<ringfence::Link>, Failure>
             continue;
         }
         match program.attach() {
-            Ok(link) => links.push(link),
+            Ok(link) => {
+                link.notices().iter().for_each(|notice| say(&format!("{}: {notice}", program.name())));
+                links.push(link);
+            }
             Err(error) if args.keep_going => say(&format!("left out: {error}")),
             Err(error) => return Err(failure(&error)),
         }
