@@ -37,6 +37,7 @@ pub use model::{
     Attach, Fixup, FixupWith, LeftOut, LineInfo, LoadTarget, MapPlan, Need, Needed, Plan, PlanMap, Problem,
     ProgramPlan, SlotPlan, SlotTo, StructOpsPlan,
 };
+pub use near::nearest;
 pub use plan::plan;
 
 pub use settings::{InnerMap, Settings, Value};

@@ -36,7 +36,6 @@ mod link;
 mod load;
 mod loaded;
 mod map;
-mod near;
 mod perf;
 pub mod printk;
 mod program;
