@@ -7,21 +7,7 @@ use std::path::{Path, PathBuf};
 use ringfence_btf::Def;
 use ringfence_flow::{EventChoice, Kind, Size, event_types, outputs, slot_scale_is_log2};
 use ringfence_object::Object;
-
-fn objects(directory: &str) -> Option<Vec<PathBuf>> {
-    let Some(root) = std::env::var_os("RINGFENCE_OBJECTS") else {
-        println!("skipped: RINGFENCE_OBJECTS is not set");
-        return None;
-    };
-    let mut found: Vec<PathBuf> = std::fs::read_dir(Path::new(&root).join(directory))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|ext| ext == "o"))
-        .collect();
-    found.sort();
-    assert!(!found.is_empty());
-    Some(found)
-}
+use ringfence_testing::{all_objects, objects};
 
 fn parse(path: &Path) -> Option<Object> {
     Object::parse(&path.file_name().unwrap().to_string_lossy(), &std::fs::read(path).unwrap()).ok()
@@ -103,11 +89,8 @@ fn has_struct(object: &Object, name: &str, bytes: u32) -> bool {
 /// Writes docs/events.md when RINGFENCE_WRITE is set; else the file must be what is found here.
 #[test]
 fn libbpf_tools() {
-    let files: Vec<(PathBuf, Vec<u8>)> = objects("libbpf-tools")
-        .into_iter()
-        .flatten()
-        .map(|path| (path.clone(), std::fs::read(path).unwrap()))
-        .collect();
+    let files: Vec<(PathBuf, Vec<u8>)> =
+        objects("libbpf-tools").into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
     let truth = |path: &Path| LIBBPF_TOOLS.iter().find(|(name, ..)| path.file_stem().unwrap() == *name);
     let (mut rows, mut met, mut verdicts) = (String::new(), BTreeSet::new(), BTreeMap::new());
     for (path, bytes) in &files {
@@ -175,7 +158,7 @@ fn log2_histograms() {
     let linear = ["cpufreq", "runqlen"];
     let log2 =
         ["biolatency", "bitesize", "cpudist", "ext4dist", "funclatency", "hardirqs", "runqlat", "softirqs", "tcprtt"];
-    for path in objects("libbpf-tools").unwrap_or_default() {
+    for path in objects("libbpf-tools") {
         let object = parse(&path).unwrap();
         if log2.contains(&&*object.name) || linear.contains(&&*object.name) {
             assert_eq!(slot_scale_is_log2(&object), log2.contains(&&*object.name), "{}", object.name);
@@ -186,15 +169,13 @@ fn log2_histograms() {
 /// Everything that the kernel's own tests do: in bounded time, and each record has a map.
 #[test]
 fn every_object() {
-    for directory in ["libbpf-tools", "xdp-tools", "selftests"] {
-        for object in objects(directory).unwrap_or_default().iter().filter_map(|path| parse(path)) {
-            let start = std::time::Instant::now();
-            for output in outputs(&object) {
-                assert!(object.functions[output.function.0].insns[output.insn].is_helper_call());
-                assert!(output.map.is_some(), "{} {output:?}", object.name);
-            }
-            event_types(&object, None);
-            assert!(start.elapsed().as_secs() < 10, "{}: {:?}", object.name, start.elapsed());
+    for object in all_objects().iter().filter_map(|path| parse(path)) {
+        let start = std::time::Instant::now();
+        for output in outputs(&object) {
+            assert!(object.functions[output.function.0].insns[output.insn].is_helper_call());
+            assert!(output.map.is_some(), "{} {output:?}", object.name);
         }
+        event_types(&object, None);
+        assert!(start.elapsed().as_secs() < 10, "{}: {:?}", object.name, start.elapsed());
     }
 }
