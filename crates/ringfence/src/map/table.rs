@@ -203,6 +203,7 @@ pub struct TableEntries<K, V> {
 impl<K: Plain, V: Plain> Iterator for TableEntries<K, V> {
     type Item = Result<(K, V)>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         match self.entries.next() {
             Ok(Some((key, value))) => {
