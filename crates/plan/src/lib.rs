@@ -23,7 +23,7 @@ mod link;
 mod listing;
 mod maps;
 mod model;
-mod near;
+pub mod near;
 mod needs;
 mod plan;
 mod programs;
@@ -37,7 +37,6 @@ pub use model::{
     Attach, Fixup, FixupWith, LeftOut, LineInfo, LoadTarget, MapPlan, Need, Needed, Plan, PlanMap, Problem,
     ProgramPlan, SlotPlan, SlotTo, StructOpsPlan,
 };
-pub use near::nearest;
 pub use plan::plan;
 
 pub use settings::{InnerMap, Settings, Value};

@@ -155,7 +155,7 @@ where
         }
     }
     let stripped = elf.symbol_table().is_none();
-    let near = ringfence_plan::nearest(place.symbol, near.iter().map(String::as_str));
+    let near = crate::near::nearest(place.symbol, near.iter().map(String::as_str));
     let mut why = format!("{} has no function `{}`", path.display(), place.symbol);
     if !near.is_empty() {
         why += &format!(" (it has {})", near.join(", "));

@@ -347,7 +347,7 @@ impl Error {
         name: &str,
         known: impl IntoIterator<Item = &'a str>,
     ) -> Error {
-        let near = ringfence_plan::nearest(name, known);
+        let near = crate::near::nearest(name, known);
         Error::NoSuch { object: object.to_owned(), what, name: name.to_owned(), near }
     }
 }

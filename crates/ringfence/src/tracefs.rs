@@ -76,12 +76,12 @@ impl TraceFs {
         let own = self.names(&format!("events/{category}"));
         let near = if own.is_empty() {
             let categories = self.names("events");
-            ringfence_plan::nearest(category, categories.iter().map(String::as_str))
+            crate::near::nearest(category, categories.iter().map(String::as_str))
                 .iter()
                 .map(|near| format!("{near}/{name}"))
                 .collect()
         } else {
-            let near = ringfence_plan::nearest(name, own.iter().map(String::as_str));
+            let near = crate::near::nearest(name, own.iter().map(String::as_str));
             near.iter().map(|near| format!("{category}/{near}")).collect::<Vec<_>>()
         };
         let cause = Cause::new(Kind::Unsupported, "this kernel has no such tracepoint").errno(rustix::io::Errno::NOENT);

@@ -56,7 +56,7 @@ impl Hook for RawTracepoint {
 fn missing(name: &str) -> Cause {
     let cause = Cause::new(Kind::Unsupported, "this kernel has no such tracepoint");
     let known = TraceFs::open().map(|tracefs| tracefs.all_tracepoints()).unwrap_or_default();
-    match ringfence_plan::nearest(name, known.iter().map(String::as_str)) {
+    match crate::near::nearest(name, known.iter().map(String::as_str)) {
         near if near.is_empty() => cause,
         near => cause.action(format!("it has {}", near.join(", "))),
     }

@@ -313,7 +313,7 @@ fn function_in(program: &Program, function: &str) -> Result<u32, Cause> {
             names.push(ty.name);
         }
     }
-    let near = ringfence_plan::nearest(function, names).join(", ");
+    let near = crate::near::nearest(function, names).join(", ");
     let cause = Cause::invalid(format!("the program `{}` has no function `{function}`", program.name()));
     Err(if near.is_empty() { cause } else { cause.action(format!("it has {near}")) })
 }
