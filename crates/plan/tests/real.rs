@@ -55,11 +55,11 @@ fn check(plan: &Plan, program: &ProgramPlan) {
 
 #[test]
 fn every_plan_of_every_real_object_is_sound() {
-    let kernels = common::real_kernels("every_plan_of_every_real_object_is_sound");
+    let kernels = common::real_kernels();
     let kernels = kernels.into_iter().map(|(release, btf)| (release, Kernel::from_btf(btf)));
     let kernels: Vec<_> = std::iter::once(("running".to_owned(), Kernel::running())).chain(kernels).collect();
     let mut programs = 0;
-    let paths = common::real_objects("every_plan_of_every_real_object_is_sound");
+    let paths = ringfence_testing::all_objects();
     for (number, path) in paths.iter().enumerate() {
         let bytes = std::fs::read(path).expect("it can be read");
         let Ok(object) = Object::parse(&path.file_name().unwrap().to_string_lossy(), &bytes) else { continue };
@@ -83,7 +83,7 @@ fn every_plan_of_every_real_object_is_sound() {
 
 #[test]
 fn the_tables_of_releases_agree_with_real_kernels() {
-    for (release, btf) in common::real_kernels("the_tables_of_releases_agree_with_real_kernels") {
+    for (release, btf) in common::real_kernels() {
         let number = |release: &str| -> (u32, u32) {
             let (major, minor) = release.split_once('.').expect("a release is major.minor");
             (major.parse().expect("a number"), minor.parse().expect("a number"))

@@ -28,6 +28,7 @@ mod perf;
 mod perf_ring;
 mod process;
 mod program;
+mod progress;
 mod ring;
 mod socket;
 
