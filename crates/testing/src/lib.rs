@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// The sets of objects that `cargo xtask objects` makes.
 pub const SETS: &[&str] = &["libbpf-tools", "xdp-tools", "selftests"];
@@ -85,4 +86,12 @@ fn list(dir: &Path) -> Vec<PathBuf> {
 
 fn skipped(why: &str) {
     println!("skipped: {why} ({})", std::thread::current().name().unwrap_or("?"));
+}
+
+/// Time that this thread has spent on a processor: what work costs, however busy the machine is. Zero where the kernel
+/// does not count it (`CONFIG_SCHED_INFO`).
+pub fn worked() -> Duration {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanoseconds = text.split(' ').next().and_then(|first| first.parse().ok());
+    Duration::from_nanos(nanoseconds.unwrap_or(0))
 }
