@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// To user space; a guest that hangs while it calibrates its timer (5.10, rarely) is given a second chance.
 const BOOT: Duration = Duration::from_secs(60);
-const JOB: Duration = Duration::from_secs(300);
+const JOB: Duration = Duration::from_secs(600);
 const BUSYBOX: &str = "/bin/busybox";
 
 /// First program of the guest. The second line on ttyS2 is the job's exit code.
