@@ -86,6 +86,7 @@ impl Guest {
             .copy(Path::new(BUSYBOX), BUSYBOX)
             .context("busybox-static is not installed; `cargo xtask setup` does")?;
         initrd.link("/bin/sh", "busybox");
+        initrd.file("/etc/passwd", 0o644, b"root:x:0:0:root:/:/bin/sh\n");
         // Where loaders look for the configuration: Debian's kernels have no /proc/config.gz.
         let release = fs::read_to_string(self.dir.join("release"))?;
         if self.dir.join("config").exists() {
