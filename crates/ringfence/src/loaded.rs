@@ -96,13 +96,14 @@ impl Loaded {
         Variable::find(&self.object, &self.maps, name)
     }
 
-    /// Attaches every program whose section says where, and leaves the others (those for a device, a cgroup, a socket).
+    /// Attaches every program whose section says where, then registers the struct_ops maps. Leaves the others (those for
+    /// a device, a cgroup, a socket).
     ///
     /// # Errors
     /// The first that cannot be attached; those before it are taken off again.
     pub fn attach_all(&self) -> Result<Links> {
         let named = self.programs.iter().filter(|program| crate::link::is_named(program.attach_place()));
-        named.map(Program::attach).collect()
+        named.map(Program::attach).chain(self.struct_ops.iter().map(StructOps::register)).collect()
     }
 
     /// Attaches one program where its section says.

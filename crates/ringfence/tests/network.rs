@@ -35,7 +35,8 @@ impl Wire {
         ip(&format!("netns add {far}"));
         ip(&format!("-n {near} link add wire type veth peer name wire netns {far}"));
         for (space, address) in [(near, NEAR), (far, FAR)] {
-            ip(&format!("netns exec {space} sysctl -qw net.ipv6.conf.all.disable_ipv6=1"));
+            // A thread sees the settings of the namespace that it is in.
+            Wire::inside(space, || std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").unwrap());
             ip(&format!("-n {space} addr add {address}/24 dev wire"));
             ip(&format!("-n {space} link set wire up"));
         }

@@ -35,4 +35,13 @@ fn congestion_control() {
     assert!(!registered("rf_linked") && !registered("rf_by_value"));
     drop(loaded.register("linked").unwrap());
     assert!(!registered("rf_linked"), "a table can be registered again");
+
+    let error = loaded.register("by_value").unwrap_err();
+    assert!(error.to_string().contains("can be done once"), "{error}");
+
+    let loaded = load_since((6, 4), "congestion", Settings::new()).unwrap();
+    let links = loaded.attach_all().unwrap();
+    assert!(links.len() == 2 && registered("rf_linked") && registered("rf_by_value"));
+    drop(links);
+    assert!(!registered("rf_linked") && !registered("rf_by_value"));
 }

@@ -102,7 +102,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     for notice in loaded.notices() {
         say(notice);
     }
-    say(&format!("{}: {} attached; Ctrl-C ends", source.label, count(links.len(), "program")));
+    let attached = attached(&links, &loaded);
+    say(&format!("{}: {attached} attached; Ctrl-C ends", source.label));
 
     let started = Instant::now();
     let mut next_maps = started + args.interval;
@@ -119,7 +120,6 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         }
     }
     // First no more events, then the rest of those that were sent.
-    let attached = links.len();
     drop(links);
     if wrote == Wrote::All {
         wrote = step(&mut reader, &mut rows, printk.as_mut(), Duration::ZERO)?;
@@ -130,7 +130,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let summary = summary::of(&loaded, &reader, &rows, started.elapsed(), statistics.is_ok());
     drop((reader, contents, printk, loaded, statistics));
     say(&summary);
-    say(&format!("{} taken off, nothing is left in the kernel", count(attached, "program")));
+    say(&format!("{attached} taken off, nothing is left in the kernel"));
     Ok(())
 }
 
@@ -186,10 +186,28 @@ fn attach(loaded: &Loaded, args: &Args) -> Result<Vec<ringfence::Link>, Failure>
             Err(error) => return Err(failure(&error)),
         }
     }
+    for map in loaded.maps().iter().filter(|map| map.kind() == MapType::STRUCT_OPS) {
+        match loaded.register(map.name()) {
+            Ok(link) => links.push(link),
+            Err(error) if args.keep_going => say(&format!("left out: {error}")),
+            Err(error) => return Err(failure(&error)),
+        }
+    }
     if links.is_empty() {
         say("nothing is attached: no program's section names a place");
     }
     Ok(links)
+}
+
+/// What is attached, in words.
+fn attached(links: &[ringfence::Link], loaded: &Loaded) -> String {
+    let is_program = |link: &&ringfence::Link| loaded.programs().iter().any(|program| program.name() == link.program());
+    let programs = links.iter().filter(is_program).count();
+    let maps = links.len() - programs;
+    let kinds = [(programs, "program"), (maps, "struct_ops map")];
+    let some: Vec<String> =
+        kinds.iter().filter(|(number, _)| *number > 0).map(|(number, kind)| count(*number, kind)).collect();
+    if some.is_empty() { count(0, "program") } else { some.join(" and ") }
 }
 
 /// Set by Ctrl-C and SIGTERM.

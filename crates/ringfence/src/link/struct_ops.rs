@@ -31,6 +31,11 @@ impl StructOps {
         let fail = |errno| {
             let cause = match errno {
                 Errno::EXIST => Cause::invalid("one of that name is registered already").errno(errno),
+                // kernel/bpf/bpf_struct_ops.c, `bpf_struct_ops_map_delete_elem`: it never gets back to where it began.
+                Errno::BUSY if !self.link => {
+                    let why = "it is registered already, or was before: without a link that can be done once";
+                    Cause::new(Kind::Io, why).action("load it again, or put it into .struct_ops.link").errno(errno)
+                }
                 Errno::BUSY => {
                     Cause::new(Kind::Io, "it is registered already, or another one is and only one may be").errno(errno)
                 }
