@@ -72,6 +72,8 @@ features! {
     BpfCookie = "attach cookies", "5.15", Enumerator("bpf_func_id", "BPF_FUNC_get_attach_cookie");
     /// System calls have `__x64_sys_` wrappers
     SyscallWrapper = "wrapped system calls", "4.17", Function(&crate::symbols::SYSCALL_WRAPPERS);
+    /// `BPF_F_XDP_HAS_FRAGS`
+    XdpFrags = "XDP programs for packets in several parts", "5.18", Member("bpf_prog_aux", "xdp_has_frags");
     /// Links of perf events
     PerfLink = "links of perf events", "5.15", Enumerator("bpf_link_type", "BPF_LINK_TYPE_PERF_EVENT");
     /// `BPF_TRACE_KPROBE_MULTI`, on a kernel built with what it needs (`CONFIG_FPROBE`)
@@ -79,6 +81,16 @@ features! {
     /// `BPF_TRACE_UPROBE_MULTI`, with a filter by process that works: 6.6 to 6.9 filtered by thread, which only
     /// the running kernel can be asked
     UprobeMulti = "uprobe.multi links", "6.6", Enumerator("bpf_attach_type", "BPF_TRACE_UPROBE_MULTI");
+    /// Links of XDP programs
+    XdpLink = "XDP links", "5.9", Enumerator("bpf_link_type", "BPF_LINK_TYPE_XDP");
+    /// Links of tc programs
+    Tcx = "tc links (tcx)", "6.6", Enumerator("bpf_link_type", "BPF_LINK_TYPE_TCX");
+    /// Links of netfilter programs
+    NetfilterLink = "netfilter links", "6.4", Enumerator("bpf_link_type", "BPF_LINK_TYPE_NETFILTER");
+    /// netkit devices
+    Netkit = "netkit devices", "6.7", Enumerator("bpf_link_type", "BPF_LINK_TYPE_NETKIT");
+    /// Links of programs of socket maps
+    SockmapLink = "links of socket maps", "6.10", Enumerator("bpf_link_type", "BPF_LINK_TYPE_SOCKMAP");
 }
 
 impl Feature {

@@ -76,9 +76,37 @@ pub(crate) fn single(feature: Feature) -> Option<bool> {
         Feature::BpfCookie => program(ProgramType::TRACEPOINT, AttachType(0), "", &call(Helper::GET_ATTACH_COOKIE)),
         // Seen in the types and symbols of the running kernel.
         Feature::SyscallWrapper => None,
+        Feature::XdpFrags => {
+            /// `BPF_F_XDP_HAS_FRAGS`.
+            const HAS_FRAGS: u32 = 1 << 5;
+            let load = ProgLoad { flags: HAS_FRAGS, ..ProgLoad::new(ProgramType::XDP, &nothing, "GPL") };
+            answer(sys::prog_load(&load, None))
+        }
         Feature::PerfLink => perf_link(),
         Feature::KprobeMulti => kprobe_multi(),
         Feature::UprobeMulti => uprobe_multi(),
+        // What tells that it is there is what it says of a device or map that does not exist.
+        Feature::Tcx => link(ProgramType::SCHED_CLS, AttachType::TCX_INGRESS, Errno::NODEV),
+        Feature::SockmapLink => link(ProgramType::SK_SKB, AttachType::SK_SKB_STREAM_VERDICT, Errno::BADF),
+        // Attempts give EINVAL with and without them (bpf_xdp_link_attach), or need more than a question may.
+        Feature::XdpLink | Feature::NetfilterLink | Feature::Netkit => None,
+    }
+}
+
+/// A link to nothing: with such links the kernel looks for the target and says `found_out`.
+fn link(kind: ProgramType, attach_type: AttachType, found_out: Errno) -> Option<bool> {
+    let program = load(kind, AttachType(0), "", &call_nothing()).ok()?;
+    let create = LinkCreate {
+        program: program.as_fd(),
+        attach_type,
+        to: sys::AttachTo::Device(i32::MAX.cast_unsigned()),
+        flags: 0,
+        tail: LinkTail::None,
+    };
+    match sys::link_create(&create) {
+        Ok(_) => None,
+        Err(errno) if errno == found_out => Some(true),
+        Err(errno) => answer(Err::<(), _>(errno)),
     }
 }
 

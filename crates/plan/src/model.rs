@@ -228,6 +228,11 @@ pub enum Attach {
     },
     /// tp_btf, fentry, fexit, fmod_ret, fsession, lsm: everything is said at load time.
     Trace,
+    /// A set of kernel functions by pattern (fentry.multi, fexit.multi, fsession.multi).
+    TraceMulti {
+        /// Glob.
+        pattern: String,
+    },
     /// An iterator.
     Iter,
     /// A kernel function.
@@ -334,6 +339,7 @@ impl std::fmt::Display for Attach {
             Attach::Tracepoint { category, name } => write!(f, "tracepoint {category}/{name}"),
             Attach::RawTracepoint { name } => write!(f, "raw tracepoint {name}"),
             Attach::Trace => f.write_str("its target, named at load time"),
+            Attach::TraceMulti { pattern } => write!(f, "kernel functions {pattern}"),
             Attach::Iter => f.write_str("an iterator, when it is read"),
             Attach::Kprobe { ret, function, syscall: false } => write!(f, "{}kernel function {function}", at(ret)),
             Attach::Kprobe { ret, function, syscall: true } => write!(f, "{}system call {function}", at(ret)),

@@ -112,7 +112,10 @@ impl Role {
     /// (libbpf, `btf_get_kernel_prefix_kind`); `None`: it belongs to nothing, or its target is not named.
     pub(crate) fn kernel_type(&self) -> Option<(String, Kind)> {
         let (_, name) = split_module(self.target.as_deref()?);
-        if !matches!(self.kind, ProgramType::TRACING | ProgramType::LSM) || self.is_multi() || name.is_empty() {
+        if !matches!(self.kind, ProgramType::TRACING | ProgramType::LSM)
+            || attach::is_multi(self.hook)
+            || name.is_empty()
+        {
             return None;
         }
         let (prefix, kind) = match self.hook {
@@ -122,14 +125,6 @@ impl Role {
             _ => ("", Kind::Func),
         };
         Some((format!("{prefix}{name}"), kind))
-    }
-
-    /// Attached to many functions at once: nothing is named at load time.
-    fn is_multi(&self) -> bool {
-        matches!(
-            self.hook,
-            AttachType::TRACE_FENTRY_MULTI | AttachType::TRACE_FEXIT_MULTI | AttachType::TRACE_FSESSION_MULTI
-        )
     }
 
     /// What `attach_btf_id` and its companions name.
@@ -142,7 +137,7 @@ impl Role {
                     "name the function that it replaces: SEC(\"freplace/FUNCTION\"), and give its program".to_owned(),
                 ),
             }),
-            ProgramType::TRACING | ProgramType::LSM if self.is_multi() => Ok(LoadTarget::None),
+            ProgramType::TRACING | ProgramType::LSM if attach::is_multi(self.hook) => Ok(LoadTarget::None),
             ProgramType::TRACING | ProgramType::LSM => match self.kernel_type() {
                 Some((name, kind)) => self.find(kernel, &name, kind),
                 None => Ok(LoadTarget::Unknown(format!(

@@ -2,7 +2,7 @@
 
 use ringfence_kernel::{Feature, Kernel};
 use ringfence_plan::{MapPlan, Need, Needed, ProgramPlan};
-use ringfence_uapi::MapType;
+use ringfence_uapi::{MapType, ProgramType};
 use rustix::io::Errno;
 
 use crate::error::{Cause, Kind};
@@ -133,6 +133,12 @@ pub(crate) fn plain(errno: Errno) -> Cause {
     }
 }
 
+/// A refusal by netlink: the sentence of the code that refused is better than ours.
+pub(crate) fn netlink(error: ringfence_sys::netlink::NetlinkError) -> Cause {
+    let known = plain(error.errno);
+    if error.text.is_empty() { known } else { Cause { why: format!("the kernel says: {}", error.text), ..known } }
+}
+
 /// Creating a map.
 pub(crate) fn map_create(errno: Errno, plan: &MapPlan, needs: &[Need], kernel: &Kernel) -> Cause {
     match errno {
@@ -163,8 +169,36 @@ fn needs_entries(kind: MapType) -> bool {
 pub(crate) fn prog_load(errno: Errno, plan: &ProgramPlan, needs: &[Need], kernel: &Kernel) -> Cause {
     match errno {
         Errno::PERM => permission(errno, needs, kernel, format!("programs of the type {}", plan.kind)),
+        Errno::INVAL => match unknown(plan, kernel) {
+            Some(why) => Cause::new(Kind::Unsupported, why).errno(errno),
+            None => find(&[PROG_LOAD, ANY], errno),
+        },
         _ => find(&[PROG_LOAD, ANY], errno),
     }
+}
+
+/// Program types that a kernel's types may name although it was built without them (`include/linux/bpf_types.h`).
+const BUILT_IN: &[(ProgramType, &str)] = &[
+    (ProgramType::LIRC_MODE2, "CONFIG_BPF_LIRC_MODE2"),
+    (ProgramType::LSM, "CONFIG_BPF_LSM"),
+    (ProgramType::NETFILTER, "CONFIG_NETFILTER_BPF_LINK"),
+];
+
+/// `BPF_F_XDP_HAS_FRAGS`.
+const XDP_HAS_FRAGS: u32 = 1 << 5;
+
+/// What of a program this kernel does not know, where it refuses the program without a word.
+fn unknown(plan: &ProgramPlan, kernel: &Kernel) -> Option<String> {
+    let hook = plan.attach_type;
+    if let Some((kind, option)) = BUILT_IN.iter().find(|(kind, _)| *kind == plan.kind) {
+        return Some(format!("this kernel was built without programs of the type {kind} ({option})"));
+    }
+    if plan.flags & XDP_HAS_FRAGS != 0 && !kernel.has(Feature::XdpFrags) {
+        let (title, since) = (Feature::XdpFrags.title(), Feature::XdpFrags.since());
+        return Some(format!("this kernel has no {title} (they came with {since}); use the section `xdp`"));
+    }
+    let named = plan.kind != ProgramType::STRUCT_OPS && hook != ringfence_uapi::AttachType(0);
+    (named && kernel.knows_attach_type(hook) == Some(false)).then(|| format!("this kernel has no attach type {hook}"))
 }
 
 /// Numbers of helpers that do not exist, which the plan puts where something could not be found: libbpf uses the same.
@@ -290,6 +324,12 @@ pub(crate) fn errno_name(errno: i32) -> String {
         (Errno::DOM, "EDOM"),
         (Errno::NOSYS, "ENOSYS"),
         (Errno::OPNOTSUPP, "EOPNOTSUPP"),
+        (Errno::SRCH, "ESRCH"),
+        (Errno::NXIO, "ENXIO"),
+        (Errno::NETDOWN, "ENETDOWN"),
+        (Errno::NETUNREACH, "ENETUNREACH"),
+        (Errno::HOSTUNREACH, "EHOSTUNREACH"),
+        (Errno::NOTSOCK, "ENOTSOCK"),
         (Errno::NOLINK, "ENOLINK"),
         (Errno::STALE, "ESTALE"),
         (ENOTSUPP, "ENOTSUPP"),

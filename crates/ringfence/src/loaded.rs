@@ -119,9 +119,21 @@ impl Loaded {
     /// # Errors
     /// There is no such struct_ops map, one of that name is registered already, or the kernel refuses.
     pub fn register(&self, map: &str) -> Result<Link> {
+        self.table(map)?.register()
+    }
+
+    /// Puts a struct_ops map of this object in the place of the one that a link has registered, without a gap.
+    ///
+    /// # Errors
+    /// There is no such struct_ops map, the link is no such one's, or the kernel cannot replace tables of this kind (6.4).
+    pub fn replace(&self, link: &mut Link, map: &str) -> Result<()> {
+        self.table(map)?.replace(link)
+    }
+
+    fn table(&self, map: &str) -> Result<&StructOps> {
         let found = self.struct_ops.iter().find(|table| table.map.name() == map);
         let names = || self.struct_ops.iter().map(|table| table.map.name());
-        found.ok_or_else(|| Error::no_such(&self.object, "struct_ops map", map, names()))?.register()
+        found.ok_or_else(|| Error::no_such(&self.object, "struct_ops map", map, names()))
     }
 
     /// A reader of a ring buffer or a perf event array.

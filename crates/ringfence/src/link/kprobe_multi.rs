@@ -281,10 +281,10 @@ fn refused(program: &Program, errno: Errno, count: usize) -> Cause {
 }
 
 /// A line of the kernel's list: `ffffffff81000000 tcp_connect [module]`, or the same without the address.
-struct Line<'a> {
+pub(super) struct Line<'a> {
     address: Option<u64>,
-    name: &'a str,
-    module: Option<&'a str>,
+    pub(super) name: &'a str,
+    pub(super) module: Option<&'a str>,
 }
 
 impl<'a> Line<'a> {
@@ -303,7 +303,7 @@ impl<'a> Line<'a> {
 }
 
 /// Calls `each` for every function that the kernel lets trace; says whether addresses were told.
-fn each_function(tracefs: &TraceFs, mut each: impl FnMut(Line<'_>)) -> Result<bool, Cause> {
+pub(super) fn each_function(tracefs: &TraceFs, mut each: impl FnMut(Line<'_>)) -> Result<bool, Cause> {
     for (file, with_address) in [(WITH_ADDRESSES, true), (NAMES, false)] {
         let opened = match tracefs.file(file, OFlags::RDONLY) {
             Ok(opened) => opened,

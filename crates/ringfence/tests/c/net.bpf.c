@@ -74,3 +74,10 @@ int look(struct bpf_sk_lookup *ctx)
 	count(5);
 	return 1;
 }
+
+SEC("classifier")
+int classify(struct __sk_buff *skb)
+{
+	count(1);
+	return -1;
+}
