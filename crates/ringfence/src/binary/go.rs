@@ -21,7 +21,7 @@ where
 {
     let sections = elf.elf_section_table();
     let has = |name: &&[u8]| sections.section_by_name(elf.endian(), name).is_some();
-    SECTIONS.iter().any(|name| has(name)) || has(&BUILD)
+    SECTIONS.iter().any(has) || has(&BUILD)
 }
 
 /// Name and address of every function; none where the table is not there or of an older Go.
