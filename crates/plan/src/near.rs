@@ -11,13 +11,14 @@ const SHORT: usize = 3;
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     // With more than a third of the letters wrong, two names have nothing to do with each other.
     let limit = name.len().div_ceil(3);
+    let most = u32::try_from(limit.saturating_mul(2)).unwrap_or(u32::MAX);
     let own = letters(name);
-    // An edit takes one letter away and brings another: where more differ, the distance need not be known. A kernel has
-    // two hundred thousand names.
-    let alike = |other: &str| (own ^ letters(other)).count_ones() as usize <= limit.saturating_mul(2);
     let far = |other: &str| match name.len() > SHORT && name != other && other.contains(name) {
         true => Some(1),
-        false => alike(other).then(|| distance(name, other, limit)).flatten(),
+        // An edit takes one letter away and brings another: where more differ the distance need not be known. A kernel has two
+        // hundred thousand names.
+        false if (own ^ letters(other)).count_ones() > most => None,
+        false => distance(name, other, limit),
     };
     let mut near: Vec<_> = known.into_iter().filter_map(|other| Some((far(other)?, other))).collect();
     near.sort_unstable();
