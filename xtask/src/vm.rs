@@ -29,7 +29,7 @@ echo \"== ringfence exit $? in 3 s\"
 ";
 
 /// What tests use where the kernel has it.
-const MODULES: &[&str] = &["veth", "dummy", "sch_ingress", "cls_bpf", "act_bpf"];
+const MODULES: &[&str] = &["veth", "dummy", "sch_ingress", "cls_bpf", "cls_basic", "act_bpf"];
 
 /// Programs of this machine that tests use, in place of busybox's.
 const TOOLS: &[&str] = &["ip", "setpriv"];

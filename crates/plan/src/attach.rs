@@ -112,16 +112,28 @@ fn place(kind: ProgramType, hook: AttachType) -> &'static str {
     }
 }
 
-/// Whether a kernel must know this hook to load and attach such a program. Those of tc are looked at only by links (6.6), without
-/// which it is attached by a filter; and to select a socket is all that socket groups could do at first. A struct_ops
-/// program has the number of a member in its place.
+/// Whether a kernel must know this hook for the program to be of use: hooks of tc and of socket groups have an older way to be attached.
+pub(crate) fn is_needed(kind: ProgramType, hook: AttachType) -> bool {
+    use AttachType as A;
+    let older = matches!(hook, A::TCX_INGRESS | A::TCX_EGRESS | A::SK_REUSEPORT_SELECT);
+    hook != AttachType(0) && kind != ProgramType::STRUCT_OPS && !older
+}
+
+/// Whether a kernel must know this hook to load such a program. Of the other types it looks at the hook only when the program is
+/// attached (`bpf_prog_load_check_attach`, `bpf_check_attach_target`). A struct_ops program has the number of a member in its place.
 pub(crate) fn must_know(kind: ProgramType, hook: AttachType) -> bool {
-    match (kind, hook) {
-        (_, AttachType(0)) | (ProgramType::STRUCT_OPS, _) => false,
-        (ProgramType::SCHED_CLS, AttachType::TCX_INGRESS | AttachType::TCX_EGRESS) => false,
-        (ProgramType::SK_REUSEPORT, AttachType::SK_REUSEPORT_SELECT) => false,
-        _ => true,
-    }
+    use ProgramType as P;
+    let checked = [
+        P::TRACING,
+        P::LSM,
+        P::CGROUP_SOCK,
+        P::CGROUP_SOCK_ADDR,
+        P::CGROUP_SKB,
+        P::CGROUP_SOCKOPT,
+        P::SK_LOOKUP,
+        P::NETFILTER,
+    ];
+    hook != AttachType(0) && checked.contains(&kind)
 }
 
 fn by_user(what: &'static str) -> Attach {

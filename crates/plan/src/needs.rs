@@ -146,7 +146,7 @@ fn program_needs<'a>(needs: &mut Needs<'a>, program: &'a ProgramPlan) {
         needs.capability(NET_ADMIN, "attaching programs of type cgroup_skb", name);
     }
     let hook = program.attach_type;
-    if crate::attach::must_know(kind, hook) {
+    if crate::attach::is_needed(kind, hook) {
         needs.kernel(format!("attach type {hook}"), since::attach_type(hook), "programs", name);
     }
     if program.flags & 1 << 4 != 0 {

@@ -5,6 +5,7 @@ use crate::link::Link;
 use crate::program::Program;
 
 pub use crate::link::cgroup::Cgroup;
+pub use crate::link::function::Function;
 pub use crate::link::iter::{Iter, Output, Walk};
 pub use crate::link::kprobe::Kprobe;
 pub use crate::link::kprobe_multi::KprobeMulti;

@@ -24,6 +24,7 @@ use crate::map::Map;
 use crate::program::Program;
 use crate::usdt::Specs;
 use maps::{Made, Pins};
+pub(crate) use programs::function_in;
 
 /// Loads all of a plan, or nothing.
 ///

@@ -257,6 +257,51 @@ fn a_control_group() {
 }
 
 #[test]
+fn the_order_in_a_control_group() {
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+    let Some(mount) = mounts.lines().find_map(|line| line.split_once(" cgroup2 ")?.0.split(' ').nth(1)) else {
+        println!("skipped: cgroup2 is not mounted");
+        return;
+    };
+    let group = std::path::Path::new(mount).join(format!("ringfence-order-{}", std::process::id()));
+    std::fs::create_dir(&group).unwrap();
+    let objects: Vec<Loaded> = (0..4).map(|_| load_object("net", Settings::new().only(["sockets"]))).collect();
+    let attach = |at: usize, place: Cgroup| objects[at].program("sockets").unwrap().attach_to(&place);
+    let place = || Cgroup::new(&group);
+    let listed = || place().list(AttachType::CGROUP_INET_SOCK_CREATE).unwrap();
+    let ids: Vec<u32> = objects.iter().map(|loaded| loaded.program("sockets").unwrap().info().unwrap().id).collect();
+    let last = attach(0, place()).unwrap();
+    let tried = attach(1, place().first());
+    let outcome = match tried {
+        Err(error) => Err(error),
+        Ok(first) => {
+            let middle = attach(2, place().after(&first)).unwrap();
+            let revision = listed().revision;
+            let stale = attach(3, place().revision(revision + 7)).unwrap_err();
+            let before = attach(3, place().before(objects[0].program("sockets").unwrap())).unwrap();
+            let order: Vec<u32> = listed().programs.iter().map(|(program, _)| *program).collect();
+            drop((first, middle, before));
+            Ok((order, stale))
+        }
+    };
+    let left: Vec<u32> = listed().programs.iter().map(|(program, _)| *program).collect();
+    drop(last);
+    std::fs::remove_dir(&group).unwrap();
+    assert_eq!(left, [ids[0]]);
+    match outcome {
+        Ok((order, stale)) => {
+            assert_eq!(order, [ids[1], ids[2], ids[3], ids[0]]);
+            assert!(stale.to_string().contains("no longer at revision"), "{stale}");
+        }
+        Err(error) if Kernel::running().version_code() < 6 << 16 | 17 << 8 => {
+            assert!(error.to_string().contains("knows no order"), "{error}");
+            assert_eq!(error.kind(), Kind::Unsupported);
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
 fn socket_lookup_in_our_namespace() {
     let loaded = load_object("net", Settings::new().only(["look"]));
     let link = loaded.program("look").unwrap().attach_to(&NetNamespace::own()).unwrap();

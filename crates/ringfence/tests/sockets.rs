@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use common::load_object;
-use common::net::{FAR, MAC, NEAR, WIRE, Wire, address, index, neighbour, send};
+use common::net::{FAR, MAC, NEAR, WIRE, Wire, address, index, neighbour, segment_packet, send};
 use ringfence::hook::{Infrared, ReusePort, Route, SocketMap, Tc};
 use ringfence::{AttachType, Kernel, Kind, LinkDetails, Loaded, Map, MapType, Settings};
 
@@ -252,26 +252,6 @@ fn a_segment() {
         std::thread::sleep(Duration::from_millis(5));
     }
     drop((link, way));
-}
-
-/// An IPv6 packet whose header of segments names `segment` as the present stop, and its sender as the last.
-fn segment_packet(sender: Ipv6Addr, segment: Ipv6Addr) {
-    // `struct ipv6_sr_hdr`: next header UDP, four words of eight bytes, kind 4, one segment left, the second is the last.
-    let mut payload = vec![17, 4, 4, 1, 1, 0, 0, 0];
-    payload.extend(sender.octets());
-    payload.extend(segment.octets());
-    payload.extend([0, 9, 0, 9, 0, 8, 0, 0]);
-    let mut packet = vec![0x60, 0, 0, 0];
-    packet.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
-    packet.extend([43, 64]);
-    packet.extend(sender.octets());
-    packet.extend(segment.octets());
-    packet.extend(payload);
-    use rustix::net::{AddressFamily, RawProtocol, SendFlags, SocketType};
-    let raw = rustix::net::Protocol::from_raw(RawProtocol::new(255).unwrap());
-    let socket = rustix::net::socket(AddressFamily::INET6, SocketType::RAW, Some(raw)).unwrap();
-    let to = SocketAddr::new(segment.into(), 0);
-    assert_eq!(rustix::net::sendto(&socket, &packet, SendFlags::empty(), &to).unwrap(), packet.len());
 }
 
 #[test]

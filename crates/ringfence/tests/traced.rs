@@ -3,7 +3,7 @@
 mod common;
 
 use common::{load_object, object};
-use ringfence::hook::{Kprobe, KprobeMulti, Trace};
+use ringfence::hook::{Function, Kprobe, KprobeMulti, Trace};
 use ringfence::{Error, Kernel, Kind, Loader, Settings};
 
 fn counter(loaded: &ringfence::Loaded, name: &str) -> u64 {
@@ -173,4 +173,18 @@ fn a_function_of_another_program_is_replaced() {
     assert_eq!(asks.test_run(&[0; 64], 1).unwrap().retval, 42);
     drop(link);
     assert_eq!(asks.test_run(&[0; 64], 1).unwrap().retval, 1);
+
+    // A program that it was not verified for.
+    let other = load_object("replaced", Settings::new());
+    let other = other.program("asks").unwrap();
+    let better = loaded.program("better").unwrap();
+    let link = better.attach_to(&Function::new(other, "answer")).unwrap();
+    assert_eq!(other.test_run(&[0; 64], 1).unwrap().retval, 42);
+    assert_eq!(asks.test_run(&[0; 64], 1).unwrap().retval, 1);
+    drop(link);
+    assert_eq!(other.test_run(&[0; 64], 1).unwrap().retval, 1);
+    let error = better.attach_to(&Function::new(other, "answers")).unwrap_err();
+    assert!(error.to_string().contains("it has answer"), "{error}");
+    let error = better.attach_to(&Function::new(wrong.program("to_ring").unwrap(), "to_ring")).unwrap_err();
+    assert!(error.to_string().contains("of another type"), "{error}");
 }

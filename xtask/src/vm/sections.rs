@@ -17,9 +17,8 @@ that libbpf knows, attaches it and does what makes it run. The kernels are Debia
 the machine that the command ran on.
 
 - `fired`: attached, and its effect was read from a map
-- `attached`, `loaded`: as far as this kernel, or such a program, goes
+- `attached`: it cannot be made to run on this kernel
 - `lacks`: the kernel does not have it; the number is the reason in the words of Ringfence or the verifier
-- `not yet`: Ringfence cannot do it yet
 
 ";
 
@@ -105,7 +104,7 @@ pub(super) fn compare(reports: &[Report], here: Option<Report>, write: bool) -> 
 fn rank(word: &str) -> u8 {
     match word {
         "fired" => 3,
-        "attached" | "loaded" => 2,
+        "attached" => 2,
         "lacks" => 1,
         _ => 0,
     }
@@ -119,8 +118,6 @@ fn probed(reports: &[&Report]) -> Vec<String> {
         for section in PROBED.iter().take(at + 1).flat_map(|(_, sections)| sections.iter()) {
             match report.section(section).map(|cell| (cell.word.as_str(), cell.why.as_str())) {
                 Some(("fired", _)) => {}
-                // Said by the table itself.
-                Some(("not yet", _)) => {}
                 Some((word, why)) => worse.push(format!("{section} on {kernel} works, and here it is `{word}`: {why}")),
                 None => worse.push(format!("{section} on {kernel} was not tried")),
             }
@@ -183,9 +180,9 @@ mod tests {
 
     #[test]
     fn a_page_is_read_as_it_was_written() {
-        let report = Report::of_sections("6.1", &[("xdp", "fired", ""), ("tc", "not yet", "no | yes")]);
+        let report = Report::of_sections("6.1", &[("xdp", "fired", ""), ("tc", "attached", "no | yes")]);
         let words = read(&page(&[&report], "6.18").unwrap());
         let word = |section: &str| words.get(&(section.to_string(), "6.1".to_string())).map(String::as_str);
-        assert_eq!((word("xdp"), word("tc"), word("xxx")), (Some("fired"), Some("not yet"), None));
+        assert_eq!((word("xdp"), word("tc"), word("xxx")), (Some("fired"), Some("attached"), None));
     }
 }

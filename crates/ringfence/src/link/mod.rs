@@ -5,6 +5,7 @@
 
 pub(crate) mod cgroup;
 pub(crate) mod filter;
+pub(crate) mod function;
 pub(crate) mod iter;
 pub(crate) mod kprobe;
 pub(crate) mod kprobe_multi;

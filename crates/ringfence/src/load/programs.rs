@@ -293,7 +293,7 @@ impl Held {
 }
 
 /// The function's type in the BTF that a loaded program was loaded with.
-fn function_in(program: &Program, function: &str) -> Result<u32, Cause> {
+pub(crate) fn function_in(program: &Program, function: &str) -> Result<u32, Cause> {
     let fail = |errno| crate::explain::plain(errno).action("reading another program's BTF takes CAP_SYS_ADMIN");
     let id = program.fd().info().map_err(fail)?.btf_id;
     if id == 0 {

@@ -1,6 +1,6 @@
 //! Network namespaces and devices for tests, made by netlink: a guest has no `ip`.
 
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
@@ -108,17 +108,17 @@ pub(crate) struct Wire {
 pub(crate) const MAC: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
 
 impl Wire {
-    /// Of the kind `veth`; `None`, and a line that says so, where the kernel has none.
     pub(crate) fn veth(name: &str) -> Wire {
-        Wire::of("veth", name).expect("no veth devices: load the module veth")
+        Wire::of("veth", name).unwrap_or_else(|error| panic!("{error}: load the module veth"))
     }
 
-    /// The near end is the primary one.
+    /// The near end is the primary one. `None`, and a line that says so, where the kernel has none.
     pub(crate) fn netkit(name: &str) -> Option<Wire> {
-        Wire::of("netkit", name)
+        Wire::of("netkit", name).map_err(|error| println!("skipped: {error}")).ok()
     }
 
-    fn of(kind: &'static str, name: &str) -> Option<Wire> {
+    /// An error says that the kernel has no such devices.
+    pub(crate) fn of(kind: &'static str, name: &str) -> Result<Wire, String> {
         let wire = Wire { near: Space::new(&format!("{name}-a")), far: Space::new(&format!("{name}-b")) };
         let far = std::fs::File::open(&wire.far.path).unwrap();
         // A netkit pair has no link layer by default.
@@ -134,10 +134,7 @@ impl Wire {
             });
             Netlink::open().unwrap().request(&message)
         });
-        if let Err(error) = made {
-            println!("skipped: this kernel has no {kind} devices ({error})");
-            return None;
-        }
+        made.map_err(|error| format!("this kernel has no {kind} devices ({error})"))?;
         for (space, here, there, mac) in [(&wire.near, NEAR, FAR, MAC[1]), (&wire.far, FAR, NEAR, MAC[0])] {
             space.inside(|| {
                 let index = index(WIRE);
@@ -148,7 +145,7 @@ impl Wire {
                 }
             });
         }
-        Some(wire)
+        Ok(wire)
     }
 
     /// Sends UDP packets from the far end to the near one.
@@ -187,4 +184,24 @@ pub(crate) fn send(to: Ipv4Addr, count: usize) {
     for _ in 0..count {
         socket.send_to(b"counted", (to, 9)).unwrap();
     }
+}
+
+/// An IPv6 packet whose header of segments names `segment` as the present stop, and its sender as the last.
+pub(crate) fn segment_packet(sender: Ipv6Addr, segment: Ipv6Addr) {
+    // `struct ipv6_sr_hdr`: next header UDP, four words of eight bytes, kind 4, one segment left, the second is the last.
+    let mut payload = vec![17, 4, 4, 1, 1, 0, 0, 0];
+    payload.extend(sender.octets());
+    payload.extend(segment.octets());
+    payload.extend([0, 9, 0, 9, 0, 8, 0, 0]);
+    let mut packet = vec![0x60, 0, 0, 0];
+    packet.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
+    packet.extend([43, 64]);
+    packet.extend(sender.octets());
+    packet.extend(segment.octets());
+    packet.extend(payload);
+    use rustix::net::{AddressFamily, RawProtocol, SendFlags, SocketType};
+    let raw = rustix::net::Protocol::from_raw(RawProtocol::new(255).unwrap());
+    let socket = rustix::net::socket(AddressFamily::INET6, SocketType::RAW, Some(raw)).unwrap();
+    let to = SocketAddr::new(segment.into(), 0);
+    assert_eq!(rustix::net::sendto(&socket, &packet, SendFlags::empty(), &to).unwrap(), packet.len());
 }
