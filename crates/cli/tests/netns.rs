@@ -4,7 +4,7 @@ mod common;
 
 use std::process::{Child, Command, Stdio};
 
-use common::{alone, assert_nothing_left, compile, held, ringfence_with, stderr, stdout};
+use common::{alone, assert_nothing_left, compile, held, ringfence_with, stderr, stdout, wait_for};
 
 /// A process in a network namespace of its own that sends to itself without end.
 struct Talker(Child);
@@ -14,7 +14,16 @@ impl Talker {
         let script = "ip link set lo up; while sleep 0.02; do echo talk > /dev/udp/127.0.0.1/9; done";
         let mut command = Command::new("unshare");
         command.args(["--net", "bash", "-c", script]).stdout(Stdio::null()).stderr(Stdio::null());
-        Talker(command.spawn().expect("unshare"))
+        let talker = Talker(command.spawn().expect("unshare"));
+        let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).expect("a namespace");
+        let pid = talker.0.id().to_string();
+        let received = || {
+            let devices = std::fs::read_to_string(format!("/proc/{pid}/net/dev")).expect("devices");
+            let bytes = devices.lines().find_map(|line| line.trim().strip_prefix("lo:"));
+            bytes.is_some_and(|bytes| !bytes.trim().starts_with("0 "))
+        };
+        wait_for("the namespace to hear itself", || of(&pid) != of("self") && received());
+        talker
     }
 }
 
@@ -34,13 +43,11 @@ fn counted(object: &str, places: &[&str]) -> (u64, String) {
     assert_eq!(output.status.code(), Some(0), "{notes}");
     let rows = stdout(&output);
     let rows = rows.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
-    // One entry a protocol, one value a CPU.
     let of_udp = rows.filter(|row| row["key"] == 17).last();
-    let sum = |value: &serde_json::Value| match value {
-        serde_json::Value::Array(values) => values.iter().filter_map(serde_json::Value::as_u64).sum(),
-        value => value.as_u64().unwrap_or(0),
+    let sum = |row: serde_json::Value| {
+        row["per_cpu"].as_array().expect("a value a CPU").iter().filter_map(|n| n.as_u64()).sum()
     };
-    (of_udp.map_or(0, |row| sum(&row["value"])), notes)
+    (of_udp.map_or(0, sum), notes)
 }
 
 #[test]
@@ -67,7 +74,9 @@ fn a_device_of_another_namespace() {
     let (frames, notes) = counted(object, &[]);
     assert_eq!(frames, 0);
     assert!(notes.contains("does not name a network device; --device gives it"), "{notes}");
-    for (netns, says) in [("rf-absent", "there is no such network namespace"), ("999999999", "no such network namespace")] {
+    for (netns, says) in
+        [("rf-absent", "there is no such network namespace"), ("999999999", "no such network namespace")]
+    {
         let output = ringfence_with(["run", object, "--device", "lo", "--netns", netns]);
         assert_ne!(output.status.code(), Some(0));
         assert!(stderr(&output).contains(says), "{}", stderr(&output));
