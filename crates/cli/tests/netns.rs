@@ -42,8 +42,8 @@ fn counted(object: &str, places: &[&str]) -> (u64, String) {
     let notes = stderr(&output);
     assert_eq!(output.status.code(), Some(0), "{notes}");
     let rows = stdout(&output);
-    let rows = rows.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
-    let of_udp = rows.filter(|row| row["key"] == 17).last();
+    let mut rows = rows.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON")).rev();
+    let of_udp = rows.find(|row| row["key"] == 17);
     let sum = |row: serde_json::Value| {
         row["per_cpu"].as_array().expect("a value a CPU").iter().filter_map(|n| n.as_u64()).sum()
     };
