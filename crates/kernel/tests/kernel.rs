@@ -28,6 +28,7 @@ const EXPECTED: &[(Feature, [bool; 5])] = &[
     (Feature::BpfCookie, [false, true, true, true, true]),
     (Feature::SyscallWrapper, [true, true, true, true, true]),
     (Feature::PerfLink, [false, true, true, true, true]),
+    (Feature::KprobeMulti, [false, false, true, true, true]),
     (Feature::UprobeMulti, [false, false, true, true, true]),
     (Feature::XdpLink, [true, true, true, true, true]),
     (Feature::Tcx, [false, false, true, true, true]),

@@ -78,8 +78,14 @@ impl Role {
             self.hook = AttachType::TRACE_UPROBE_MULTI;
         }
         // Without links for many places it is attached to each by an event, which takes no program that was loaded for the link.
-        let multi = self.kind == ProgramType::KPROBE && self.hook == AttachType::TRACE_UPROBE_MULTI;
-        if multi && !kernel.knows_attach_type(self.hook).unwrap_or_else(|| kernel.has(Feature::UprobeMulti)) {
+        let single = match self.hook {
+            AttachType::TRACE_UPROBE_MULTI => {
+                !kernel.knows_attach_type(self.hook).unwrap_or_else(|| kernel.has(Feature::UprobeMulti))
+            }
+            AttachType::TRACE_KPROBE_MULTI => !kernel.has(Feature::KprobeMulti),
+            _ => false,
+        };
+        if single && self.kind == ProgramType::KPROBE {
             self.hook = AttachType(0);
         }
     }

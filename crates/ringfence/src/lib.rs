@@ -33,6 +33,7 @@ mod explain;
 mod futures;
 mod glob;
 pub mod hook;
+mod kallsyms;
 mod link;
 mod load;
 mod loaded;

@@ -133,7 +133,9 @@ fn functions_by_name_with_cookies() {
     let before = counter(&loaded, "calls");
     let own = two.pid(probed.pid());
     let link = loaded.program("at_start").unwrap().attach_to(&own).unwrap();
-    (probed.call(), other.call());
+    for process in [&mut probed, &mut other] {
+        process.call();
+    }
     assert_eq!(counter(&loaded, "calls"), before + 2);
     drop(link);
     let error = loaded.program("at_start").unwrap().attach_to(&own.pid(0x7fff_fff0)).unwrap_err();
@@ -206,7 +208,9 @@ fn arguments_of_a_static_probe() {
     assert_eq!(counter(&loaded, "hits"), 1);
     if cookies() {
         let link = loaded.program("probe").unwrap().attach_to(&place).unwrap();
-        (probed.call(), site.start().call());
+        for process in [&mut probed, &mut site.start()] {
+            process.call();
+        }
         assert_eq!(counter(&loaded, "hits"), 3);
         drop(link);
     } else {

@@ -173,18 +173,23 @@ fn load(plan: &ringfence::Plan, kernel: &Kernel, args: &Args) -> Result<Loaded, 
 fn attach(loaded: &Loaded, args: &Args) -> Result<Vec<ringfence::Link>, Failure> {
     let mut links = Vec::new();
     for program in loaded.programs() {
-        let attached = match (program.attach_place(), args.places.attach(program)) {
-            (Attach::ByUser { .. }, Some(attached)) => attached,
-            (Attach::ByUser { what }, None) => {
-                let (name, argument) = (program.name(), place::argument(program));
-                say(&format!("{name} is loaded but not attached: its section does not name {what}{argument}"));
-                continue;
-            }
-            (Attach::Nothing | Attach::StructOps, _) => continue,
+        let attached = match program.attach_place() {
+            Attach::ByUser { what } => match args.places.attach(program) {
+                Some(attached) => attached,
+                None => {
+                    let (name, argument) = (program.name(), place::argument(program));
+                    say(&format!("{name} is loaded but not attached: its section does not name {what}{argument}"));
+                    continue;
+                }
+            },
+            Attach::Nothing | Attach::StructOps => continue,
             _ => program.attach(),
         };
         match attached {
-            Ok(link) => links.push(link),
+            Ok(link) => {
+                link.notices().iter().for_each(|notice| say(&format!("{}: {notice}", program.name())));
+                links.push(link);
+            }
             Err(error) if args.keep_going => say(&format!("left out: {error}")),
             Err(error) => return Err(failure(&error)),
         }

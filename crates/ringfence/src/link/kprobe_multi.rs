@@ -1,4 +1,6 @@
 //! Many kernel functions with one link (5.18), at their start, return or both (6.10).
+//!
+//! Kernels without such links get a kprobe for each function, as long as they are few: the same to the program, and slower.
 
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::{CStr, CString};
@@ -11,18 +13,20 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use sys::Multi;
 
+use super::kprobe::{self, Kprobe, Pmu};
 use super::uprobe_multi::some;
-use super::{Held, Link, attach_cause, failed};
+use super::{Held, Link, attach_cause, failed, on_event};
 use crate::error::{Cause, Kind, Result};
 use crate::glob;
 use crate::hook::{Hook, sealed};
+use crate::kallsyms::{Function, Functions};
 use crate::program::Program;
 use crate::tracefs::TraceFs;
 
-/// `BPF_F_KPROBE_MULTI_RETURN`.
-const F_RETURN: u32 = 1;
 /// `MAX_KPROBE_MULTI_CNT` of kernel/trace/bpf_trace.c.
 const MOST: usize = 1 << 20;
+/// Most functions that get a kprobe each: one takes milliseconds to come, and more to go.
+const MOST_EVENTS: usize = 512;
 /// Names of functions that can be traced; the first (6.5) with their addresses.
 const WITH_ADDRESSES: &str = "available_filter_functions_addrs";
 const NAMES: &str = "available_filter_functions";
@@ -51,6 +55,21 @@ enum Which {
     Matching(String),
     Functions(Vec<String>),
     Addresses(Vec<u64>),
+}
+
+/// The same, found.
+enum Wanted {
+    Names(Vec<String>),
+    Addresses(Vec<u64>),
+}
+
+impl Wanted {
+    fn count(&self) -> usize {
+        match self {
+            Wanted::Names(names) => names.len(),
+            Wanted::Addresses(addresses) => addresses.len(),
+        }
+    }
 }
 
 impl KprobeMulti {
@@ -113,48 +132,84 @@ impl KprobeMulti {
             tail: sys::LinkTail::KprobeMulti {
                 functions,
                 cookies: &self.cookies,
-                flags: if self.ret { F_RETURN } else { 0 },
+                flags: if self.ret { sys::flags::BPF_F_KPROBE_MULTI_RETURN } else { 0 },
             },
         })
     }
 
-    /// The link, or the kernel's answer with how many functions it was asked for.
-    fn create(&self, program: &Program) -> Result<sys::LinkFd, Cause> {
-        let answer =
-            |result: Result<sys::LinkFd, Errno>, count: usize| result.map_err(|errno| refused(program, errno, count));
-        let names: Vec<String> = match &self.which {
-            Which::Addresses(addresses) => {
-                self.check(addresses.len())?;
-                return answer(self.link(program, Multi::Addresses(addresses)), addresses.len());
-            }
-            Which::Matching(pattern) if !glob::is_plain(pattern) || pattern.contains(':') => {
-                if !self.cookies.is_empty() {
-                    return Err(Cause::invalid(
-                        "which functions fit a pattern is not known, so no cookie can be theirs",
-                    )
+    /// Which functions, by address where a pattern says so.
+    fn wanted(&self, program: &Program) -> Result<Wanted, Cause> {
+        let wanted = match &self.which {
+            Which::Addresses(addresses) => Wanted::Addresses(addresses.clone()),
+            Which::Functions(names) => Wanted::Names(names.clone()),
+            Which::Matching(name) if glob::is_plain(name) && !name.contains(':') => Wanted::Names(vec![name.clone()]),
+            Which::Matching(_) if !self.cookies.is_empty() => {
+                return Err(Cause::invalid("which functions fit a pattern is not known, so no cookie can be theirs")
                     .action("name the functions"));
-                }
-                let addresses =
-                    matching(pattern).map_err(|cause| match self.link(program, Multi::Addresses(&[0])) {
+            }
+            Which::Matching(pattern) => {
+                Wanted::Addresses(matching(pattern).map_err(
+                    |cause| match self.link(program, Multi::Addresses(&[0])) {
                         // Then the list does not matter.
                         Err(Errno::OPNOTSUPP) => refused(program, Errno::OPNOTSUPP, 0),
                         _ => cause,
-                    })?;
-                self.check(addresses.len())?;
-                return answer(self.link(program, Multi::Addresses(&addresses)), addresses.len());
+                    },
+                )?)
             }
-            Which::Matching(name) => vec![name.clone()],
-            Which::Functions(names) => names.clone(),
         };
-        self.check(names.len())?;
+        self.check(wanted.count())?;
+        Ok(wanted)
+    }
+
+    fn by_link(&self, program: &Program, wanted: &Wanted) -> Result<Held, Cause> {
+        let names = match wanted {
+            Wanted::Addresses(addresses) => {
+                let link = self.link(program, Multi::Addresses(addresses));
+                return link.map(Held::Link).map_err(|errno| refused(program, errno, addresses.len()));
+            }
+            Wanted::Names(names) => names,
+        };
         let texts = names.iter().map(|name| CString::new(name.as_str())).collect::<Result<Vec<CString>, _>>();
         let texts = texts.map_err(|_| Cause::invalid("a name holds a zero byte"))?;
         let texts: Vec<&CStr> = texts.iter().map(CString::as_c_str).collect();
-        match self.link(program, Multi::Symbols(&texts)) {
+        self.link(program, Multi::Symbols(&texts)).map(Held::Link).map_err(|errno| match errno {
             // ftrace_lookup_symbols: it says that one is missing, not which.
-            Err(errno @ (Errno::SRCH | Errno::NOENT)) => Err(missing(&names).errno(errno)),
-            result => answer(result, names.len()),
+            Errno::SRCH | Errno::NOENT => missing(names).errno(errno),
+            _ => refused(program, errno, names.len()),
+        })
+    }
+
+    /// A kprobe for each, and how many the kernel has refused: functions that can be traced but not probed are left out of a pattern.
+    fn by_events(&self, program: &Program, target: &str, wanted: &Wanted) -> Result<(Held, Option<String>)> {
+        let fail = |cause| failed(program, self.hook(), target, cause);
+        let count = wanted.count();
+        if count > MOST_EVENTS {
+            let why = format!(
+                "{count} functions fit: without links for many (CONFIG_FPROBE, 5.18) at most {MOST_EVENTS} can be probed"
+            );
+            return Err(fail(Cause::new(Kind::Unsupported, why).action("give a narrower pattern")));
         }
+        let mut links = Vec::new();
+        for at in 0..count {
+            let event = match wanted {
+                Wanted::Names(names) => Kprobe::new(&names[at]).event(self.ret),
+                Wanted::Addresses(addresses) => kprobe::event_at(addresses[at], self.ret),
+            };
+            match event {
+                Ok(event) => {
+                    let cookie = self.cookies.get(at).copied().unwrap_or(0);
+                    links.push(on_event(program, self.hook(), target, event, cookie)?);
+                }
+                Err(cause) if cause.kind != Kind::Invalid || at + 1 == count && links.is_empty() => {
+                    return Err(fail(cause));
+                }
+                Err(cause) if !matches!(self.which, Which::Matching(_)) => return Err(fail(cause)),
+                Err(_) => {}
+            }
+        }
+        let refused = count - links.len();
+        let notice = format!("{refused} of {count} functions are on the kernel's black list of kprobes");
+        Ok((Held::Many(links.into_iter().collect()), (refused > 0).then_some(notice)))
     }
 
     fn check(&self, count: usize) -> Result<(), Cause> {
@@ -182,12 +237,15 @@ impl Hook for KprobeMulti {
                 return Err(fail(Cause::invalid("a session runs at the functions' start and return by itself")));
             }
             _ => {
-                let why = format!("the program of section `{}` was not loaded for many functions", program.section());
-                return Err(fail(Cause::invalid(why).action("name its section kprobe.multi")));
+                // Before the list of functions, which does not matter where there are no kprobes.
+                Pmu::find("kprobe").map_err(fail)?;
+                let wanted = self.wanted(program).map_err(fail)?;
+                let (held, notice) = self.by_events(program, &target, &wanted)?;
+                return Ok(Link::new(program.name(), self.hook(), &target, held).noticing(notice));
             }
         }
-        let link = self.create(program).map_err(fail)?;
-        Ok(Link::new(program.name(), self.hook(), &target, Held::Link(link)))
+        let held = self.wanted(program).and_then(|wanted| self.by_link(program, &wanted)).map_err(fail)?;
+        Ok(Link::new(program.name(), self.hook(), &target, held))
     }
 }
 
@@ -302,30 +360,18 @@ fn matching(pattern: &str) -> Result<Vec<u64>, Cause> {
     Ok(addresses.into_iter().collect())
 }
 
-/// Where kernels before 6.5 have these functions. A name that some compilers give a suffix has it only here
+/// Where kernels before 6.5 have these functions. A name to which the compiler gives a suffix has it only here
 /// (`avail_kallsyms_cb` of libbpf).
 fn in_kallsyms(module: Option<&str>, names: &HashSet<String>) -> Result<BTreeSet<u64>, Cause> {
-    let text = std::fs::read_to_string("/proc/kallsyms")
-        .map_err(|error| Cause::new(Kind::Io, format!("cannot read /proc/kallsyms: {error}")))?;
-    let mut addresses = BTreeSet::new();
-    for line in text.lines() {
-        // ffffffff81000000 T name [module]
-        let mut parts = line.split_ascii_whitespace();
-        let (Some(address), Some(kind), Some(name)) = (parts.next(), parts.next(), parts.next()) else { continue };
-        let bare = name.split_once(".llvm.").map_or(name, |(bare, _)| bare);
-        let within = parts.next().and_then(|module| module.strip_prefix('[')?.strip_suffix(']'));
-        let fits = matches!(kind, "t" | "T" | "w" | "W") && (names.contains(name) || names.contains(bare));
-        if fits && module.is_none_or(|module| within == Some(module)) {
-            addresses.extend(u64::from_str_radix(address, 16).ok().filter(|address| *address != 0));
-        }
-    }
-    match addresses.is_empty() {
-        true => {
-            Err(Cause::new(Kind::Permission, "the kernel hides the addresses of its functions (kernel.kptr_restrict)")
-                .action("run it with CAP_SYSLOG, or set kernel.kptr_restrict to 1"))
-        }
-        false => Ok(addresses),
-    }
+    let functions = Functions::read()?;
+    let fits = |function: &Function<'_>| {
+        let bare = function.name.split_once(".llvm.").map_or(function.name, |(bare, _)| bare);
+        let named = names.contains(function.name) || names.contains(bare);
+        named && module.is_none_or(|module| function.module == Some(module))
+    };
+    let found = functions.iter().filter(fits).map(|function| function.address);
+    let addresses: BTreeSet<u64> = found.filter(|address| *address != 0).collect();
+    if addresses.is_empty() { Err(Functions::hidden()) } else { Ok(addresses) }
 }
 
 /// Which of these names the kernel does not let trace.

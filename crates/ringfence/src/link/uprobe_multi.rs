@@ -16,8 +16,6 @@ use crate::error::{Cause, Kind, Result};
 use crate::hook::{Hook, sealed};
 use crate::program::Program;
 
-/// `BPF_F_UPROBE_MULTI_RETURN`.
-const F_RETURN: u32 = 1;
 /// Without links for many places each place is a file descriptor and takes a millisecond or more to go.
 const MOST_EVENTS: usize = 4096;
 
@@ -216,7 +214,7 @@ impl Places {
                 offsets: &self.offsets,
                 ref_ctr_offsets: &self.counters,
                 cookies: &self.cookies,
-                flags: if self.ret { F_RETURN } else { 0 },
+                flags: if self.ret { sys::flags::BPF_F_UPROBE_MULTI_RETURN } else { 0 },
                 pid: self.pid.unwrap_or(0),
             },
         };

@@ -119,7 +119,9 @@ pub(super) fn split(text: &str) -> Vec<&str> {
 /// `SIZE@PLACE`; `None`: it is where no program can read (a vector register), or not understood.
 pub(super) fn parse(arch: Arch, text: &str) -> Option<Argument> {
     let (size, place) = text.split_once('@')?;
-    let size: i8 = size.trim().parse().ok()?;
+    // A floating point number (`8f`) is told as its bits.
+    let size = size.trim();
+    let size: i8 = size.strip_suffix('f').unwrap_or(size).parse().ok()?;
     let (bytes, signed) = (size.unsigned_abs(), size < 0);
     let place = match arch {
         Arch::X86 => x86(place.trim())?,
@@ -218,6 +220,7 @@ mod tests {
         assert_eq!(at("8@$18446744073709551615"), Some(Place::Constant(-1)));
         assert_eq!(at("-1@%sil"), Some(Place::Register(104)));
         assert_eq!(at("1@%ah"), Some(Place::Register(rax + 1)));
+        assert_eq!(at("8f@%rax"), Some(Place::Register(rax)));
         assert_eq!(at("8@%r15"), Some(Place::Register(0)));
         assert_eq!(at("8@%rip"), Some(Place::Register(128)));
         let indexed = |shift, offset| Some(Place::Indexed { base: rbp, index: rax, shift, offset });
