@@ -38,7 +38,6 @@ mod link;
 mod load;
 mod loaded;
 mod map;
-mod near;
 mod perf;
 pub mod printk;
 mod program;
@@ -60,6 +59,7 @@ pub use map::{Entries, LpmKey, Map, PerCpuTable, PerCpuValues, Plain, Queue, Tab
 pub use program::{Program, TestRun};
 pub use ringfence_kernel::Kernel;
 pub use ringfence_object::Object;
+use ringfence_plan::near;
 pub use ringfence_plan::{Plan, Settings, Value};
 pub use ringfence_sys::{LinkDetails, LinkInfo, MapInfo, ProgramInfo};
 pub use ringfence_uapi::{AttachType, MapType, ProgramType};

@@ -8,10 +8,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-use ringfence::{AttachType, Kernel, Loaded, MapType, Object, Plan, ProgramType, Settings};
-use ringfence_btf::TypeId;
-use ringfence_object::{FunctionId, MapId};
-use ringfence_plan::{Attach, LoadTarget, MapPlan, ProgramPlan};
+use ringfence::{Kernel, Loaded, Object, Plan, ProgramType, Settings};
+use ringfence_plan::{MapPlan, ProgramPlan};
 use ringfence_uapi::Insn;
 
 /// Compiles `tests/c/NAME.bpf.c`, once a process.
@@ -102,53 +100,9 @@ pub(crate) fn plan(object: &str) -> Plan {
     plan
 }
 
-/// A map without anything special.
-pub(crate) fn map(name: &str, kind: MapType, key_size: u32, value_size: u32, max_entries: u32) -> MapPlan {
-    MapPlan {
-        id: Some(MapId(0)),
-        name: name.to_owned(),
-        kernel_name: name.chars().take(15).map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect(),
-        kind,
-        key_size,
-        value_size,
-        max_entries,
-        flags: 0,
-        map_extra: 0,
-        numa_node: None,
-        btf_key: TypeId::VOID,
-        btf_value: TypeId::VOID,
-        struct_ops: None,
-        inner: None,
-        contents: None,
-        freeze: false,
-        slots: Vec::new(),
-        pin: None,
-        must_exist: false,
-        filled: Vec::new(),
-    }
-}
-
-/// A program without anything special.
+/// A GPL program of a section that is called as it is.
 pub(crate) fn program(name: &str, kind: ProgramType, insns: &[Insn]) -> ProgramPlan {
-    ProgramPlan {
-        function: FunctionId(0),
-        name: name.to_owned(),
-        kernel_name: name.chars().take(15).collect(),
-        section: name.to_owned(),
-        kind,
-        attach_type: AttachType(0),
-        flags: 0,
-        license: "GPL".to_owned(),
-        kernel_version: 0,
-        insns: insns.to_vec(),
-        fixups: Vec::new(),
-        funcs: Vec::new(),
-        lines: Vec::new(),
-        target: LoadTarget::None,
-        attach: Attach::Nothing,
-        bind: Vec::new(),
-        kfunc_modules: Vec::new(),
-    }
+    ProgramPlan { section: name.to_owned(), ..ProgramPlan::new(name, kind, "GPL", insns.to_vec()) }
 }
 
 /// `code dst src off imm`
