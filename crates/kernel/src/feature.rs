@@ -72,6 +72,8 @@ features! {
     BpfCookie = "attach cookies", "5.15", Enumerator("bpf_func_id", "BPF_FUNC_get_attach_cookie");
     /// System calls have `__x64_sys_` wrappers
     SyscallWrapper = "wrapped system calls", "4.17", Function(&crate::symbols::SYSCALL_WRAPPERS);
+    /// Before and after others among a group's programs
+    CgroupOrder = "order among the programs of a cgroup", "6.17", Member("cgroup_bpf", "revisions");
     /// `BPF_F_XDP_HAS_FRAGS`
     XdpFrags = "XDP programs for packets in several parts", "5.18", Member("bpf_prog_aux", "xdp_has_frags");
     /// Links of perf events

@@ -76,6 +76,8 @@ pub(crate) fn single(feature: Feature) -> Option<bool> {
         Feature::BpfCookie => program(ProgramType::TRACEPOINT, AttachType(0), "", &call(Helper::GET_ATTACH_COOKIE)),
         // Seen in the types and symbols of the running kernel.
         Feature::SyscallWrapper => None,
+        // It would take a group.
+        Feature::CgroupOrder => None,
         Feature::XdpFrags => {
             /// `BPF_F_XDP_HAS_FRAGS`.
             const HAS_FRAGS: u32 = 1 << 5;

@@ -197,8 +197,8 @@ fn unknown(plan: &ProgramPlan, kernel: &Kernel) -> Option<String> {
         let (title, since) = (Feature::XdpFrags.title(), Feature::XdpFrags.since());
         return Some(format!("this kernel has no {title} (they came with {since}); use the section `xdp`"));
     }
-    let named = plan.kind != ProgramType::STRUCT_OPS && hook != ringfence_uapi::AttachType(0);
-    (named && kernel.knows_attach_type(hook) == Some(false)).then(|| format!("this kernel has no attach type {hook}"))
+    // A struct_ops program has the number of a member there.
+    crate::link::lacks_hook(kernel, hook).filter(|_| plan.kind != ProgramType::STRUCT_OPS).map(|cause| cause.why)
 }
 
 /// Numbers of helpers that do not exist, which the plan puts where something could not be found: libbpf uses the same.

@@ -278,7 +278,9 @@ fn the_order_in_a_control_group() {
             let middle = attach(2, place().after(&first)).unwrap();
             let revision = listed().revision;
             let stale = attach(3, place().revision(revision + 7)).unwrap_err();
-            let before = attach(3, place().before(objects[0].program("sockets").unwrap())).unwrap();
+            let unlinked = attach(3, place().before(objects[0].program("sockets").unwrap())).unwrap_err();
+            assert!(unlinked.to_string().contains("by its link"), "{unlinked}");
+            let before = attach(3, place().before(&last)).unwrap();
             let order: Vec<u32> = listed().programs.iter().map(|(program, _)| *program).collect();
             drop((first, middle, before));
             Ok((order, stale))

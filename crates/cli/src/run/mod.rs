@@ -1,6 +1,7 @@
 //! `ringfence run`: load, attach, print what the programs say, take everything off.
 
 mod maps;
+mod place;
 mod rows;
 mod summary;
 
@@ -43,6 +44,8 @@ pub struct Args {
     /// Entries of a map for which the object leaves that to its user.
     #[arg(long, value_name = "MAP=N", value_parser = entries)]
     entries: Vec<(String, u32)>,
+    #[command(flatten)]
+    places: place::Places,
     /// Leave out, and name, what cannot be loaded or attached here instead of giving up.
     #[arg(long)]
     keep_going: bool,
@@ -170,14 +173,19 @@ fn load(plan: &ringfence::Plan, kernel: &Kernel, args: &Args) -> Result<Loaded, 
 fn attach(loaded: &Loaded, args: &Args) -> Result<Vec<ringfence::Link>, Failure> {
     let mut links = Vec::new();
     for program in loaded.programs() {
-        if let Attach::ByUser { what } = program.attach_place() {
-            say(&format!("{} is loaded but not attached: its section does not name {what}", program.name()));
-            continue;
-        }
-        if matches!(program.attach_place(), Attach::Nothing | Attach::StructOps) {
-            continue;
-        }
-        match program.attach() {
+        let attached = match program.attach_place() {
+            Attach::ByUser { what } => match args.places.attach(program) {
+                Some(attached) => attached,
+                None => {
+                    let (name, argument) = (program.name(), place::argument(program));
+                    say(&format!("{name} is loaded but not attached: its section does not name {what}{argument}"));
+                    continue;
+                }
+            },
+            Attach::Nothing | Attach::StructOps => continue,
+            _ => program.attach(),
+        };
+        match attached {
             Ok(link) => {
                 link.notices().iter().for_each(|notice| say(&format!("{}: {notice}", program.name())));
                 links.push(link);

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use ringfence_kernel::Feature;
 use ringfence_sys as sys;
 use ringfence_uapi::AttachType;
 use rustix::fs::{Mode, OFlags};
@@ -106,6 +107,10 @@ impl Hook for Cgroup {
                 Kind::Permission,
                 "the kernel does not let this process attach it, or a program above excludes others",
             )),
+            Errno::INVAL if ordered && program.kernel().has(Feature::CgroupOrder) => Some(
+                Cause::invalid("the neighbour is not among the programs of this group, or was attached by a link")
+                    .action("name a neighbour with a link by its link"),
+            ),
             Errno::INVAL | Errno::TOOBIG if ordered => Some(
                 Cause::new(Kind::Unsupported, "this kernel knows no order of a group's programs (6.17)")
                     .action("attach them in the order in which they shall run"),

@@ -32,7 +32,7 @@ pub(crate) mod xdp;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use ringfence_kernel::Feature;
+use ringfence_kernel::{Feature, Kernel};
 use ringfence_plan::Attach;
 use ringfence_sys as sys;
 use ringfence_uapi::AttachType;
@@ -338,10 +338,19 @@ pub(crate) fn create(
     match sys::link_create(create) {
         Ok(link) => Ok(Link::new(program.name(), hook, target, Held::Link(link))),
         Err(errno) => {
-            let cause = explain(errno).unwrap_or_else(|| attach_cause(errno));
+            let unknown = lacks_hook(program.kernel(), create.attach_type).filter(|_| errno == Errno::INVAL);
+            let cause = unknown.or_else(|| explain(errno)).unwrap_or_else(|| attach_cause(errno));
             Err(failed(program, hook, target, cause.errno(errno)))
         }
     }
+}
+
+/// The kernel's types do not name this hook: why it refuses programs for it.
+pub(crate) fn lacks_hook(kernel: &Kernel, hook: AttachType) -> Option<Cause> {
+    let since = ringfence_plan::since::attach_type(hook);
+    let since = since.map_or(String::new(), |since| format!(" (it came with {since})"));
+    (hook != AttachType(0) && kernel.knows_attach_type(hook) == Some(false))
+        .then(|| Cause::new(Kind::Unsupported, format!("this kernel has no attach type {hook}{since}")))
 }
 
 /// Runs the program at an event: by a link, or on kernels before 5.15 as long as the event is open.

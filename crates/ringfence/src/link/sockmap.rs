@@ -8,7 +8,7 @@ use ringfence_uapi::{AttachType, ProgramType};
 use rustix::io::Errno;
 use sys::{AttachTo, LinkCreate, LinkTail};
 
-use super::{Held, Link, Placed, attach_cause, create, failed, not_there};
+use super::{Held, Link, Placed, attach_cause, create, failed, lacks_hook, not_there};
 use crate::error::{Cause, Kind, Result};
 use crate::hook::{Hook, sealed};
 use crate::map::Map;
@@ -80,7 +80,10 @@ impl Hook for SocketMap {
         if sys::program_query(to, attach_type, 0, false).is_ok_and(|found| !found.programs.is_empty()) {
             return Err(fail(said(Errno::BUSY)));
         }
-        sys::program_attach(to, program.as_fd(), attach_type, 0, None).map_err(|errno| fail(said(errno)))?;
+        sys::program_attach(to, program.as_fd(), attach_type, 0, None).map_err(|errno| {
+            let unknown = lacks_hook(program.kernel(), attach_type).filter(|_| errno == Errno::INVAL);
+            fail(unknown.map_or_else(|| said(errno), |cause| cause.errno(errno)))
+        })?;
         let placed = Attached { map: self.map.clone(), attach_type, program: program.clone() };
         Ok(Link::new(program.name(), HOOK, target, Held::Placed(Box::new(placed))))
     }
