@@ -208,6 +208,7 @@ impl Planner<'_> {
     /// What the object says, in this kernel's terms.
     fn shape(&self, id: MapId, map: &Map) -> MapPlan {
         let (btf_key, btf_value) = self.types(map);
+        let (key_size, value_size) = sizes(map);
         MapPlan {
             id: Some(id),
             kernel_name: self.kernel_name(&map.name),
@@ -218,7 +219,7 @@ impl Planner<'_> {
             btf_value,
             inner: map.inner.as_ref().map(|inner| Box::new(self.shape(id, inner))),
             pin: map.pin_by_name.then(|| self.pin_path(&map.name)),
-            ..MapPlan::new(&map.name, map.kind, map.key_size, map.value_size, map.max_entries)
+            ..MapPlan::new(&map.name, map.kind, key_size, value_size, map.max_entries)
         }
     }
 
@@ -351,6 +352,16 @@ impl Planner<'_> {
 
     fn pin_path(&self, name: &str) -> PathBuf {
         self.settings.pins.as_deref().unwrap_or(Path::new(PINS)).join(name)
+    }
+}
+
+/// Sizes of keys and values, as the kernel wants them. Objects made for cilium/ebpf say with the value's type what a
+/// buffer's events are (its `MapSpec` does the same); the kernel takes no such sizes there.
+fn sizes(map: &Map) -> (u32, u32) {
+    match map.kind {
+        MapType::RINGBUF | MapType::USER_RINGBUF => (0, 0),
+        MapType::PERF_EVENT_ARRAY => (4, 4),
+        _ => (map.key_size, map.value_size),
     }
 }
 
