@@ -3,6 +3,7 @@
 mod common;
 
 use std::net::{TcpListener, TcpStream};
+use std::sync::{Mutex, PoisonError};
 
 use common::{load_since, object};
 use ringfence::{Kernel, Kind, LinkDetails, Settings};
@@ -12,8 +13,12 @@ fn registered(name: &str) -> bool {
     all.split_whitespace().any(|known| known == name)
 }
 
+/// Names of congestion control are the machine's: one test at a time.
+static NAMES: Mutex<()> = Mutex::new(());
+
 #[test]
 fn congestion_control() {
+    let _names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(loaded) = load_since((6, 4), "congestion", Settings::new()) else { return };
     assert!(!registered("rf_linked") && !registered("rf_by_value"), "loading alone registers nothing");
     let linked = loaded.register("linked").unwrap();
@@ -48,6 +53,7 @@ fn congestion_control() {
 
 #[test]
 fn a_table_takes_the_place_of_another() {
+    let _names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(old) = load_since((6, 4), "congestion", Settings::new()) else { return };
     let new = load_since((6, 4), "congestion", Settings::new()).unwrap();
     let mut link = old.register("linked").unwrap();

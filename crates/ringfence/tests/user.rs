@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use common::{built, load_object, object};
+use common::{built, load_object};
 use ringfence::hook::{Uprobe, UprobeMulti, Usdt};
 use ringfence::{AttachType, Kernel, Kind, LinkDetails, Loaded, Settings};
 
@@ -77,10 +77,6 @@ impl Drop for Probed {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn plan(name: &'static str, settings: &Settings) -> ringfence::Plan {
-    ringfence::plan(&object(name), &Kernel::running(), settings).unwrap()
 }
 
 fn multi(only: &str) -> Loaded {
