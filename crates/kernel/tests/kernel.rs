@@ -27,7 +27,6 @@ const EXPECTED: &[(Feature, [bool; 5])] = &[
     (Feature::ProgBindMap, [true, true, true, true, true]),
     (Feature::BpfCookie, [false, true, true, true, true]),
     (Feature::SyscallWrapper, [true, true, true, true, true]),
-    // Debian's 6.12 has it from a later release.
     (Feature::CgroupOrder, [false, false, true, true, true]),
     (Feature::XdpFrags, [false, true, true, true, true]),
     (Feature::PerfLink, [false, true, true, true, true]),
