@@ -66,8 +66,8 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         name: "vm",
-        arguments: "[--kernel LIST] [--modules LIST] [--package NAME] [FILTER...]",
-        help: "the command, or the tests of a package, on other kernels in virtual machines",
+        arguments: "[--kernel LIST] [--package NAME] [--modules LIST] [--write] [TEST...]",
+        help: "the command and the library's tests (or those of a package) on other kernels; --write: docs/sections.md",
         run: vm::run,
     },
     Verb {

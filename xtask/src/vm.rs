@@ -1,82 +1,141 @@
-//! `cargo xtask vm`: programs on other kernels, each in a small virtual machine that boots in two seconds without
-//! hardware virtualisation.
+//! `cargo xtask vm`: the command and test programs on other kernels, each in a small virtual machine that boots in two
+//! seconds without hardware virtualisation.
 
 mod guest;
 mod initrd;
+mod report;
+mod sections;
 
 use crate::kernels;
-use crate::tools::{self, bytes, cargo, parallel};
+use crate::tools::{self, KERNELS, Scratch, bytes, cargo, command, files, parallel, root};
 use anyhow::{Context, Result, ensure};
-use guest::{Guest, Job};
+use guest::{Answer, Guest, Job};
 use pico_args::Arguments;
-use std::path::PathBuf;
+use report::Report;
+use std::path::{Path, PathBuf};
 
 /// Shows that the command works on a kernel: typed events of real file opens, as JSON.
 const SMOKE: &str = "\
+(
 echo 'while :; do cat /proc/version > /dev/null; usleep 20000; done' > /tmp/opener
 setsid sh /tmp/opener &
+opener=$!
 set -e
 ./ringfence check opens >&2
 ./ringfence run opens --for 3s -o json > /tmp/events
 grep -m 3 /proc/version /tmp/events || { head -5 /tmp/events; echo 'no event of /proc/version'; exit 1; }
+)
+echo \"== ringfence exit $? in 3 s\"
 ";
+
+/// What tests use where the kernel has it.
+const MODULES: &[&str] = &["veth", "dummy", "sch_ingress", "cls_bpf", "act_bpf"];
+
+/// Programs of this machine that tests use, in place of busybox's.
+const TOOLS: &[&str] = &["ip", "setpriv"];
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     let wanted: Option<String> = arguments.opt_value_from_str("--kernel")?;
     let package: Option<String> = arguments.opt_value_from_str("--package")?;
     let modules: Option<String> = arguments.opt_value_from_str("--modules")?;
     let ringfence: Option<PathBuf> = arguments.opt_value_from_str("--ringfence")?;
+    let write = arguments.contains("--write");
     let filter: Vec<String> = tools::names(arguments)?;
 
-    let kernels: Vec<&str> = match &wanted {
-        None => kernels::present().collect(),
-        Some(list) => list.split(',').collect(),
-    };
+    let wanted: Vec<&str> = wanted.as_deref().map_or(KERNELS.to_vec(), |list| list.split(',').collect());
+    let (kernels, missing): (Vec<&str>, Vec<&str>) = wanted.iter().partition(|series| kernels::btf(series).is_ok());
+    missing.iter().for_each(|series| eprintln!("vm: SKIPPED kernel {series}: not there; `cargo xtask kernels`"));
     ensure!(!kernels.is_empty(), "no kernels; `cargo xtask kernels` fetches them");
-    let programs = match &package {
-        None => vec![(tools::ringfence(ringfence)?, SMOKE.to_string())],
-        Some(package) => test_binaries(package)?
-            .into_iter()
-            .map(|binary| {
-                let script = format!("RUST_TEST_THREADS=1 exec ./{} {}", tools::name(&binary), filter.join(" "));
-                (binary, script)
-            })
-            .collect(),
-    };
-    let modules: Vec<&str> = modules.iter().flat_map(|list| list.split(',')).collect();
-    let runs: Vec<(&str, &(PathBuf, String))> =
-        kernels.iter().flat_map(|kernel| programs.iter().map(move |program| (*kernel, program))).collect();
-    let failures: Vec<String> = parallel(&runs, |(kernel, (program, script))| {
-        let job = Job { script, files: &[program], modules: &modules };
-        let name = format!("{kernel} {}", tools::name(program));
-        match Guest::of(kernel).and_then(|guest| guest.run(&job)) {
-            Ok(answer) if answer.code == 0 => {
-                eprintln!("vm: {name}: passed in {:.1} s\n{}", answer.time.as_secs_f64(), answer.output.trim_end());
-                None
-            }
-            Ok(answer) => Some(format!("{name}: exit {}\n{}", answer.code, answer.output)),
-            Err(error) => Some(format!("{name}: {error:#}")),
-        }
-    })
-    .into_iter()
-    .flatten()
-    .collect();
-    failures.iter().for_each(|failure| eprintln!("vm: {failure}"));
-    ensure!(failures.is_empty(), "{} of {} machines failed", failures.len(), runs.len());
-    Ok(())
+
+    let scratch = Scratch::new("vm-files")?;
+    let package = package.as_deref().unwrap_or("ringfence");
+    let binaries = test_binaries(package, scratch.path())?;
+    let mut carried: Vec<(PathBuf, String)> =
+        binaries.iter().map(|binary| (binary.clone(), format!("/t/tests/{}", tools::name(binary)))).collect();
+    carried.extend(objects(package, scratch.path())?);
+    for tool in TOOLS {
+        let place = tools::text(&mut command("sh", ["-c", &format!("command -v {tool}")]))?;
+        carried.push((PathBuf::from(place).canonicalize()?, format!("/bin/{tool}")));
+    }
+    let mut script = "export RINGFENCE_TEST_OBJECTS=/t/objects RUST_TEST_THREADS=1\n".to_string();
+    for binary in &binaries {
+        let name = tools::name(binary);
+        // What a program says on stderr is of use only when it fails.
+        script += &format!(
+            "echo '== {name}'\nread start rest < /proc/uptime\n./tests/{name} --show-output {} 2>/tmp/stderr\ncode=$?\n\
+             [ $code = 0 ] || cat /tmp/stderr\nread end rest < /proc/uptime\n\
+             echo \"== {name} exit $code in $((${{end%.*}} - ${{start%.*}})) s\"\n",
+            filter.join(" ")
+        );
+    }
+    // With names of tests only these are wanted.
+    if filter.is_empty() && package == "ringfence" {
+        carried.push((tools::ringfence(ringfence)?, "/t/ringfence".to_string()));
+        script += &format!("echo '== ringfence'\n{SMOKE}");
+    }
+    let modules: Vec<&str> = MODULES.iter().copied().chain(modules.iter().flat_map(|list| list.split(','))).collect();
+    let job = Job { script: &script, files: &carried, modules: &modules };
+
+    let reports = parallel(&kernels, |kernel| {
+        let answer = Guest::of(kernel).and_then(|guest| guest.run(&job));
+        let time = answer.as_ref().map_or(0.0, |answer| answer.time.as_secs_f64());
+        let report = Report::new(kernel, answer);
+        eprintln!("vm: {kernel}: {time:.1} s{}", report.slow());
+        report
+    });
+    report::print(&reports);
+    let compared = sections::compare(&reports, here(&binaries, &carried)?, write);
+    let failures: usize = reports.iter().map(|report| report.failures()).sum();
+    ensure!(failures == 0, "{failures} failures on {} kernels", reports.len());
+    compared
 }
 
-/// The test programs of a package.
-fn test_binaries(package: &str) -> Result<Vec<PathBuf>> {
+/// What the table of sections is on this machine itself.
+fn here(binaries: &[PathBuf], carried: &[(PathBuf, String)]) -> Result<Option<Report>> {
+    let Some(binary) = binaries.iter().find(|binary| tools::name(binary) == "sections") else { return Ok(None) };
+    let objects = carried.iter().find(|(_, place)| place.starts_with("/t/objects/"));
+    let objects = objects.and_then(|(object, _)| object.parent()).context("no objects")?;
+    let mut run = command(&binary.to_string_lossy(), ["--show-output", "every_section"]);
+    let output = run.env("RINGFENCE_TEST_OBJECTS", objects).output()?;
+    let code = output.status.code().unwrap_or(-1);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let output = format!("== sections\n{text}\n== sections exit {code} in 0 s\n");
+    let answer = Answer { code: 0, output, time: Default::default() };
+    Ok(Some(Report::new("here", Ok(answer))))
+}
+
+/// The test programs of a package, without their debug information, in a directory.
+fn test_binaries(package: &str, dir: &Path) -> Result<Vec<PathBuf>> {
     let mut build = cargo(["test", "--no-run", "--locked", "--message-format=json", "--package", package]);
     let messages = bytes(&mut build)?;
     let messages = String::from_utf8_lossy(&messages);
     let binary = |line: &str| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         let test = message["profile"]["test"] == true;
-        message["executable"].as_str().filter(|_| test).map(PathBuf::from)
+        let path = message["executable"].as_str().filter(|_| test).map(PathBuf::from)?;
+        Some((path, message["target"]["name"].as_str()?.to_string()))
     };
-    let binaries: Vec<PathBuf> = messages.lines().filter_map(binary).collect();
+    let binaries: Vec<(PathBuf, String)> = messages.lines().filter_map(binary).collect();
     ensure!(!binaries.is_empty(), "{package} has no tests");
-    binaries.iter().map(|path| path.canonicalize().with_context(|| path.display().to_string())).collect()
+    let stripped = binaries.into_iter().map(|(path, name)| {
+        let to = dir.join(name);
+        tools::run(command("strip", ["--strip-debug", "-o"]).arg(&to).arg(path))?;
+        Ok(to)
+    });
+    stripped.collect()
+}
+
+/// The C programs of a package's tests, compiled: guests have no compiler.
+fn objects(package: &str, dir: &Path) -> Result<Vec<(PathBuf, String)>> {
+    let sources = files(&root().join("crates").join(package).join("tests/c"), ".bpf.c")?;
+    std::fs::create_dir(dir.join("objects"))?;
+    let compiled = parallel(&sources, |source| {
+        let name = tools::name(source).replace(".bpf.c", ".bpf.o");
+        let object = dir.join("objects").join(&name);
+        let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang-19".to_string());
+        let flags = ["-target", "bpf", "-O2", "-g", "-D__TARGET_ARCH_x86", "-c", "-o"];
+        tools::run(command(&clang, flags).arg(&object).arg(source))?;
+        Ok((object, format!("/t/objects/{name}")))
+    });
+    compiled.into_iter().collect()
 }

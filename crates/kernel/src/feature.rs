@@ -77,6 +77,16 @@ features! {
     /// `BPF_TRACE_UPROBE_MULTI`, with a filter by process that works: 6.6 to 6.9 filtered by thread, which only
     /// the running kernel can be asked
     UprobeMulti = "uprobe.multi links", "6.6", Enumerator("bpf_attach_type", "BPF_TRACE_UPROBE_MULTI");
+    /// Links of XDP programs
+    XdpLink = "XDP links", "5.9", Enumerator("bpf_link_type", "BPF_LINK_TYPE_XDP");
+    /// Links of tc programs
+    Tcx = "tc links (tcx)", "6.6", Enumerator("bpf_link_type", "BPF_LINK_TYPE_TCX");
+    /// Links of netfilter programs
+    NetfilterLink = "netfilter links", "6.4", Enumerator("bpf_link_type", "BPF_LINK_TYPE_NETFILTER");
+    /// netkit devices
+    Netkit = "netkit devices", "6.7", Enumerator("bpf_link_type", "BPF_LINK_TYPE_NETKIT");
+    /// Links of programs of socket maps
+    SockmapLink = "links of socket maps", "6.10", Enumerator("bpf_link_type", "BPF_LINK_TYPE_SOCKMAP");
 }
 
 impl Feature {

@@ -78,6 +78,28 @@ pub(crate) fn single(feature: Feature) -> Option<bool> {
         Feature::SyscallWrapper => None,
         Feature::PerfLink => perf_link(),
         Feature::UprobeMulti => uprobe_multi(),
+        // What tells that it is there is what it says of a device or map that does not exist.
+        Feature::Tcx => link(ProgramType::SCHED_CLS, AttachType::TCX_INGRESS, Errno::NODEV),
+        Feature::SockmapLink => link(ProgramType::SK_SKB, AttachType::SK_SKB_STREAM_VERDICT, Errno::BADF),
+        // Attempts give EINVAL with and without them (bpf_xdp_link_attach), or need more than a question may.
+        Feature::XdpLink | Feature::NetfilterLink | Feature::Netkit => None,
+    }
+}
+
+/// A link to nothing: with such links the kernel looks for the target and says `found_out`.
+fn link(kind: ProgramType, attach_type: AttachType, found_out: Errno) -> Option<bool> {
+    let program = load(kind, AttachType(0), "", &call_nothing()).ok()?;
+    let create = LinkCreate {
+        program: program.as_fd(),
+        attach_type,
+        to: sys::AttachTo::Device(i32::MAX.cast_unsigned()),
+        flags: 0,
+        tail: LinkTail::None,
+    };
+    match sys::link_create(&create) {
+        Ok(_) => None,
+        Err(errno) if errno == found_out => Some(true),
+        Err(errno) => answer(Err::<(), _>(errno)),
     }
 }
 

@@ -29,6 +29,11 @@ const EXPECTED: &[(Feature, [bool; 5])] = &[
     (Feature::SyscallWrapper, [true, true, true, true, true]),
     (Feature::PerfLink, [false, true, true, true, true]),
     (Feature::UprobeMulti, [false, false, true, true, true]),
+    (Feature::XdpLink, [true, true, true, true, true]),
+    (Feature::Tcx, [false, false, true, true, true]),
+    (Feature::NetfilterLink, [false, false, true, true, true]),
+    (Feature::Netkit, [false, false, true, true, true]),
+    (Feature::SockmapLink, [false, false, true, true, true]),
 ];
 
 /// The row of a release; `None`: this table does not know it.

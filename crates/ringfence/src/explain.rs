@@ -133,6 +133,12 @@ pub(crate) fn plain(errno: Errno) -> Cause {
     }
 }
 
+/// A refusal by netlink: the sentence of the code that refused is better than ours.
+pub(crate) fn netlink(error: ringfence_sys::netlink::NetlinkError) -> Cause {
+    let known = plain(error.errno);
+    if error.text.is_empty() { known } else { Cause { why: format!("the kernel says: {}", error.text), ..known } }
+}
+
 /// Creating a map.
 pub(crate) fn map_create(errno: Errno, plan: &MapPlan, needs: &[Need], kernel: &Kernel) -> Cause {
     match errno {
@@ -174,9 +180,16 @@ const POISONED: [(u32, &str); 3] = [
     (2_002_000_000, "a kernel function that this kernel does not have"),
 ];
 
+/// Ends of the verifier's reasons that are about the kernel, not about the program: which types of program and which
+/// functions may sleep grows from release to release (`check_attach_btf_id`, `bpf_check_attach_target`).
+const LACKS: &[&str] = &["can be sleepable", "is not sleepable"];
+
 /// What the verifier's reason means where it only says that something is not there: whose fault it is, the reason in
 /// words, and what to do.
 pub(crate) fn refusal(reason: &str) -> (Kind, Option<String>, &'static str) {
+    if LACKS.iter().any(|end| reason.ends_with(end)) {
+        return (Kind::Unsupported, None, "use a newer kernel, or a program that does not sleep");
+    }
     let Some(number) = reason.strip_prefix("invalid func ").and_then(|func| func.rsplit_once('#')) else {
         return (Kind::Refused, None, "");
     };
@@ -246,7 +259,9 @@ pub(crate) fn plan_kind(error: &ringfence_plan::Error) -> Kind {
     use ringfence_plan::Error as E;
     match error {
         // The object asks for something that this kernel does not have.
-        E::Core { .. } | E::Extern { .. } | E::StructOps { .. } | E::NoKernelBtf { .. } => Kind::Unsupported,
+        E::Core { .. } | E::Extern { .. } | E::StructOps { .. } | E::NoKernelBtf { .. } | E::Unsupported { .. } => {
+            Kind::Unsupported
+        }
         // What the verifier would say.
         E::Licence { .. } | E::TooLong { .. } => Kind::Refused,
         E::Kernel(_) => Kind::Io,
@@ -281,6 +296,12 @@ pub(crate) fn errno_name(errno: i32) -> String {
         (Errno::DOM, "EDOM"),
         (Errno::NOSYS, "ENOSYS"),
         (Errno::OPNOTSUPP, "EOPNOTSUPP"),
+        (Errno::SRCH, "ESRCH"),
+        (Errno::NXIO, "ENXIO"),
+        (Errno::NETDOWN, "ENETDOWN"),
+        (Errno::NETUNREACH, "ENETUNREACH"),
+        (Errno::HOSTUNREACH, "EHOSTUNREACH"),
+        (Errno::NOTSOCK, "ENOTSOCK"),
         (Errno::NOLINK, "ENOLINK"),
         (Errno::STALE, "ESTALE"),
         (ENOTSUPP, "ENOTSUPP"),

@@ -124,6 +124,12 @@ impl Program {
         self.0.fd.info().map_err(|errno| self.error("asking about it", errno))
     }
 
+    /// It is the same program in the kernel.
+    pub(crate) fn is(&self, other: &Program) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+            || matches!((self.0.fd.info(), other.0.fd.info()), (Ok(one), Ok(two)) if one.id == two.id)
+    }
+
     /// Attaches it where its section says.
     ///
     /// # Errors

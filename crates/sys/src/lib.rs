@@ -23,12 +23,14 @@ mod info;
 mod link;
 mod map;
 mod memory;
+pub mod netlink;
 mod object;
 mod perf;
 mod perf_ring;
 mod process;
 mod program;
 mod ring;
+pub mod rtnetlink;
 mod socket;
 
 #[doc(hidden)]
@@ -53,14 +55,15 @@ pub use perf::{
 };
 pub use perf_ring::{PerfRecord, PerfRing};
 pub use process::{
-    CapabilitySet, Epoll, capabilities, enter_network_namespace, memlock_limit, mount, page_size, set_memlock_limit,
+    CapabilitySet, Epoll, capabilities, enter_network_namespace, memlock_limit, mount, new_network_namespace, page_size,
+    set_memlock_limit,
 };
 pub use program::{
     FuncInfo, LineInfo, Log, ProgLoad, Target, TestRun, TestRunResult, btf_load, prog_bind_map, prog_load, test_run,
 };
 pub use ring::{Drained, RingConsumer, RingError};
 pub use rustix::io::Errno;
-pub use socket::{socket_attach, socket_detach};
+pub use socket::{reuseport_attach, reuseport_detach, socket_attach, socket_detach};
 
 /// What every call here gives back.
 pub type Result<T, E = Errno> = std::result::Result<T, E>;

@@ -103,6 +103,16 @@ pub fn enter_network_namespace(namespace: BorrowedFd<'_>) -> Result<()> {
     move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))
 }
 
+/// Moves this thread into a new network namespace, which is gone with its last thread, mount and descriptor.
+///
+/// # Errors
+/// `EPERM`: without CAP_SYS_ADMIN.
+pub fn new_network_namespace() -> Result<()> {
+    use rustix::thread::{UnshareFlags, unshare_unsafe};
+    // SAFETY: the table of descriptors stays shared: only the network namespace is another one.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }
+}
+
 /// Bytes of a page.
 pub fn page_size() -> usize {
     rustix::param::page_size()

@@ -4,10 +4,18 @@
 //! words for what can go wrong there.
 
 pub(crate) mod cgroup;
+pub(crate) mod filter;
 pub(crate) mod iter;
 pub(crate) mod kprobe;
+pub(crate) mod lirc;
+pub(crate) mod netfilter;
+pub(crate) mod netkit;
 pub(crate) mod netns;
+pub(crate) mod order;
 pub(crate) mod perf_event;
+pub(crate) mod reuseport;
+pub(crate) mod route;
+pub(crate) mod sockmap;
 pub(crate) mod socket;
 pub(crate) mod struct_ops;
 pub(crate) mod tc;
@@ -55,8 +63,19 @@ pub(crate) enum Held {
     Socket(OwnedFd),
     /// A registered struct_ops map without a link: taken off by deleting its only key.
     StructOps(Map),
+    /// What a call has attached and another call takes off.
+    Placed(Box<dyn Placed>),
     /// Taken off already.
     Nothing,
+}
+
+/// A program at a place for which the kernel has no link, or had none yet: each such place says how it is taken off.
+pub(crate) trait Placed: std::fmt::Debug + Send + Sync {
+    /// Takes the program off.
+    fn take_off(&self) -> Result<(), Cause>;
+
+    /// Puts another in its place without a gap. `old`: only where that one is there.
+    fn replace(&mut self, new: &Program, old: Option<&Program>) -> Result<(), Cause>;
 }
 
 impl Link {
@@ -93,10 +112,7 @@ impl Link {
     /// # Errors
     /// The kernel refuses. It is gone all the same once nobody holds it.
     pub fn detach(mut self) -> Result<()> {
-        match self.take_off() {
-            Ok(()) => Ok(()),
-            Err(errno) => Err(self.failed("taking it off", crate::explain::plain(errno))),
-        }
+        self.take_off().map_err(|cause| self.failed("taking it off", cause))
     }
 
     /// Pins it: the program stays attached, under this path of a bpffs, until the file is removed.
@@ -116,51 +132,61 @@ impl Link {
     /// Puts another program in the place of this one, without a gap.
     ///
     /// # Errors
-    /// The kernel cannot do that here (it can for XDP, tcx, cgroups, iterators and network namespaces), or the program is of
-    /// another type.
+    /// The kernel cannot do that here (it can for XDP, tc, netkit, cgroups, iterators, network namespaces, socket maps,
+    /// routes), or the program is of another type.
     pub fn update(&mut self, program: &Program) -> Result<()> {
-        let Some(link) = self.link_fd() else {
-            let cause = Cause::new(Kind::Unsupported, "programs cannot be replaced here: attach the new one beside it");
-            return Err(self.failed("replacing its program", cause));
+        self.exchange(program, None)
+    }
+
+    /// As [`Link::update`], but only where `old` is what is there: somebody who holds the same link may have replaced it.
+    ///
+    /// # Errors
+    /// Another program is there; what stops an update.
+    pub fn replace(&mut self, old: &Program, new: &Program) -> Result<()> {
+        self.exchange(new, Some(old))
+    }
+
+    fn exchange(&mut self, new: &Program, old: Option<&Program>) -> Result<()> {
+        let done = match &mut self.held {
+            Held::Link(link) | Held::EventLink(link) => {
+                sys::link_update(link, new.as_fd(), old.map(AsFd::as_fd)).map_err(|errno| update_cause(errno, old))
+            }
+            Held::Placed(placed) => placed.replace(new, old),
+            Held::Event(_) | Held::Socket(_) | Held::StructOps(_) | Held::Nothing => Err(Cause::new(
+                Kind::Unsupported,
+                "programs cannot be replaced here: attach the new one beside it",
+            )),
         };
-        sys::link_update(link, program.as_fd(), None).map_err(|errno| {
-            let cause = match errno {
-                Errno::INVAL => {
-                    Cause::new(Kind::Unsupported, "programs cannot be replaced here, or the new one is of another type")
-                        .errno(errno)
-                }
-                _ => crate::explain::plain(errno),
-            };
-            self.failed("replacing its program", cause)
-        })?;
-        self.name = program.name().to_owned();
+        done.map_err(|cause| self.failed("replacing its program", cause))?;
+        self.name = new.name().to_owned();
         Ok(())
     }
 
     pub(crate) fn link_fd(&self) -> Option<&LinkFd> {
         match &self.held {
             Held::Link(link) | Held::EventLink(link) => Some(link),
-            Held::Event(_) | Held::Socket(_) | Held::StructOps(_) | Held::Nothing => None,
+            Held::Event(_) | Held::Socket(_) | Held::StructOps(_) | Held::Placed(_) | Held::Nothing => None,
         }
     }
 
-    /// The descriptor that keeps it: the kernel's link, or the event.
+    /// The descriptor that keeps it: the kernel's link, the event, the socket, the map. `None`: no descriptor does.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.held {
             Held::Link(link) | Held::EventLink(link) => Some(link.as_fd()),
             Held::Event(fd) | Held::Socket(fd) => Some(fd.as_fd()),
             Held::StructOps(map) => Some(map.as_fd()),
-            Held::Nothing => None,
+            Held::Placed(_) | Held::Nothing => None,
         }
     }
 
-    fn take_off(&mut self) -> sys::Result<()> {
+    fn take_off(&mut self) -> Result<(), Cause> {
         match std::mem::replace(&mut self.held, Held::Nothing) {
             // Closing is enough: the kernel takes the program off with the last descriptor or pin.
             Held::Link(_) | Held::EventLink(_) | Held::Nothing => Ok(()),
-            Held::Event(event) => sys::perf_disable(event.as_fd()),
-            Held::Socket(socket) => socket::detach(socket.as_fd()),
-            Held::StructOps(map) => map.fd().delete(&0u32.to_ne_bytes()),
+            Held::Event(event) => sys::perf_disable(event.as_fd()).map_err(crate::explain::plain),
+            Held::Socket(socket) => socket::detach(socket.as_fd()).map_err(crate::explain::plain),
+            Held::StructOps(map) => map.fd().delete(&0u32.to_ne_bytes()).map_err(crate::explain::plain),
+            Held::Placed(placed) => placed.take_off(),
         }
     }
 
@@ -233,6 +259,26 @@ impl Drop for Links {
             }
         });
     }
+}
+
+/// What replacing a link's program means by an error number.
+fn update_cause(errno: Errno, old: Option<&Program>) -> Cause {
+    match errno {
+        Errno::INVAL | Errno::OPNOTSUPP => {
+            Cause::new(Kind::Unsupported, "programs cannot be replaced here, or the new one is of another type")
+                .errno(errno)
+        }
+        // bpf_xdp_link_update, tcx_link_update and their like.
+        Errno::PERM if old.is_some() => not_there(old).errno(errno),
+        Errno::NOLINK => Cause::new(Kind::Io, "its place is gone: the device, group or namespace").errno(errno),
+        _ => crate::explain::plain(errno),
+    }
+}
+
+/// Another program than the one that was named is at the place.
+pub(crate) fn not_there(old: Option<&Program>) -> Cause {
+    let name = old.map_or("the old one", Program::name);
+    Cause::invalid(format!("another program than `{name}` is there, or the new one is of another type"))
 }
 
 /// What could not be attached.

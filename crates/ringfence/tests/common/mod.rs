@@ -1,6 +1,8 @@
 //! What the tests share. They need root and a kernel with BPF.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub(crate) mod net;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
