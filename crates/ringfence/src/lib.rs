@@ -35,6 +35,7 @@ pub mod hook;
 mod link;
 mod load;
 mod loaded;
+pub mod machine;
 mod map;
 mod near;
 mod perf;
