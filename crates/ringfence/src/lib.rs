@@ -59,7 +59,7 @@ pub use program::{Program, TestRun};
 pub use ringfence_kernel::Kernel;
 pub use ringfence_object::Object;
 pub use ringfence_plan::{Plan, Settings, Value};
-pub use ringfence_sys::{LinkDetails, LinkInfo, MapInfo, ProgramInfo};
+pub use ringfence_sys::{LinkDetails, LinkInfo, MapInfo, PerfLinkDetails, ProgramInfo};
 pub use ringfence_uapi::{AttachType, MapType, ProgramType};
 pub use statistics::{RunTimeStatistics, run_time_statistics};
 

@@ -54,6 +54,20 @@ pub enum Id {
     Btf(u32),
 }
 
+impl Id {
+    /// The kernel still has it. `true` also where that cannot be asked.
+    pub fn is_there(self) -> bool {
+        use ringfence_sys as sys;
+        let found = match self {
+            Id::Program(id) => sys::open_program(id).map(drop),
+            Id::Map(id) => sys::open_map(id, sys::flags::BPF_F_RDONLY).map(drop),
+            Id::Link(id) => sys::open_link(id).map(drop),
+            Id::Btf(id) => sys::open_btf(id).map(drop),
+        };
+        found != Err(sys::Errno::NOENT)
+    }
+}
+
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
