@@ -329,7 +329,8 @@ fn plain(value: &Value) -> String {
 
 /// Every member of every row as a column.
 fn wide(rows: &[Value]) -> String {
-    let members = |row: &Value| row.as_object().into_iter().flatten().map(|(_, value)| plain(value)).collect::<Vec<_>>();
+    let members =
+        |row: &Value| row.as_object().into_iter().flatten().map(|(_, value)| plain(value)).collect::<Vec<_>>();
     let head = rows.first().and_then(Value::as_object).into_iter().flatten();
     let head: Vec<_> = head.map(|(name, _)| name.to_uppercase()).collect();
     output::columns(&head, rows.iter().map(members))

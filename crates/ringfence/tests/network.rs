@@ -227,7 +227,8 @@ fn tc_by_filters() {
     wire.send(10);
     assert_eq!(counts(), (10, 10));
     let seen = wire.near.inside(|| Netlink::open().unwrap().filters(index(WIRE), Side::Ingress).unwrap());
-    let seen: Vec<_> = seen.iter().map(|one| (one.priority, one.handle, one.kind.as_str(), one.name.as_str())).collect();
+    let seen: Vec<_> =
+        seen.iter().map(|one| (one.priority, one.handle, one.kind.as_str(), one.name.as_str())).collect();
     let name = format!("classify ringfence {}", std::process::id());
     assert_eq!(seen, [(7, 3, "bpf", name.as_str()), (0xc000, 1, "bpf", name.as_str())]);
     let taken = two.attach_to(&place(7, 3)).unwrap_err();

@@ -46,8 +46,8 @@ pub use link::{
 pub use map::{Batch, BatchError, BatchPosition, MapBtf, MapCreate, MapShape, map_create, possible_cpus};
 pub use memory::MapMemory;
 pub use object::{
-    Ids, TaskFd, TaskFdKind, enable_run_time_stats, object_get, object_pin, open_btf, open_link, open_map, open_program,
-    task_fd_query, token_create,
+    Ids, TaskFd, TaskFdKind, enable_run_time_stats, object_get, object_pin, open_btf, open_link, open_map,
+    open_program, task_fd_query, token_create,
 };
 #[doc(hidden)]
 pub use perf::BITS as PERF_EVENT_BITS;
@@ -57,8 +57,8 @@ pub use perf::{
 };
 pub use perf_ring::{PerfRecord, PerfRing};
 pub use process::{
-    CapabilitySet, Epoll, capabilities, enter_network_namespace, memlock_limit, mount, new_network_namespace, page_size,
-    set_memlock_limit,
+    CapabilitySet, Epoll, capabilities, enter_network_namespace, memlock_limit, mount, new_network_namespace,
+    page_size, set_memlock_limit,
 };
 pub use program::{
     FuncInfo, LineInfo, Log, ProgLoad, Target, TestRun, TestRunResult, btf_load, prog_bind_map, prog_load, test_run,

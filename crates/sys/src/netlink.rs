@@ -311,9 +311,9 @@ mod tests {
 
     #[test]
     fn attributes_lie_as_they_are_read() {
-        let message = Message::new(16, 0, &[7; 5]).with_text(3, "wire").nest(18, |m| {
-            m.with_text(1, "veth").nest(2, |m| m.with_u32(1, 9)).with(4, &[])
-        });
+        let message = Message::new(16, 0, &[7; 5])
+            .with_text(3, "wire")
+            .nest(18, |m| m.with_text(1, "veth").nest(2, |m| m.with_u32(1, 9)).with(4, &[]));
         let reply = Reply { kind: 16, body: message.body };
         let top = reply.attributes(5);
         assert_eq!(top.get(3), Some(&b"wire\0"[..]));

@@ -213,7 +213,8 @@ impl Netlink {
     /// `ENODEV`, `ENOENT`: no such device, or the kernel has no clsact.
     pub fn clsact_add(&self, index: u32) -> Result<()> {
         let head = tcmsg(index, CLSACT_HANDLE, CLSACT, 0);
-        self.request(&Message::new(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, &head).with_text(TCA_KIND, "clsact")).map(drop)
+        self.request(&Message::new(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, &head).with_text(TCA_KIND, "clsact"))
+            .map(drop)
     }
 
     /// Takes the clsact qdisc of a device away, with all filters in it.

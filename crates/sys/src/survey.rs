@@ -5,8 +5,8 @@ use rustix::io::Errno;
 use crate::netlink::flags::NLM_F_DUMP;
 use crate::netlink::{Attributes, Message, Netlink, NetlinkError, Reply};
 use crate::rtnetlink::{
-    IFLA_XDP, RTM_DELTFILTER, RTM_GETLINK, RTM_GETQDISC, RTM_GETTFILTER, TCA_KIND, TCA_OPTIONS, TCMSG, XdpPrograms, tcmsg,
-    text, word,
+    IFLA_XDP, RTM_DELTFILTER, RTM_GETLINK, RTM_GETQDISC, RTM_GETTFILTER, TCA_KIND, TCA_OPTIONS, TCMSG, XdpPrograms,
+    tcmsg, text, word,
 };
 
 type Result<T> = std::result::Result<T, NetlinkError>;
@@ -98,7 +98,8 @@ impl Netlink {
                 match self.request(&Message::new(RTM_GETTFILTER, NLM_F_DUMP, &tcmsg(index, 0, *parent, 0))) {
                     Ok(replies) => found.extend(replies.iter().filter_map(|reply| filter(reply, index, *parent))),
                     // The device or the qdisc went away in between, or takes no filters.
-                    Err(error) if matches!(error.errno, Errno::NODEV | Errno::INVAL | Errno::NOENT | Errno::OPNOTSUPP) => {}
+                    Err(error)
+                        if matches!(error.errno, Errno::NODEV | Errno::INVAL | Errno::NOENT | Errno::OPNOTSUPP) => {}
                     Err(error) => return Err(error),
                 }
             }

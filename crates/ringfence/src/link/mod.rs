@@ -15,8 +15,8 @@ pub(crate) mod order;
 pub(crate) mod perf_event;
 pub(crate) mod reuseport;
 pub(crate) mod route;
-pub(crate) mod sockmap;
 pub(crate) mod socket;
+pub(crate) mod sockmap;
 pub(crate) mod struct_ops;
 pub(crate) mod tc;
 pub(crate) mod trace;
@@ -152,10 +152,9 @@ impl Link {
                 sys::link_update(link, new.as_fd(), old.map(AsFd::as_fd)).map_err(|errno| update_cause(errno, old))
             }
             Held::Placed(placed) => placed.replace(new, old),
-            Held::Event(_) | Held::Socket(_) | Held::StructOps(_) | Held::Nothing => Err(Cause::new(
-                Kind::Unsupported,
-                "programs cannot be replaced here: attach the new one beside it",
-            )),
+            Held::Event(_) | Held::Socket(_) | Held::StructOps(_) | Held::Nothing => {
+                Err(Cause::new(Kind::Unsupported, "programs cannot be replaced here: attach the new one beside it"))
+            }
         };
         done.map_err(|cause| self.failed("replacing its program", cause))?;
         self.name = new.name().to_owned();

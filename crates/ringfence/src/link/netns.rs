@@ -109,13 +109,15 @@ impl NetNamespace {
                 Ok(run())
             };
             let thread = std::thread::Builder::new().name("ringfence-netns".to_owned()).spawn_scoped(scope, inside);
-            let thread = thread
-                .map_err(|error| Cause::new(Kind::Io, format!("no thread can be had for it: {error}")))?;
+            let thread =
+                thread.map_err(|error| Cause::new(Kind::Io, format!("no thread can be had for it: {error}")))?;
             let done = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             done.map_err(|errno| match errno {
                 Errno::INVAL => Cause::invalid("the file is no network namespace").errno(errno),
                 Errno::PERM => Cause::new(Kind::Permission, "this process may not enter it")
-                    .action("it takes CAP_SYS_ADMIN, here and in the user namespace that the network namespace belongs to")
+                    .action(
+                        "it takes CAP_SYS_ADMIN, here and in the user namespace that the network namespace belongs to",
+                    )
                     .errno(errno),
                 _ => crate::explain::plain(errno),
             })

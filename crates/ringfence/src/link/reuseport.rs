@@ -34,8 +34,9 @@ fn cause(errno: Errno) -> Cause {
         Errno::INVAL => Cause::invalid("the program is not for groups of sockets, or the socket is in none")
             .action("set SO_REUSEPORT before it is bound")
             .errno(errno),
-        Errno::NOMEM => Cause::new(Kind::Io, "the program does not fit into the socket's memory (net.core.optmem_max)")
-            .errno(errno),
+        Errno::NOMEM => {
+            Cause::new(Kind::Io, "the program does not fit into the socket's memory (net.core.optmem_max)").errno(errno)
+        }
         _ => attach_cause(errno),
     }
 }

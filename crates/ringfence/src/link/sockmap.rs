@@ -44,7 +44,9 @@ impl sealed::Sealed for SocketMap {}
 fn explain(errno: Errno) -> Option<Cause> {
     let cause = match errno {
         Errno::INVAL => Cause::invalid("the map is no socket map, or the program is not for one"),
-        Errno::OPNOTSUPP => Cause::invalid("the program is not for this kind of map, or a verdict of the other kind is there"),
+        Errno::OPNOTSUPP => {
+            Cause::invalid("the program is not for this kind of map, or a verdict of the other kind is there")
+        }
         Errno::BUSY => Cause::new(Kind::Io, "the map has such a program already, or the other kind of verdict"),
         _ => return None,
     };

@@ -82,7 +82,9 @@ impl Xdp {
                 "the device cannot run XDP with its present settings (MTU, header split, offloads)",
             )
             .action("lower the MTU, turn LRO off, or load a program with fragments (`xdp.frags`)"),
-            Errno::INVAL => Cause::invalid("the program is no XDP program, or was loaded for another place (a device or CPU map)"),
+            Errno::INVAL => {
+                Cause::invalid("the program is no XDP program, or was loaded for another place (a device or CPU map)")
+            }
             Errno::NODEV => Cause::invalid("the device is gone"),
             _ => attach_cause(errno),
         };

@@ -52,7 +52,9 @@ pub(super) fn scan(machine: &Machine, notices: &mut Vec<String>) -> Cgroups {
         query(machine, &dir, id, &below, &mut found.attached);
         found.paths.insert(id, below);
         let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
-        left.extend(entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()));
+        left.extend(
+            entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()),
+        );
     }
     found
 }

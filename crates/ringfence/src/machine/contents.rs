@@ -68,7 +68,8 @@ fn of_sockets(map: &Map) -> Vec<Id> {
     use AttachType as A;
     let Ok(fd) = sys::open_map(map.info.id, 0) else { return Vec::new() };
     let hooks = [A::SK_SKB_STREAM_PARSER, A::SK_SKB_STREAM_VERDICT, A::SK_SKB_VERDICT, A::SK_MSG_VERDICT];
-    let queried = hooks.map(|hook| sys::program_query(sys::AttachTo::Fd(fd.as_fd()), hook, 0, false).unwrap_or_default());
+    let queried =
+        hooks.map(|hook| sys::program_query(sys::AttachTo::Fd(fd.as_fd()), hook, 0, false).unwrap_or_default());
     queried.into_iter().flat_map(|queried| queried.programs).map(Id::Program).collect()
 }
 

@@ -203,13 +203,35 @@ impl fmt::Display for Attachment {
 /// With what an attachment is found again, to take it off.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum At {
-    Xdp { space: network::Space, index: u32, device: String, mode: u32 },
-    Filter { space: network::Space, device: String, filter: ringfence_sys::survey::ProgramFilter },
+    Xdp {
+        space: network::Space,
+        index: u32,
+        device: String,
+        mode: u32,
+    },
+    Filter {
+        space: network::Space,
+        device: String,
+        filter: ringfence_sys::survey::ProgramFilter,
+    },
     /// tcx and netkit.
-    Device { space: network::Space, index: u32, device: String, hook: ringfence_uapi::AttachType },
-    Namespace { space: network::Space, hook: ringfence_uapi::AttachType },
-    Cgroup { path: PathBuf, hook: ringfence_uapi::AttachType },
-    StructOps { map: u32 },
+    Device {
+        space: network::Space,
+        index: u32,
+        device: String,
+        hook: ringfence_uapi::AttachType,
+    },
+    Namespace {
+        space: network::Space,
+        hook: ringfence_uapi::AttachType,
+    },
+    Cgroup {
+        path: PathBuf,
+        hook: ringfence_uapi::AttachType,
+    },
+    StructOps {
+        map: u32,
+    },
 }
 
 /// What the kernel held at one moment, and who held it.

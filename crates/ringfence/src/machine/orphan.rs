@@ -112,13 +112,7 @@ impl Machine {
         uses
     }
 
-    fn orphan(
-        &self,
-        id: Id,
-        holder: Option<Holder>,
-        uses: &BTreeMap<Id, Vec<Id>>,
-        owned: &BTreeSet<Id>,
-    ) -> Orphan {
+    fn orphan(&self, id: Id, holder: Option<Holder>, uses: &BTreeMap<Id, Vec<Id>>, owned: &BTreeSet<Id>) -> Orphan {
         let keeps: Vec<Id> =
             closure([id], uses).into_iter().filter(|kept| *kept != id && !owned.contains(kept)).collect();
         let memory = keeps.iter().chain([&id]).filter_map(|id| self.memory(*id)).sum();
@@ -137,17 +131,7 @@ impl Machine {
                 (why, None, advice)
             }
         };
-        Orphan {
-            id,
-            kind: self.kind(id),
-            name: self.name(id).to_owned(),
-            why,
-            holder,
-            keeps,
-            memory,
-            command,
-            advice,
-        }
+        Orphan { id, kind: self.kind(id), name: self.name(id).to_owned(), why, holder, keeps, memory, command, advice }
     }
 
     /// Its kind: type of a program or map, hook of a link.
@@ -169,15 +153,24 @@ impl Machine {
             Id::Program(number) => {
                 let kind = self.program(number).map(|program| program.info.kind);
                 match kind.unwrap_or(P::UNSPEC) {
-                    P::SOCKET_FILTER | P::SK_REUSEPORT => ("a socket has it as its filter", "end the process that has the socket"),
-                    P::KPROBE | P::TRACEPOINT | P::PERF_EVENT | P::RAW_TRACEPOINT => ("a perf event runs it, or an iterator", end),
-                    P::LWT_IN | P::LWT_OUT | P::LWT_XMIT | P::LWT_SEG6LOCAL => {
-                        ("a route has it", "find the route with `ip route show table all`, in each network namespace, and delete it")
+                    P::SOCKET_FILTER | P::SK_REUSEPORT => {
+                        ("a socket has it as its filter", "end the process that has the socket")
                     }
-                    P::SCHED_CLS | P::SCHED_ACT => {
-                        ("a filter in a block that devices share, or an action without a filter", "look at `tc filter show` and `tc actions list action bpf`")
+                    P::KPROBE | P::TRACEPOINT | P::PERF_EVENT | P::RAW_TRACEPOINT => {
+                        ("a perf event runs it, or an iterator", end)
                     }
-                    P::XDP => ("a device in a network namespace that cannot be reached", "look for the namespace's sockets and mounts"),
+                    P::LWT_IN | P::LWT_OUT | P::LWT_XMIT | P::LWT_SEG6LOCAL => (
+                        "a route has it",
+                        "find the route with `ip route show table all`, in each network namespace, and delete it",
+                    ),
+                    P::SCHED_CLS | P::SCHED_ACT => (
+                        "a filter in a block that devices share, or an action without a filter",
+                        "look at `tc filter show` and `tc actions list action bpf`",
+                    ),
+                    P::XDP => (
+                        "a device in a network namespace that cannot be reached",
+                        "look for the namespace's sockets and mounts",
+                    ),
                     P::STRUCT_OPS => ("a struct_ops map that is not registered", end),
                     P::LIRC_MODE2 => ("an infrared device", "`bpftool prog detach`"),
                     P::TRACING => ("an open iterator", end),
@@ -188,7 +181,10 @@ impl Machine {
                 let mapped = mapped();
                 if !mapped.is_empty() {
                     let todo = format!("end {}, if it is theirs", mapped.join(" or "));
-                    return ("the kernel tells no holder; perhaps a process has it mapped into its memory".to_owned(), todo);
+                    return (
+                        "the kernel tells no holder; perhaps a process has it mapped into its memory".to_owned(),
+                        todo,
+                    );
                 }
                 ("a descriptor on its way through a socket", end)
             }
@@ -230,7 +226,9 @@ fn quoted(path: &Path) -> String {
 impl Attachment {
     fn why(&self) -> String {
         let stays = match &self.at {
-            At::Xdp { .. } | At::Device { .. } => "without a link: it stays until it is taken off or the device is gone",
+            At::Xdp { .. } | At::Device { .. } => {
+                "without a link: it stays until it is taken off or the device is gone"
+            }
             At::Filter { .. } => "by a filter: it stays until that is deleted or the device is gone",
             At::Namespace { .. } => "without a link: it stays until it is taken off or the namespace is gone",
             At::Cgroup { .. } => "without a link: it stays until it is taken off or the cgroup is gone",
@@ -283,11 +281,11 @@ impl Attachment {
             At::Xdp { space, index, mode, .. } => inside(space, &|| {
                 let netlink = Netlink::open().map_err(crate::explain::plain)?;
                 let expected = program()?;
-                netlink.xdp_set(*index, None, mode | xdp::REPLACE, Some(expected.as_fd())).map_err(|error| {
-                    match error.errno {
-                        Errno::EXIST | Errno::NOENT | Errno::NODEV => gone(error.errno),
-                        _ => crate::explain::netlink(error),
-                    }
+                netlink.xdp_set(*index, None, mode | xdp::REPLACE, Some(expected.as_fd())).map_err(|error| match error
+                    .errno
+                {
+                    Errno::EXIST | Errno::NOENT | Errno::NODEV => gone(error.errno),
+                    _ => crate::explain::netlink(error),
                 })
             }),
             At::Filter { space, filter, .. } => inside(space, &|| {

@@ -14,13 +14,16 @@ use ringfence_btf::{Btf, TypeId};
 /// What the link alone tells.
 pub(super) fn bare(info: &LinkInfo, fdinfo: impl FnOnce() -> BTreeMap<String, String>) -> (String, String) {
     let hook = |hook: &str, target: String| (hook.to_owned(), target);
-    let device = |ifindex: u32| if ifindex == 0 { "a device that is gone".to_owned() } else { format!("device {ifindex}") };
+    let device =
+        |ifindex: u32| if ifindex == 0 { "a device that is gone".to_owned() } else { format!("device {ifindex}") };
     match &info.details {
         LinkDetails::RawTracepoint { name, .. } => hook("raw_tracepoint", name.clone()),
         LinkDetails::Tracing { attach_type, target_object, target_btf_id, .. } => {
             (tracing(*attach_type), format!("function {target_btf_id} of {target_object}"))
         }
-        LinkDetails::Cgroup { id: 0, attach_type } => hook(&attach_type.to_string(), "a cgroup that is gone".to_owned()),
+        LinkDetails::Cgroup { id: 0, attach_type } => {
+            hook(&attach_type.to_string(), "a cgroup that is gone".to_owned())
+        }
         LinkDetails::Cgroup { id, attach_type } => hook(&attach_type.to_string(), format!("cgroup {id}")),
         LinkDetails::Iter { target } => hook("iter", iter(target, &fdinfo())),
         LinkDetails::Netns { inode, attach_type } => hook(&attach_type.to_string(), format!("netns {inode}")),
@@ -31,7 +34,9 @@ pub(super) fn bare(info: &LinkInfo, fdinfo: impl FnOnce() -> BTreeMap<String, St
             hook(kind, format!("{count} functions"))
         }
         LinkDetails::StructOps { map_id } => hook("struct_ops", format!("map {map_id}")),
-        LinkDetails::Netfilter { family, hook: step, priority, .. } => hook("netfilter", netfilter(*family, *step, *priority)),
+        LinkDetails::Netfilter { family, hook: step, priority, .. } => {
+            hook("netfilter", netfilter(*family, *step, *priority))
+        }
         LinkDetails::Tcx { ifindex, attach_type } | LinkDetails::Netkit { ifindex, attach_type } => {
             hook(&attach_type.to_string(), device(*ifindex))
         }
@@ -59,7 +64,9 @@ pub(super) fn fill(machine: &mut Machine, kernel: &Kernel, cgroups: &Cgroups, ne
                 traced(machine, kernel, link.info.program_id, *target_object, *target_btf_id)
             }
             LinkDetails::StructOps { map_id } => registered(machine, kernel, *map_id),
-            LinkDetails::Sockmap { map_id, .. } => Some(format!("map {map_id} {}", machine.name(super::Id::Map(*map_id)))),
+            LinkDetails::Sockmap { map_id, .. } => {
+                Some(format!("map {map_id} {}", machine.name(super::Id::Map(*map_id))))
+            }
             LinkDetails::KprobeMulti { count, .. } => functions(link.info.id, *count),
             LinkDetails::UprobeMulti { path, pid, .. } => offsets(link.info.id, path, *pid),
             _ => None,
@@ -115,7 +122,8 @@ fn registered(machine: &Machine, kernel: &Kernel, map: u32) -> Option<String> {
 /// The target, and what it is limited to, as the kernel's `fdinfo` of the link says.
 fn iter(target: &str, fields: &BTreeMap<String, String>) -> String {
     let limits = ["map_id", "cgroup_path", "tid", "pid"];
-    let limit = limits.iter().find_map(|name| fields.get(*name).map(|value| format!("{} {value}", name.replace('_', " "))));
+    let limit =
+        limits.iter().find_map(|name| fields.get(*name).map(|value| format!("{} {value}", name.replace('_', " "))));
     match limit.filter(|limit| !limit.ends_with(" 0")) {
         Some(limit) => format!("{target} ({limit})"),
         None => target.to_owned(),
