@@ -119,6 +119,13 @@ fn entry(audit: &Audit, orphan: &Orphan) -> String {
     let mut out = format!("{}{name}{kind}\n", orphan.id);
     let width = output::terminal_width().unwrap_or(usize::MAX);
     line(&mut out, "why", &orphan.why, width);
+    if let Id::Program(id) = orphan.id
+        && let Some(program) = audit.machine.program(id)
+        && let Ok(loaded) = jiff::Timestamp::try_from(program.loaded)
+    {
+        let loaded = loaded.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string();
+        line(&mut out, "loaded", &format!("{loaded} by user {}", program.info.created_by_uid), width);
+    }
     let keeps: Vec<_> = orphan.keeps.iter().filter(|id| !matches!(id, Id::Btf(_))).collect();
     let keeps = keeps.iter().map(|id| format!("{id} {}", audit.machine.name(**id)).trim().to_owned());
     let keeps = keeps.collect::<Vec<_>>().join(", ");

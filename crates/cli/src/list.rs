@@ -74,9 +74,13 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             What::Btf => btf_table(&machine, &btfs),
         },
     };
+    let what = if args.what == What::Btf { "BTF objects".to_owned() } else { format!("{:?}", args.what).to_lowercase() };
     if let (Some(id), true) = (args.id, text.is_empty()) {
-        let what = format!("{:?}", args.what).to_lowercase();
         return Err(Failure::new(Exit::Error, format_args!("there is no {id} among the {what}")));
+    }
+    if args.output != Format::Json && text.lines().count() == 1 {
+        say(&format!("the kernel holds no {what}"));
+        return Ok(());
     }
     output::write(text.as_bytes())?;
     Ok(())
@@ -110,15 +114,14 @@ fn map_table(machine: &Machine, maps: &[&Map]) -> String {
             map.info.id.to_string(),
             map.info.kind.to_string(),
             map.info.name.clone(),
-            map.info.key_size.to_string(),
-            map.info.value_size.to_string(),
+            format!("{}/{}", map.info.key_size, map.info.value_size),
             map.info.max_entries.to_string(),
             map.memory.map_or_else(|| "-".to_owned(), output::bytes),
             owner(machine, map.id()),
         ]
     };
-    let head = ["ID", "TYPE", "NAME", "KEY", "VALUE", "ENTRIES", "MEMORY", "OWNER"];
-    output::table_within(output::terminal_width(), head, maps.iter().map(row).collect(), &[1, 7])
+    let head = ["ID", "TYPE", "NAME", "KEY/VALUE", "ENTRIES", "MEMORY", "OWNER"];
+    output::table_within(output::terminal_width(), head, maps.iter().map(row).collect(), &[1, 6])
 }
 
 fn link_table(machine: &Machine, links: &[&Link]) -> String {

@@ -116,18 +116,19 @@ pub fn table_within<const N: usize>(
     mut rows: Vec<[String; N]>,
     elastic: &[usize],
 ) -> String {
-    /// What stays of a column at least.
-    const LEAST: usize = 8;
+    /// What stays of a column: at first, and where that is too much.
+    const STAYS: [usize; 2] = [16, 8];
     let length = |text: &str| text.chars().count();
     let mut widths: Vec<usize> = (0..N)
         .map(|column| rows.iter().map(|row| length(&row[column])).chain([length(head[column])]).max().unwrap_or(0))
         .collect();
     let between = 2 * (N - 1);
-    while width.is_some_and(|width| widths.iter().sum::<usize>() + between > width) {
-        let widest = elastic.iter().copied().max_by_key(|column| widths[*column]);
-        match widest {
-            Some(column) if widths[column] > LEAST => widths[column] -= 1,
-            _ => break,
+    for stays in STAYS {
+        while width.is_some_and(|width| widths.iter().sum::<usize>() + between > width) {
+            match elastic.iter().copied().max_by_key(|column| widths[*column]) {
+                Some(column) if widths[column] > stays => widths[column] -= 1,
+                _ => break,
+            }
         }
     }
     for row in &mut rows {
@@ -138,18 +139,17 @@ pub fn table_within<const N: usize>(
     table(head, rows)
 }
 
-/// The beginning of a text, or the end of a path: there lies what tells it from others.
+/// The beginning of a text; of a path the end, and of `command[pid]` the number: there lies what tells it from others.
 fn shorten(text: &str, width: usize) -> String {
     let length = text.chars().count();
     if length <= width {
         return text.to_owned();
     }
     let keep = width.saturating_sub(1);
-    if text.starts_with('/') {
-        format!("…{}", text.chars().skip(length - keep).collect::<String>())
-    } else {
-        format!("{}…", text.chars().take(keep).collect::<String>())
-    }
+    let behind = if text.starts_with('/') { keep } else { text.rfind('[').map_or(0, |at| text[at..].chars().count()) };
+    let behind = if behind > keep { 0 } else { behind };
+    let (before, after) = (text.chars().take(keep - behind), text.chars().skip(length - behind));
+    before.chain(['…']).chain(after).collect()
 }
 
 /// Bytes for people: `512`, `4.0K`, `1.2M`.
@@ -178,6 +178,7 @@ mod tests {
         let text = table_within(Some(40), ["ID", "PLACE", "NAME"], rows.clone(), &[1, 2]);
         assert!(text.lines().all(|line| line.chars().count() <= 40), "{text}");
         assert!(text.contains("…") && text.contains("to/something"), "{text}");
+        assert_eq!([shorten("ringfence[4711] +2", 14), shorten("a long name", 6)], ["ring…[4711] +2", "a lon…"]);
         let text = table_within(None, ["ID", "PLACE", "NAME"], rows, &[1, 2]);
         assert!(text.contains("/a/very/long/path/to/something  name"), "{text}");
     }

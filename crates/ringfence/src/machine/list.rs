@@ -34,7 +34,8 @@ impl<T, F: FnMut(u32) -> sys::Result<T>> Iterator for Objects<F> {
             }
             match found {
                 Ok(found) => return Some(Ok(found)),
-                Err(Errno::NOENT) => {}
+                // A link that is just being made, or taken away, says EAGAIN (bpf_link_by_id of kernel/bpf/syscall.c).
+                Err(Errno::NOENT | Errno::AGAIN) => {}
                 Err(errno) => return Some(Err(refused(self.kind, errno))),
             }
         }

@@ -182,14 +182,25 @@ fn perf_event(kind: u32, config: u64) -> String {
     let known = match kind {
         0 => HARDWARE.get(place),
         1 => SOFTWARE.get(place),
+        // The two clocks have units of their own, the first to get a number, which stands in the event where 1 was asked for
+        // (perf_event_init of kernel/events/core.c).
+        6 => SOFTWARE.first(),
+        7 => SOFTWARE.get(1),
         _ => None,
     };
     let kinds = ["hardware", "software", "tracepoint", "cache", "raw", "breakpoint"];
     match (known, kinds.get(kind as usize)) {
         (Some(name), _) => (*name).to_owned(),
         (None, Some(kind)) => format!("{kind} {config:#x}"),
-        (None, None) => format!("type {kind} {config:#x}"),
+        (None, None) => format!("{} {config:#x}", unit(kind).unwrap_or_else(|| format!("type {kind}"))),
     }
+}
+
+/// Name of the unit that has this number.
+fn unit(kind: u32) -> Option<String> {
+    let mut units = std::fs::read_dir("/sys/bus/event_source/devices").ok()?.flatten();
+    let has = |dir: &std::path::Path| std::fs::read_to_string(dir.join("type")).is_ok_and(|it| it.trim() == kind.to_string());
+    units.find(|unit| has(&unit.path())).map(|unit| unit.file_name().to_string_lossy().into_owned())
 }
 
 fn netfilter(family: u32, step: u32, priority: i32) -> String {
