@@ -74,7 +74,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             What::Btf => btf_table(&machine, &btfs),
         },
     };
-    let what = if args.what == What::Btf { "BTF objects".to_owned() } else { format!("{:?}", args.what).to_lowercase() };
+    let what =
+        if args.what == What::Btf { "BTF objects".to_owned() } else { format!("{:?}", args.what).to_lowercase() };
     if let (Some(id), true) = (args.id, text.is_empty()) {
         return Err(Failure::new(Exit::Error, format_args!("there is no {id} among the {what}")));
     }

@@ -331,9 +331,9 @@ impl Machine {
     }
 
     /// The pins because of which it is there, directly or through what holds it.
-    pub fn pins(&self, id: Id) -> Vec<&PathBuf> {
-        let pin = |holder| match holder {
-            &Holder::Pin { ref path, .. } => Some(path),
+    pub fn pins<'a>(&'a self, id: Id) -> Vec<&'a PathBuf> {
+        let pin = |holder: &'a Holder| match holder {
+            Holder::Pin { path, .. } => Some(path),
             _ => None,
         };
         self.all_holders(id).into_iter().filter_map(pin).collect()

@@ -92,9 +92,11 @@ fn look(pid: u32, machine: &Machine, found: &mut Processes) {
 
 /// The object that `fdinfo` speaks of: a link also names its program, and an iterator's link its map.
 pub(super) fn id_of(fields: &BTreeMap<String, String>) -> Option<Id> {
-    let kinds: [(&str, fn(u32) -> Id); 4] =
-        [("link_id", Id::Link), ("prog_id", Id::Program), ("map_id", Id::Map), ("btf_id", Id::Btf)];
-    kinds.iter().find_map(|(name, id)| Some(id(fields.get(*name)?.parse().ok()?)))
+    let number = |name: &str| fields.get(name)?.parse().ok();
+    let link = || number("link_id").map(Id::Link);
+    let program = || number("prog_id").map(Id::Program);
+    let map = || number("map_id").map(Id::Map);
+    link().or_else(program).or_else(map).or_else(|| number("btf_id").map(Id::Btf))
 }
 
 /// The program that a perf event runs. The kernel tells it also where a link put it there: then the link is what counts.

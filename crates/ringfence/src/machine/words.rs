@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ringfence_kernel::Kernel;
 use ringfence_sys::{LinkDetails, LinkInfo, PerfLinkDetails, flags};
-use ringfence_uapi::AttachType;
+use ringfence_uapi::{AttachType, ProgramType};
 
 use super::Machine;
 use super::cgroups::Cgroups;
@@ -18,6 +18,9 @@ pub(super) fn bare(info: &LinkInfo, fdinfo: impl FnOnce() -> BTreeMap<String, St
         |ifindex: u32| if ifindex == 0 { "a device that is gone".to_owned() } else { format!("device {ifindex}") };
     match &info.details {
         LinkDetails::RawTracepoint { name, .. } => hook("raw_tracepoint", name.clone()),
+        LinkDetails::Tracing { attach_type, target_object: 0, .. } => {
+            (tracing(*attach_type), "a function that this kernel does not tell (5.13)".to_owned())
+        }
         LinkDetails::Tracing { attach_type, target_object, target_btf_id, .. } => {
             (tracing(*attach_type), format!("function {target_btf_id} of {target_object}"))
         }
@@ -94,9 +97,9 @@ fn tracing(attach_type: AttachType) -> String {
 fn traced(machine: &Machine, kernel: &Kernel, program: u32, object: u32, function: u32) -> Option<String> {
     let own = machine.program(program)?;
     let function = TypeId(function);
-    // The number is that of BTF, or that of a program; the program's own target tells which (5.13).
-    let is_kernel = |id: u32| machine.btfs.iter().any(|btf| btf.info.id == id && btf.info.kernel);
-    if is_kernel(own.info.attach_btf_object) && own.info.attach_btf_object == object {
+    // The number is that of BTF, or that of a program; the program's own target tells which, where the kernel tells that (6.0).
+    let is_kernel = machine.btf(object).is_some_and(|btf| btf.info.kernel) && own.info.kind != ProgramType::EXT;
+    if is_kernel && (own.info.attach_btf_object == object || own.info.attach_btf_object == 0) {
         let module = kernel.modules().ok()?.iter().find(|module| module.id == object);
         let btf = match module {
             Some(module) => &module.btf,
@@ -199,7 +202,8 @@ fn perf_event(kind: u32, config: u64) -> String {
 /// Name of the unit that has this number.
 fn unit(kind: u32) -> Option<String> {
     let mut units = std::fs::read_dir("/sys/bus/event_source/devices").ok()?.flatten();
-    let has = |dir: &std::path::Path| std::fs::read_to_string(dir.join("type")).is_ok_and(|it| it.trim() == kind.to_string());
+    let has =
+        |dir: &std::path::Path| std::fs::read_to_string(dir.join("type")).is_ok_and(|it| it.trim() == kind.to_string());
     units.find(|unit| has(&unit.path())).map(|unit| unit.file_name().to_string_lossy().into_owned())
 }
 
