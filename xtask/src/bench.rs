@@ -3,7 +3,7 @@
 
 mod load;
 mod page;
-mod ring;
+mod table;
 
 use crate::objects::{clang, libbpf_headers};
 use crate::tools::{bytes, cargo, command, finish, root, run as execute, target};
@@ -12,14 +12,15 @@ use pico_args::Arguments;
 use std::path::{Path, PathBuf};
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
-    let what = arguments.subcommand()?.context("bench load, or bench ring")?;
+    let names = || format!("load, {}", table::BENCHES.iter().map(|bench| bench.name).collect::<Vec<_>>().join(", "));
+    let what = arguments.subcommand()?.with_context(|| format!("which one? {}", names()))?;
     let rounds: usize = arguments.opt_value_from_str("--rounds")?.unwrap_or(31);
     let write = arguments.contains("--write");
     finish(arguments)?;
-    let section = match what.as_str() {
-        "load" => load::measure(&build()?, rounds)?,
-        "ring" => ring::measure(&build()?, rounds)?,
-        other => bail!("there is no `bench {other}`: load, ring"),
+    let section = match table::BENCHES.iter().find(|bench| bench.name == what) {
+        Some(bench) => bench.measure(&build()?, rounds)?,
+        None if what == "load" => load::measure(&build()?, rounds)?,
+        None => bail!("there is no `bench {what}`: {}", names()),
     };
     print!("{section}");
     if write {

@@ -5,6 +5,7 @@
 mod api;
 mod bench;
 mod bpf;
+mod events;
 mod fuzz;
 mod kernels;
 mod mutate;
@@ -84,7 +85,7 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         name: "bench",
-        arguments: "load|ring [--rounds N] [--write]",
+        arguments: "load|ring|maps|links [--rounds N] [--write]",
         help: "measure against libbpf and aya in one run; --write: into docs/benchmarks.md",
         run: bench::run,
     },
@@ -93,6 +94,12 @@ const VERBS: &[Verb] = &[
         arguments: "[--write]",
         help: "compare the library's public names with docs/api.txt",
         run: api::run,
+    },
+    Verb {
+        name: "events",
+        arguments: "[--write]",
+        help: "compare the event types chosen for libbpf-tools with the truth and docs/events.md; --write: into it",
+        run: events::run,
     },
     Verb {
         name: "oracle",

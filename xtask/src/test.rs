@@ -72,7 +72,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
 }
 
 /// Tells tests where the objects and kernels are. A broken link in the documentation is an error.
-fn with_material(command: &mut Command) -> &mut Command {
+pub(crate) fn with_material(command: &mut Command) -> &mut Command {
     let material = [("RINGFENCE_OBJECTS", objects::place()), ("RINGFENCE_KERNELS", kernels::place())];
     command.envs(material).env("RUSTDOCFLAGS", "-D warnings")
 }

@@ -29,7 +29,7 @@ echo \"== ringfence exit $? in 3 s\"
 ";
 
 /// What tests use where the kernel has it.
-const MODULES: &[&str] = &["veth", "dummy", "sch_ingress", "cls_bpf", "act_bpf"];
+const MODULES: &[&str] = &["veth", "dummy", "sch_ingress", "cls_bpf", "cls_basic", "act_bpf"];
 
 /// Programs of this machine that tests use, in place of busybox's.
 const TOOLS: &[&str] = &["ip", "setpriv"];
@@ -129,6 +129,7 @@ fn test_binaries(package: &str, dir: &Path) -> Result<Vec<PathBuf>> {
 fn objects(package: &str, dir: &Path) -> Result<Vec<(PathBuf, String)>> {
     let sources = files(&root().join("crates").join(package).join("tests/c"), ".bpf.c")?;
     std::fs::create_dir(dir.join("objects"))?;
+    let programs = programs(package, dir)?;
     let compiled = parallel(&sources, |source| {
         let name = tools::name(source).replace(".bpf.c", ".bpf.o");
         let object = dir.join("objects").join(&name);
@@ -137,5 +138,21 @@ fn objects(package: &str, dir: &Path) -> Result<Vec<(PathBuf, String)>> {
         tools::run(command(&clang, flags).arg(&object).arg(source))?;
         Ok((object, format!("/t/objects/{name}")))
     });
-    compiled.into_iter().collect()
+    compiled.into_iter().chain(programs.into_iter().map(Ok)).collect()
+}
+
+/// The programs and libraries that a package's tests look at, by its own list of how each is made.
+fn programs(package: &str, dir: &Path) -> Result<Vec<(PathBuf, String)>> {
+    let sources = root().join("crates").join(package).join("tests/c");
+    let Ok(list) = std::fs::read_to_string(sources.join("programs.txt")) else { return Ok(Vec::new()) };
+    let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang-19".to_string());
+    let mut made = Vec::new();
+    for (name, arguments) in list.lines().filter_map(|line| line.split_once(": ")) {
+        let program = dir.join("objects").join(name);
+        let mut compile = command(&clang, ["-O1", "-o"]);
+        compile.arg(&program).args(arguments.split(' ')).arg(format!("-L{}", dir.join("objects").display()));
+        tools::run(compile.current_dir(&sources))?;
+        made.push((program, format!("/t/objects/{name}")));
+    }
+    Ok(made)
 }

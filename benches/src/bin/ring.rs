@@ -2,7 +2,7 @@
 //!
 //! `ring OBJECT ROUNDS`. In each round every reader in turn (the order rotates) gets 4,000 records in a ring of its own
 //! and is timed while it reads them; making them is not timed. Prints a line for each reading: size, reader,
-//! nanoseconds for the batch.
+//! nanoseconds a record.
 
 use anyhow::{Context, Result, ensure};
 use libbpf_rs::{MapCore, MapHandle, Object, ObjectBuilder, ProgramInput};
@@ -132,7 +132,7 @@ fn main() -> Result<()> {
                 let time = start.elapsed();
                 ensure!(sum == u64::from(RECORDS), "{} read something else", reader.name);
                 if round >= 5 {
-                    lines += &format!("{size} {} {}\n", reader.name, time.as_nanos());
+                    lines += &format!("{size}_B {} {}\n", reader.name, time.as_nanos() as f64 / f64::from(RECORDS));
                 }
             }
         }

@@ -221,3 +221,63 @@ fn nothing_is_left_after_sigkill_at_any_moment() {
     }
     assert_nothing_left(&before);
 }
+
+#[test]
+fn struct_ops_maps_are_registered_while_it_runs() {
+    let _alone = alone();
+    let known = || std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control").expect("a setting");
+    let dir = tempfile::tempdir().expect("a directory");
+    let source = common::root().join("crates/ringfence/tests/c/congestion.bpf.c");
+    let object = common::compile_source(&source, dir.path());
+    let running = start(&[object.to_str().expect("UTF-8")]);
+    assert!(known().contains("rf_linked") && known().contains("rf_by_value"), "{}", known());
+    let (_, notes, code) = running.end("INT");
+    assert!(notes.contains("2 struct_ops maps attached") && code == Some(0), "{notes}");
+    assert!(!known().contains("rf_"), "{}", known());
+}
+
+/// A program with functions and static probes, and an object whose sections name them.
+fn probed(dir: &std::path::Path) -> (std::path::PathBuf, std::path::PathBuf) {
+    let sources = common::root().join("crates/ringfence/tests/c");
+    for (name, arguments) in [
+        ("libprobed.so", "-shared -fPIC libprobed.c -Wl,--version-script=libprobed.map"),
+        ("probed", "probed.c -l:libprobed.so"),
+    ] {
+        let mut clang = Command::new("clang-19");
+        clang.current_dir(&sources).args(["-O1", "-o"]).arg(dir.join(name)).args(arguments.split(' '));
+        assert!(clang.arg(format!("-L{}", dir.display())).status().expect("clang-19").success());
+    }
+    let program = dir.join("probed");
+    let text = std::fs::read_to_string(common::root().join("crates/cli/tests/c/user.bpf.c")).expect("the source");
+    let source = dir.join("user.bpf.c");
+    std::fs::write(&source, text.replace("BINARY", &program.display().to_string())).expect("a file");
+    (program, common::compile_source(&source, dir))
+}
+
+#[test]
+fn places_in_user_space_by_their_sections() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().expect("a directory");
+    let (program, object) = probed(dir.path());
+    let before = held();
+    let running = start(&[&object.display().to_string(), "-o", "json"]);
+    let mut child =
+        Command::new(&program).env("LD_LIBRARY_PATH", dir.path()).stdin(Stdio::piped()).spawn().expect("the program");
+    std::io::Write::write_all(&mut child.stdin.take().expect("its input"), b"\n").expect("its input");
+    assert!(child.wait().expect("its end").success());
+    let (out, notes, code) = running.end("INT");
+    assert_eq!(code, Some(0), "{notes}");
+    let mut rows: Vec<(String, i64, i64)> = json_lines(&out)
+        .iter()
+        .map(|row| {
+            let number = |name: &str| row[name].as_i64().expect("a number");
+            (row["what"].as_str().expect("a text").to_owned(), number("first"), number("second"))
+        })
+        .collect();
+    rows.sort_unstable();
+    let want = [("many", 1, 0), ("many", 1, 0), ("many", 1, 0), ("one", 1, 0), ("pair", 11, -12), ("twelve", 1, -7)];
+    assert_eq!(rows, want.map(|(what, first, second)| (what.to_owned(), first, second)));
+    // The functions begin with an instruction that is stepped through.
+    assert!(!cfg!(target_arch = "x86_64") || notes.contains("many: 3 of 3 places"), "{notes}");
+    assert_nothing_left(&before);
+}

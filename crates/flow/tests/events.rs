@@ -2,7 +2,6 @@
 #![allow(missing_docs)]
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
@@ -12,16 +11,9 @@ use ringfence_object::{FunctionId, Object};
 use ringfence_uapi::Helper;
 
 static ELF: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().join("events.o");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/objects/events.c");
-    let clang = Command::new("clang-19")
-        .args(["-target", "bpfel", "-mcpu=v3", "-g", "-O2", "-Wall", "-Werror", "-c", "-o"])
-        .arg(&out)
-        .arg(&source)
-        .status();
-    assert!(clang.expect("clang-19 runs").success());
-    std::fs::read(out).unwrap()
+    let flags = ["-target", "bpfel", "-mcpu=v3", "-Wall", "-Werror"];
+    ringfence_testing::compile(&source, &flags).expect("clang-19 is installed")
 });
 static OBJECT: LazyLock<Object> = LazyLock::new(|| Object::parse("events.o", &ELF).unwrap());
 

@@ -72,8 +72,14 @@ features! {
     BpfCookie = "attach cookies", "5.15", Enumerator("bpf_func_id", "BPF_FUNC_get_attach_cookie");
     /// System calls have `__x64_sys_` wrappers
     SyscallWrapper = "wrapped system calls", "4.17", Function(&crate::symbols::SYSCALL_WRAPPERS);
+    /// Before and after others among a group's programs
+    CgroupOrder = "order among the programs of a cgroup", "6.17", Member("cgroup_bpf", "revisions");
+    /// `BPF_F_XDP_HAS_FRAGS`
+    XdpFrags = "XDP programs for packets in several parts", "5.18", Member("bpf_prog_aux", "xdp_has_frags");
     /// Links of perf events
     PerfLink = "links of perf events", "5.15", Enumerator("bpf_link_type", "BPF_LINK_TYPE_PERF_EVENT");
+    /// `BPF_TRACE_KPROBE_MULTI`, on a kernel built with what it needs (`CONFIG_FPROBE`)
+    KprobeMulti = "kprobe.multi links", "5.18", Function(&["register_fprobe_ips"]);
     /// `BPF_TRACE_UPROBE_MULTI`, with a filter by process that works: 6.6 to 6.9 filtered by thread, which only
     /// the running kernel can be asked
     UprobeMulti = "uprobe.multi links", "6.6", Enumerator("bpf_attach_type", "BPF_TRACE_UPROBE_MULTI");

@@ -76,7 +76,16 @@ pub(crate) fn single(feature: Feature) -> Option<bool> {
         Feature::BpfCookie => program(ProgramType::TRACEPOINT, AttachType(0), "", &call(Helper::GET_ATTACH_COOKIE)),
         // Seen in the types and symbols of the running kernel.
         Feature::SyscallWrapper => None,
+        // It would take a group.
+        Feature::CgroupOrder => None,
+        Feature::XdpFrags => {
+            /// `BPF_F_XDP_HAS_FRAGS`.
+            const HAS_FRAGS: u32 = 1 << 5;
+            let load = ProgLoad { flags: HAS_FRAGS, ..ProgLoad::new(ProgramType::XDP, &nothing, "GPL") };
+            answer(sys::prog_load(&load, None))
+        }
         Feature::PerfLink => perf_link(),
+        Feature::KprobeMulti => kprobe_multi(),
         Feature::UprobeMulti => uprobe_multi(),
         // What tells that it is there is what it says of a device or map that does not exist.
         Feature::Tcx => link(ProgramType::SCHED_CLS, AttachType::TCX_INGRESS, Errno::NODEV),
@@ -186,6 +195,29 @@ fn perf_link() -> Option<bool> {
     };
     match sys::link_create(&create) {
         Err(Errno::BADF) => Some(true),
+        Err(Errno::PERM) => None,
+        _ => Some(false),
+    }
+}
+
+/// A place where no function is: `EOPNOTSUPP` from a kernel that only knows the name of such links, `EINVAL` from one that does not
+/// even know that, which asks for an attach type of its own first.
+fn kprobe_multi() -> Option<bool> {
+    let program = match load(ProgramType::KPROBE, AttachType::TRACE_KPROBE_MULTI, "", &call_nothing()) {
+        Ok(program) => program,
+        Err(errno) => return answer::<()>(Err(errno)),
+    };
+    let functions = sys::Multi::Symbols(&[c"no function has this name"]);
+    let attempt = sys::link_create(&LinkCreate {
+        program: program.as_fd(),
+        attach_type: AttachType::TRACE_KPROBE_MULTI,
+        to: sys::AttachTo::Nothing,
+        flags: 0,
+        tail: LinkTail::KprobeMulti { functions, cookies: &[], flags: 0 },
+    });
+    match attempt {
+        // ftrace_lookup_symbols of kernel/trace/ftrace.c.
+        Err(Errno::SRCH | Errno::NOENT) => Some(true),
         Err(Errno::PERM) => None,
         _ => Some(false),
     }

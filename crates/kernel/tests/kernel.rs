@@ -28,6 +28,7 @@ const EXPECTED: &[(Feature, [bool; 5])] = &[
     (Feature::BpfCookie, [false, true, true, true, true]),
     (Feature::SyscallWrapper, [true, true, true, true, true]),
     (Feature::PerfLink, [false, true, true, true, true]),
+    (Feature::KprobeMulti, [false, false, true, true, true]),
     (Feature::UprobeMulti, [false, false, true, true, true]),
     (Feature::XdpLink, [true, true, true, true, true]),
     (Feature::Tcx, [false, false, true, true, true]),
@@ -44,17 +45,11 @@ fn column(release: &str) -> Option<usize> {
 }
 
 fn saved(version: &str) -> Option<Btf> {
-    let Some(directory) = std::env::var_os("RINGFENCE_KERNELS") else {
-        eprintln!("skipped: RINGFENCE_KERNELS is not set");
-        return None;
-    };
-    match std::fs::read(std::path::Path::new(&directory).join(version).join("btf")) {
-        Ok(bytes) => Some(Btf::parse(Arc::new(bytes)).unwrap()),
-        Err(_) => {
-            eprintln!("skipped: no BTF of {version}");
-            None
-        }
+    let found = ringfence_testing::kernels().into_iter().find(|(release, _)| release == version);
+    if found.is_none() {
+        println!("skipped: no BTF of {version}");
     }
+    found.map(|(_, path)| Btf::parse(Arc::new(std::fs::read(path).unwrap())).unwrap())
 }
 
 #[test]

@@ -161,7 +161,7 @@ pub(crate) fn maps(
         let size = u32::try_from(bytes.len()).map_err(|_| elf.damaged("a data section is larger than 4 GiB"))?;
         let data = Data { bytes, read_only, bss, exported, datasec, functions: Vec::new(), arena: false };
         let flags = if read_only { RDONLY_PROG } else { 0 };
-        let map = Map { value_type: datasec, ..array(name, section.name, size, flags, Role::Data(data)) };
+        let map = Map { value_type: datasec, ..array(&name, section.name, size, flags, Role::Data(data)) };
         maps.push((at, map));
     }
     Ok(maps)
@@ -169,30 +169,14 @@ pub(crate) fn maps(
 
 /// The map of `.kconfig`, whose contents the kernel's configuration decides.
 pub(crate) fn kconfig(object: &str, types: &Types<'_>, size: u32) -> Map {
-    let map = array(map_name(object, ".kconfig"), ".kconfig", size, RDONLY_PROG, Role::Kconfig);
+    let map = array(&map_name(object, ".kconfig"), ".kconfig", size, RDONLY_PROG, Role::Kconfig);
     let datasec = types.datasec(".kconfig").and_then(|at| types.datasecs.get(at));
     Map { value_type: datasec.map(|(id, _)| *id), ..map }
 }
 
 /// An array of one element.
-fn array(name: String, section: &str, value_size: u32, flags: u32, role: Role) -> Map {
-    Map {
-        name,
-        section: section.into(),
-        kind: MapType::ARRAY,
-        key_size: 4,
-        value_size,
-        max_entries: 1,
-        flags,
-        map_extra: 0,
-        numa_node: None,
-        key_type: None,
-        value_type: None,
-        pin_by_name: false,
-        inner: None,
-        slots: Vec::new(),
-        role,
-    }
+fn array(name: &str, section: &str, value_size: u32, flags: u32, role: Role) -> Map {
+    Map { key_size: 4, value_size, max_entries: 1, flags, ..Map::new(name, section, MapType::ARRAY, role) }
 }
 
 /// Gives the arena the contents of `.addr_space.1` (libbpf, `init_arena_map_data`).

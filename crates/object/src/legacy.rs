@@ -64,21 +64,14 @@ pub(crate) fn read(elf: &Elf<'_>, btf: Option<&Btf>, at: usize) -> Result<Vec<Le
         };
         elf.spend(symbol.name.len().saturating_add(size_of::<Map>()))?;
         let map = Map {
-            name: symbol.name.into(),
-            section: section.name.into(),
-            kind: MapType(kind),
             key_size,
             value_size,
             max_entries,
             flags,
-            map_extra: 0,
-            numa_node: None,
             key_type,
             value_type,
             pin_by_name,
-            inner: None,
-            slots: Vec::new(),
-            role: Role::Legacy,
+            ..Map::new(symbol.name, section.name, MapType(kind), Role::Legacy)
         };
         maps.push(Legacy { map, offset: symbol.value });
     }

@@ -78,23 +78,7 @@ impl Definition<'_> {
         inner: bool,
     ) -> Result<(Map, Option<u32>), Error> {
         elf.spend(name.len().saturating_add(size_of::<Map>()))?;
-        let map = Map {
-            name: name.into(),
-            section: ".maps".into(),
-            kind: MapType::UNSPEC,
-            key_size: 0,
-            value_size: 0,
-            max_entries: 0,
-            flags: 0,
-            map_extra: 0,
-            numa_node: None,
-            key_type: None,
-            value_type: None,
-            pin_by_name: false,
-            inner: None,
-            slots: Vec::new(),
-            role: Role::Declared,
-        };
+        let map = Map::new(name, ".maps", MapType::UNSPEC, Role::Declared);
         let mut reading = Definition { elf, btf, map, inner, values: None };
         if def.len() > MAX_ATTRIBUTES {
             return Err(reading.fail("it has more attributes than there are"));

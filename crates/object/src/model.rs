@@ -304,6 +304,29 @@ pub struct Map {
     pub role: Role,
 }
 
+impl Map {
+    /// A map of which no more is known.
+    pub(crate) fn new(name: &str, section: &str, kind: MapType, role: Role) -> Map {
+        Map {
+            name: name.into(),
+            section: section.into(),
+            kind,
+            key_size: 0,
+            value_size: 0,
+            max_entries: 0,
+            flags: 0,
+            map_extra: 0,
+            numa_node: None,
+            key_type: None,
+            value_type: None,
+            pin_by_name: false,
+            inner: None,
+            slots: Vec::new(),
+            role,
+        }
+    }
+}
+
 /// A slot of a map-in-map or program array that the object fills.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Slot {

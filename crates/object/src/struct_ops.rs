@@ -48,21 +48,12 @@ pub(crate) fn read(
             autocreate: !section.name.starts_with('?'),
         });
         let map = Map {
-            name: variable.name.into(),
-            section: bare.into(),
-            kind: MapType::STRUCT_OPS,
             key_size: 4,
             value_size: def.size,
             max_entries: 1,
             flags: if link { LINK } else { 0 },
-            map_extra: 0,
-            numa_node: None,
-            key_type: None,
             value_type: Some(ty.id),
-            pin_by_name: false,
-            inner: None,
-            slots: Vec::new(),
-            role,
+            ..Map::new(variable.name, bare, MapType::STRUCT_OPS, role)
         };
         if maps.insert(var.offset, map).is_some() {
             return Err(fail("it is at the same place as another one: the file is damaged"));

@@ -4,10 +4,11 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{check_indexes, real_objects};
+use common::check_indexes;
 use object::elf;
 use object::read::elf::{ElfFile64, Rel, SectionHeader, Sym};
 use ringfence_object::{Error, Object, Role};
+use ringfence_testing::all_objects;
 
 /// Objects that are parts of a program and become loadable by linking only, or are made to be refused.
 const REFUSED: &[(&str, &str)] = &[
@@ -102,7 +103,7 @@ fn other_reader(bytes: &[u8]) -> Found {
 #[test]
 fn every_real_object_opens() {
     let (mut programs, mut maps) = (0, 0);
-    for path in real_objects("every_real_object_opens") {
+    for path in all_objects() {
         let bytes = std::fs::read(&path).expect("the object can be read");
         let file = path.file_name().expect("it has a name").to_string_lossy();
         let object = match (Object::parse(&file, &bytes), REFUSED.iter().find(|(name, _)| *name == file)) {
@@ -163,7 +164,7 @@ fn packages_have_what_libbpf_finds() {
         ("tcptracer.o", 7, 4),
         ("xdp-dispatcher.o", 2, 1),
     ];
-    for path in real_objects("packages_have_what_libbpf_finds") {
+    for path in all_objects() {
         let file = path.file_name().expect("it has a name").to_string_lossy();
         let Some((_, programs, maps)) = expected.iter().find(|(name, ..)| *name == file) else { continue };
         let object = Object::parse(&file, &std::fs::read(&path).expect("the object can be read"));

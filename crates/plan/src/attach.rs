@@ -46,12 +46,22 @@ pub(crate) fn from_section(prefix: &str, kind: ProgramType, hook: AttachType, ta
         (ProgramType::KPROBE, _) => by_user("a kernel function, or a function of a program"),
         (ProgramType::TRACING, _) if hook == AttachType::TRACE_ITER => Attach::Iter,
         (ProgramType::LSM, _) if hook == AttachType::LSM_CGROUP => by_user("a cgroup"),
+        (ProgramType::TRACING, _) if is_multi(hook) => match target {
+            Some(pattern) => Attach::TraceMulti { pattern: pattern.to_owned() },
+            None => by_user("a pattern of kernel functions"),
+        },
         (ProgramType::TRACING | ProgramType::LSM, _) => Attach::Trace,
         (ProgramType::EXT, _) => by_user("the program and its function that this one replaces"),
         (ProgramType::STRUCT_OPS, _) => Attach::StructOps,
         (ProgramType::SYSCALL, _) => Attach::Nothing,
         (kind, _) => by_user(place(kind, hook)),
     }
+}
+
+/// Attached to many functions at once: nothing is named at load time.
+pub(crate) fn is_multi(hook: AttachType) -> bool {
+    use AttachType as A;
+    matches!(hook, A::TRACE_FENTRY_MULTI | A::TRACE_FEXIT_MULTI | A::TRACE_FSESSION_MULTI)
 }
 
 /// The section that a program with this target would have, for one whose type the user gives.
@@ -100,6 +110,30 @@ fn place(kind: ProgramType, hook: AttachType) -> &'static str {
         ) => "a cgroup",
         _ => "the place that this type of program is attached to",
     }
+}
+
+/// Whether a kernel must know this hook for the program to be of use: hooks of tc and of socket groups have an older way to be attached.
+pub(crate) fn is_needed(kind: ProgramType, hook: AttachType) -> bool {
+    use AttachType as A;
+    let older = matches!(hook, A::TCX_INGRESS | A::TCX_EGRESS | A::SK_REUSEPORT_SELECT);
+    hook != AttachType(0) && kind != ProgramType::STRUCT_OPS && !older
+}
+
+/// Whether a kernel must know this hook to load such a program. Of the other types it looks at the hook only when the program is
+/// attached (`bpf_prog_load_check_attach`, `bpf_check_attach_target`). A struct_ops program has the number of a member in its place.
+pub(crate) fn must_know(kind: ProgramType, hook: AttachType) -> bool {
+    use ProgramType as P;
+    let checked = [
+        P::TRACING,
+        P::LSM,
+        P::CGROUP_SOCK,
+        P::CGROUP_SOCK_ADDR,
+        P::CGROUP_SKB,
+        P::CGROUP_SOCKOPT,
+        P::SK_LOOKUP,
+        P::NETFILTER,
+    ];
+    hook != AttachType(0) && checked.contains(&kind)
 }
 
 fn by_user(what: &'static str) -> Attach {
@@ -209,6 +243,9 @@ mod tests {
         assert_eq!(at("tp", ProgramType::TRACEPOINT, Some("sched/sched_switch")), tracepoint);
         assert!(matches!(at("tp", ProgramType::TRACEPOINT, Some("sched")), Attach::ByUser { .. }));
         assert_eq!(at("raw_tp", ProgramType::RAW_TRACEPOINT, Some("x")), Attach::RawTracepoint { name: "x".into() });
+        let many = |target| from_section("fexit.multi", ProgramType::TRACING, AttachType::TRACE_FEXIT_MULTI, target);
+        assert_eq!(many(Some("tcp_*")), Attach::TraceMulti { pattern: "tcp_*".into() });
+        assert!(matches!(many(None), Attach::ByUser { .. }));
         assert_eq!(at("xdp", ProgramType::XDP, None), Attach::ByUser { what: "a network device" });
         assert_eq!(at("syscall", ProgramType::SYSCALL, None), Attach::Nothing);
     }

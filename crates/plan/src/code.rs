@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 
-use ringfence_btf::TypeId;
 use ringfence_kernel::{Feature, Kernel};
 use ringfence_object::{ExternId, ExternKind, MapId, Object, Role, Target};
 use ringfence_uapi::{Helper, Insn, MapType};
@@ -250,28 +249,10 @@ impl<'a> Filler<'a> {
             contents.extend(target.to_ne_bytes());
             contents.resize(contents.len().saturating_add(JUMP_VALUE.saturating_sub(4)), 0);
         }
-        Ok(MapPlan {
-            id: None,
-            name: JUMP_TABLES.to_owned(),
-            kernel_name: JUMP_TABLES.to_owned(),
-            kind: MapType::INSN_ARRAY,
-            key_size: 4,
-            value_size: u32::try_from(JUMP_VALUE).unwrap_or(0),
-            max_entries: u32::try_from(size / 8).unwrap_or(0),
-            flags: 0,
-            map_extra: 0,
-            numa_node: None,
-            btf_key: TypeId::VOID,
-            btf_value: TypeId::VOID,
-            struct_ops: None,
-            inner: None,
-            contents: Some(contents),
-            freeze: true,
-            slots: Vec::new(),
-            pin: None,
-            must_exist: false,
-            filled: Vec::new(),
-        })
+        let value_size = u32::try_from(JUMP_VALUE).unwrap_or(0);
+        let entries = u32::try_from(size / 8).unwrap_or(0);
+        let map = MapPlan::new(JUMP_TABLES, MapType::INSN_ARRAY, 4, value_size, entries);
+        Ok(MapPlan { contents: Some(contents), freeze: true, ..map })
     }
 
     /// `bpf_probe_read` stands in for its successors on kernels before 5.5.

@@ -23,7 +23,7 @@ mod link;
 mod listing;
 mod maps;
 mod model;
-mod near;
+pub mod near;
 mod needs;
 mod plan;
 mod programs;

@@ -13,7 +13,7 @@ use ringfence_uapi::MapType;
 use crate::Error;
 use crate::error::no_such;
 use crate::externs::Externs;
-use crate::model::{MapPlan, PlanMap, SlotPlan, SlotTo};
+use crate::model::{MapPlan, PlanMap, SlotPlan, SlotTo, kernel_name};
 use crate::settings::{InnerMap, MapChoice, Settings};
 use crate::since;
 use crate::struct_ops::Converted;
@@ -25,8 +25,6 @@ const F_LINK: u32 = 1 << 13;
 /// Of the kernel's own, for a struct_ops map whose structure is a module's.
 const F_VTYPE_BTF_OBJ_FD: u32 = 1 << 15;
 
-/// Bytes of a kernel name, without the zero at the end (`BPF_OBJ_NAME_LEN`).
-const NAME_LEN: usize = 15;
 /// Where maps are pinned that ask for it by name.
 const PINS: &str = "/sys/fs/bpf";
 /// Entries of a stack trace when nobody says how many (`PERF_MAX_STACK_DEPTH`), 8 bytes each.
@@ -212,25 +210,15 @@ impl Planner<'_> {
         let (btf_key, btf_value) = self.types(map);
         MapPlan {
             id: Some(id),
-            name: map.name.clone(),
             kernel_name: self.kernel_name(&map.name),
-            kind: map.kind,
-            key_size: map.key_size,
-            value_size: map.value_size,
-            max_entries: map.max_entries,
             flags: map.flags,
             map_extra: map.map_extra,
             numa_node: map.numa_node,
             btf_key,
             btf_value,
-            struct_ops: None,
             inner: map.inner.as_ref().map(|inner| Box::new(self.shape(id, inner))),
-            contents: None,
-            freeze: false,
-            slots: Vec::new(),
             pin: map.pin_by_name.then(|| self.pin_path(&map.name)),
-            must_exist: false,
-            filled: Vec::new(),
+            ..MapPlan::new(&map.name, map.kind, map.key_size, map.value_size, map.max_entries)
         }
     }
 
@@ -298,24 +286,8 @@ impl Planner<'_> {
         MapPlan {
             id: outer.id,
             kernel_name: self.kernel_name(&name),
-            name,
-            kind: inner.kind,
-            key_size: inner.key_size,
-            value_size: inner.value_size,
-            max_entries: inner.max_entries,
             flags: inner.flags,
-            map_extra: 0,
-            numa_node: None,
-            btf_key: TypeId::VOID,
-            btf_value: TypeId::VOID,
-            struct_ops: None,
-            inner: None,
-            contents: None,
-            freeze: false,
-            slots: Vec::new(),
-            pin: None,
-            must_exist: false,
-            filled: Vec::new(),
+            ..MapPlan::new(&name, inner.kind, inner.key_size, inner.value_size, inner.max_entries)
         }
     }
 
@@ -386,12 +358,6 @@ impl Planner<'_> {
 pub(crate) fn contents(plan: &mut MapPlan) -> &mut Vec<u8> {
     let size = plan.value_size as usize;
     plan.contents.get_or_insert_with(|| vec![0; size])
-}
-
-/// The kernel takes letters, digits, `_` and `.`; what is too long is cut.
-pub(crate) fn kernel_name(name: &str) -> String {
-    let allowed = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '.') { c } else { '_' };
-    name.chars().map(allowed).take(NAME_LEN).collect()
 }
 
 fn map_error(map: &Map, problem: String) -> Error {

@@ -4,6 +4,9 @@ use ringfence_btf::TypeId;
 use ringfence_object::{FunctionId, MapId};
 use ringfence_uapi::{AttachType, Insn, MapType, ProgramType};
 
+/// Bytes of a kernel name, without the zero at the end (`BPF_OBJ_NAME_LEN`).
+const NAME_LEN: usize = 15;
+
 /// What is to be done to load an object into one kernel.
 ///
 /// The same object, kernel facts and settings give the same plan, byte for byte, on any machine.
@@ -80,6 +83,34 @@ pub struct MapPlan {
     pub filled: Vec<String>,
 }
 
+impl MapPlan {
+    /// A map without anything special: no object's, zeros, not pinned.
+    pub fn new(name: &str, kind: MapType, key_size: u32, value_size: u32, max_entries: u32) -> MapPlan {
+        MapPlan {
+            id: None,
+            name: name.to_owned(),
+            kernel_name: kernel_name(name),
+            kind,
+            key_size,
+            value_size,
+            max_entries,
+            flags: 0,
+            map_extra: 0,
+            numa_node: None,
+            btf_key: TypeId::VOID,
+            btf_value: TypeId::VOID,
+            struct_ops: None,
+            inner: None,
+            contents: None,
+            freeze: false,
+            slots: Vec::new(),
+            pin: None,
+            must_exist: false,
+            filled: Vec::new(),
+        }
+    }
+}
+
 /// A struct_ops map.
 #[derive(Clone, Debug)]
 pub struct StructOpsPlan {
@@ -150,6 +181,31 @@ pub struct ProgramPlan {
     pub bind: Vec<PlanMap>,
     /// Modules whose BTF its kfunc calls use: the call's `off` is a place in this list, from 1.
     pub kfunc_modules: Vec<String>,
+}
+
+impl ProgramPlan {
+    /// A program without anything special: no object's, whose instructions are final, for any hook of its type.
+    pub fn new(name: &str, kind: ProgramType, license: &str, insns: Vec<Insn>) -> ProgramPlan {
+        ProgramPlan {
+            function: FunctionId(0),
+            name: name.to_owned(),
+            kernel_name: kernel_name(name),
+            section: String::new(),
+            kind,
+            attach_type: AttachType(0),
+            flags: 0,
+            license: license.to_owned(),
+            kernel_version: 0,
+            insns,
+            fixups: Vec::new(),
+            funcs: Vec::new(),
+            lines: Vec::new(),
+            target: LoadTarget::None,
+            attach: Attach::Nothing,
+            bind: Vec::new(),
+            kfunc_modules: Vec::new(),
+        }
+    }
 }
 
 /// `struct bpf_line_info` of `include/uapi/linux/bpf.h`; string offsets are into [`Plan::btf`].
@@ -228,6 +284,11 @@ pub enum Attach {
     },
     /// tp_btf, fentry, fexit, fmod_ret, fsession, lsm: everything is said at load time.
     Trace,
+    /// A set of kernel functions by pattern (fentry.multi, fexit.multi, fsession.multi).
+    TraceMulti {
+        /// Glob.
+        pattern: String,
+    },
     /// An iterator.
     Iter,
     /// A kernel function.
@@ -334,6 +395,7 @@ impl std::fmt::Display for Attach {
             Attach::Tracepoint { category, name } => write!(f, "tracepoint {category}/{name}"),
             Attach::RawTracepoint { name } => write!(f, "raw tracepoint {name}"),
             Attach::Trace => f.write_str("its target, named at load time"),
+            Attach::TraceMulti { pattern } => write!(f, "kernel functions {pattern}"),
             Attach::Iter => f.write_str("an iterator, when it is read"),
             Attach::Kprobe { ret, function, syscall: false } => write!(f, "{}kernel function {function}", at(ret)),
             Attach::Kprobe { ret, function, syscall: true } => write!(f, "{}system call {function}", at(ret)),
@@ -349,4 +411,10 @@ impl std::fmt::Display for Attach {
             Attach::Nothing => f.write_str("nothing: it is run by others"),
         }
     }
+}
+
+/// The kernel takes letters, digits, `_` and `.`; what is too long is cut.
+pub(crate) fn kernel_name(name: &str) -> String {
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '.') { c } else { '_' };
+    name.chars().map(allowed).take(NAME_LEN).collect()
 }

@@ -4,18 +4,32 @@
 const MOST: usize = 3;
 /// Names longer than this are no slips of the finger.
 const LONGEST: usize = 128;
+/// Names up to this are a part of too many others.
+const SHORT: usize = 3;
 
-/// At most three of `known` for which `name` may be a slip, the nearest first.
-pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+/// At most three of `known` for which `name` may be a slip, the nearest first; a name that it is a part of is near.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     // With more than a third of the letters wrong, two names have nothing to do with each other.
     let limit = name.len().div_ceil(3);
-    let near = known.into_iter().filter_map(|other| Some((distance(name, other, limit)?, other)));
-    let mut near: Vec<_> = near.collect();
+    let own = letters(name);
+    let far = |other: &str| match name.len() > SHORT && name != other && other.contains(name) {
+        true => Some(1),
+        // A change takes one letter away and brings another: where more differ, the distance need not be known. A kernel has
+        // two hundred thousand names.
+        false if (own ^ letters(other)).count_ones() as usize > limit.saturating_mul(2) => None,
+        false => distance(name, other, limit),
+    };
+    let mut near: Vec<_> = known.into_iter().filter_map(|other| Some((far(other)?, other))).collect();
     near.sort_unstable();
     near.dedup();
     let best = near.first().map_or(0, |(far, _)| *far);
     near.retain(|(far, _)| *far <= best.saturating_add(1));
     near.into_iter().take(MOST).map(|(_, name)| name.to_owned()).collect()
+}
+
+/// Which letters a name has, as bits.
+fn letters(name: &str) -> u64 {
+    name.bytes().fold(0, |letters, byte| letters | 1 << (byte & 63))
 }
 
 /// Levenshtein's distance; `None`: above the limit.
@@ -60,5 +74,11 @@ mod tests {
         assert_eq!(nearest("Verbose", known), ["verbose"]);
         assert_eq!(nearest("tabel", ["table", "unsized"]), ["table"]);
         assert!(nearest("filename", known).is_empty());
+        assert_eq!(nearest("verb", known), ["verbose"]);
+        assert!(nearest("pid", known).is_empty());
+        let events = ["sys_enter_openat", "sys_enter_openat2", "sys_exit_openat", "sched_switch"];
+        assert_eq!(nearest("sys_enter_opennat", events), ["sys_enter_openat", "sys_enter_openat2"]);
+        assert_eq!(nearest("sched_swich", events), ["sched_switch"]);
+        assert!(nearest("tcp_connect", events).is_empty());
     }
 }

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use ringfence_object::{Object, Role};
-use ringfence_uapi::{AttachType, Helper, Insn, MapType, ProgramType};
+use ringfence_uapi::{Helper, Insn, MapType, ProgramType};
 
 use crate::model::{FixupWith, LoadTarget, Need, Needed, Plan, ProgramPlan};
 use crate::since;
@@ -146,8 +146,7 @@ fn program_needs<'a>(needs: &mut Needs<'a>, program: &'a ProgramPlan) {
         needs.capability(NET_ADMIN, "attaching programs of type cgroup_skb", name);
     }
     let hook = program.attach_type;
-    // A struct_ops program has the number of a member there.
-    if hook != AttachType(0) && kind != ProgramType::STRUCT_OPS {
+    if crate::attach::is_needed(kind, hook) {
         needs.kernel(format!("attach type {hook}"), since::attach_type(hook), "programs", name);
     }
     if program.flags & 1 << 4 != 0 {

@@ -16,13 +16,13 @@ use crate::core::Relocator;
 use crate::error::no_such;
 use crate::externs::Externs;
 use crate::link::{Linked, Linker};
-use crate::maps::{Maps, Place, Planner, kernel_name};
-use crate::model::{LeftOut, LoadTarget, Plan, PlanMap, Problem, ProgramPlan, SlotTo};
+use crate::maps::{Maps, Place, Planner};
+use crate::model::{LeftOut, LoadTarget, Plan, PlanMap, Problem, ProgramPlan, SlotTo, kernel_name};
 use crate::needs::Origin;
 use crate::programs::Role;
 use crate::settings::Settings;
 use crate::struct_ops::{self, Converted};
-use crate::{Error, fit, globals, maps, needs, since};
+use crate::{Error, attach, fit, globals, maps, needs, since};
 
 /// Characters of a licence that count.
 const LICENSE_LEN: usize = 127;
@@ -401,8 +401,7 @@ impl Programs<'_> {
     /// A type or hook that this kernel's types do not name.
     fn unsupported(&self, program: &Program, kind: ProgramType, hook: AttachType) -> Option<Error> {
         let (since, hook_since) = (since::program_type(kind), since::attach_type(hook));
-        // A struct_ops program has the number of a member for a hook.
-        let hooked = hook != AttachType(0) && kind != ProgramType::STRUCT_OPS;
+        let hooked = attach::must_know(kind, hook);
         let (what, since) = if kind != ProgramType::UNSPEC
             && since::worth_asking(since)
             && self.kernel.knows_program_type(kind) == Some(false)

@@ -77,6 +77,17 @@ impl Role {
         if matches!(self.prefix, "usdt" | "usdt.s") && kernel.has(Feature::UprobeMulti) {
             self.hook = AttachType::TRACE_UPROBE_MULTI;
         }
+        // Without links for many places it is attached to each by an event, which takes no program that was loaded for the link.
+        let single = match self.hook {
+            AttachType::TRACE_UPROBE_MULTI => {
+                !kernel.knows_attach_type(self.hook).unwrap_or_else(|| kernel.has(Feature::UprobeMulti))
+            }
+            AttachType::TRACE_KPROBE_MULTI => !kernel.has(Feature::KprobeMulti),
+            _ => false,
+        };
+        if single && self.kind == ProgramType::KPROBE {
+            self.hook = AttachType(0);
+        }
     }
 
     /// A section that tells no type; with names that were perhaps meant.
@@ -101,7 +112,10 @@ impl Role {
     /// (libbpf, `btf_get_kernel_prefix_kind`); `None`: it belongs to nothing, or its target is not named.
     pub(crate) fn kernel_type(&self) -> Option<(String, Kind)> {
         let (_, name) = split_module(self.target.as_deref()?);
-        if !matches!(self.kind, ProgramType::TRACING | ProgramType::LSM) || self.is_multi() || name.is_empty() {
+        if !matches!(self.kind, ProgramType::TRACING | ProgramType::LSM)
+            || attach::is_multi(self.hook)
+            || name.is_empty()
+        {
             return None;
         }
         let (prefix, kind) = match self.hook {
@@ -111,14 +125,6 @@ impl Role {
             _ => ("", Kind::Func),
         };
         Some((format!("{prefix}{name}"), kind))
-    }
-
-    /// Attached to many functions at once: nothing is named at load time.
-    fn is_multi(&self) -> bool {
-        matches!(
-            self.hook,
-            AttachType::TRACE_FENTRY_MULTI | AttachType::TRACE_FEXIT_MULTI | AttachType::TRACE_FSESSION_MULTI
-        )
     }
 
     /// What `attach_btf_id` and its companions name.
@@ -131,7 +137,7 @@ impl Role {
                     "name the function that it replaces: SEC(\"freplace/FUNCTION\"), and give its program".to_owned(),
                 ),
             }),
-            ProgramType::TRACING | ProgramType::LSM if self.is_multi() => Ok(LoadTarget::None),
+            ProgramType::TRACING | ProgramType::LSM if attach::is_multi(self.hook) => Ok(LoadTarget::None),
             ProgramType::TRACING | ProgramType::LSM => match self.kernel_type() {
                 Some((name, kind)) => self.find(kernel, &name, kind),
                 None => Ok(LoadTarget::Unknown(format!(

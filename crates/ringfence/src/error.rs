@@ -311,7 +311,11 @@ impl Error {
     pub fn reason(&self) -> String {
         match self {
             Error::Refused(refusal) => refusal.reason.clone(),
-            Error::Plan { source, .. } => source.to_string(),
+            Error::Plan { source, program, .. } => {
+                let text = source.to_string();
+                let name = program.as_ref().map(|program| format!("program {program}: "));
+                name.and_then(|name| text.strip_prefix(&name).map(str::to_owned)).unwrap_or(text)
+            }
             _ => self.cause().map_or_else(|| self.to_string(), Cause::to_string),
         }
     }

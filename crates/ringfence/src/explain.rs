@@ -2,7 +2,7 @@
 
 use ringfence_kernel::{Feature, Kernel};
 use ringfence_plan::{MapPlan, Need, Needed, ProgramPlan};
-use ringfence_uapi::MapType;
+use ringfence_uapi::{MapType, ProgramType};
 use rustix::io::Errno;
 
 use crate::error::{Cause, Kind};
@@ -169,8 +169,36 @@ fn needs_entries(kind: MapType) -> bool {
 pub(crate) fn prog_load(errno: Errno, plan: &ProgramPlan, needs: &[Need], kernel: &Kernel) -> Cause {
     match errno {
         Errno::PERM => permission(errno, needs, kernel, format!("programs of the type {}", plan.kind)),
+        Errno::INVAL => match unknown(plan, kernel) {
+            Some(why) => Cause::new(Kind::Unsupported, why).errno(errno),
+            None => find(&[PROG_LOAD, ANY], errno),
+        },
         _ => find(&[PROG_LOAD, ANY], errno),
     }
+}
+
+/// Program types that a kernel's types may name although it was built without them (`include/linux/bpf_types.h`).
+const BUILT_IN: &[(ProgramType, &str)] = &[
+    (ProgramType::LIRC_MODE2, "CONFIG_BPF_LIRC_MODE2"),
+    (ProgramType::LSM, "CONFIG_BPF_LSM"),
+    (ProgramType::NETFILTER, "CONFIG_NETFILTER_BPF_LINK"),
+];
+
+/// `BPF_F_XDP_HAS_FRAGS`.
+const XDP_HAS_FRAGS: u32 = 1 << 5;
+
+/// What of a program this kernel does not know, where it refuses the program without a word.
+fn unknown(plan: &ProgramPlan, kernel: &Kernel) -> Option<String> {
+    let hook = plan.attach_type;
+    if let Some((kind, option)) = BUILT_IN.iter().find(|(kind, _)| *kind == plan.kind) {
+        return Some(format!("this kernel was built without programs of the type {kind} ({option})"));
+    }
+    if plan.flags & XDP_HAS_FRAGS != 0 && !kernel.has(Feature::XdpFrags) {
+        let (title, since) = (Feature::XdpFrags.title(), Feature::XdpFrags.since());
+        return Some(format!("this kernel has no {title} (they came with {since}); use the section `xdp`"));
+    }
+    // A struct_ops program has the number of a member there.
+    crate::link::lacks_hook(kernel, hook).filter(|_| plan.kind != ProgramType::STRUCT_OPS).map(|cause| cause.why)
 }
 
 /// Numbers of helpers that do not exist, which the plan puts where something could not be found: libbpf uses the same.

@@ -5,8 +5,10 @@ use crate::link::Link;
 use crate::program::Program;
 
 pub use crate::link::cgroup::Cgroup;
-pub use crate::link::iter::{Iter, Output};
+pub use crate::link::function::Function;
+pub use crate::link::iter::{Iter, Output, Walk};
 pub use crate::link::kprobe::Kprobe;
+pub use crate::link::kprobe_multi::KprobeMulti;
 pub use crate::link::lirc::Infrared;
 pub use crate::link::netfilter::{Family, Netfilter, Step};
 pub use crate::link::netkit::Netkit;
@@ -19,8 +21,11 @@ pub use crate::link::socket::SocketFilter;
 pub use crate::link::sockmap::SocketMap;
 pub use crate::link::tc::Tc;
 pub use crate::link::trace::{RawTracepoint, Trace};
+pub use crate::link::trace_multi::TraceMulti;
 pub use crate::link::tracepoint::Tracepoint;
 pub use crate::link::uprobe::Uprobe;
+pub use crate::link::uprobe_multi::UprobeMulti;
+pub use crate::link::usdt::Usdt;
 pub use crate::link::xdp::Xdp;
 
 /// A place to which a program can be attached. Only this crate's places are such.

@@ -31,19 +31,21 @@ mod events;
 mod explain;
 #[cfg(feature = "tokio")]
 mod futures;
+mod glob;
 pub mod hook;
+mod kallsyms;
 mod link;
 mod load;
 mod loaded;
 pub mod machine;
 mod map;
-mod near;
 mod perf;
 pub mod printk;
 mod program;
 mod ring;
 mod statistics;
 mod tracefs;
+mod usdt;
 
 use std::path::Path;
 
@@ -58,6 +60,7 @@ pub use map::{Entries, LpmKey, Map, PerCpuTable, PerCpuValues, Plain, Queue, Tab
 pub use program::{Program, TestRun};
 pub use ringfence_kernel::Kernel;
 pub use ringfence_object::Object;
+use ringfence_plan::near;
 pub use ringfence_plan::{Plan, Settings, Value};
 pub use ringfence_sys::{LinkDetails, LinkInfo, MapInfo, PerfLinkDetails, ProgramInfo};
 pub use ringfence_uapi::{AttachType, MapType, ProgramType};

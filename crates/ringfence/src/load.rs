@@ -8,7 +8,7 @@ mod maps;
 mod programs;
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ringfence_btf::Btf;
 use ringfence_kernel::{Feature, Kernel};
@@ -22,7 +22,9 @@ use crate::error::{Cause, Error, Kind, Result};
 use crate::loaded::Loaded;
 use crate::map::Map;
 use crate::program::Program;
+use crate::usdt::Specs;
 use maps::{Made, Pins};
+pub(crate) use programs::function_in;
 
 /// Loads all of a plan, or nothing.
 ///
@@ -161,13 +163,15 @@ struct Run<'a> {
     types: Option<Btf>,
     /// BTF of kernel modules, by name: opened when it is needed.
     modules: Mutex<Vec<(String, Arc<BtfFd>)>>,
+    /// What its static probes read: one for all programs, which share its entries.
+    usdt: OnceLock<Option<Arc<Specs>>>,
 }
 
 impl<'a> Run<'a> {
     fn start(loader: &'a Loader<'a>) -> Run<'a> {
         let (plan, kernel) = (loader.plan, loader.kernel);
         let types = plan.btf.as_ref().and_then(|bytes| Btf::parse(Arc::new(bytes.clone())).ok());
-        let mut run = Run { loader, plan, kernel, btf: None, types, modules: Mutex::default() };
+        let mut run = Run { loader, plan, kernel, btf: None, types, modules: Mutex::default(), usdt: OnceLock::new() };
         run.btf = plan.btf.as_deref().map(|bytes| run.load_btf(bytes));
         run
     }

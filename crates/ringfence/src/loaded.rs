@@ -96,13 +96,14 @@ impl Loaded {
         Variable::find(&self.object, &self.maps, name)
     }
 
-    /// Attaches every program whose section says where, and leaves the others (those for a device, a cgroup, a socket).
+    /// Attaches every program whose section says where, then registers the struct_ops maps. Leaves the others (those for
+    /// a device, a cgroup, a socket).
     ///
     /// # Errors
     /// The first that cannot be attached; those before it are taken off again.
     pub fn attach_all(&self) -> Result<Links> {
         let named = self.programs.iter().filter(|program| crate::link::is_named(program.attach_place()));
-        named.map(Program::attach).collect()
+        named.map(Program::attach).chain(self.struct_ops.iter().map(StructOps::register)).collect()
     }
 
     /// Attaches one program where its section says.
@@ -118,9 +119,21 @@ impl Loaded {
     /// # Errors
     /// There is no such struct_ops map, one of that name is registered already, or the kernel refuses.
     pub fn register(&self, map: &str) -> Result<Link> {
+        self.table(map)?.register()
+    }
+
+    /// Puts a struct_ops map of this object in the place of the one that a link has registered, without a gap.
+    ///
+    /// # Errors
+    /// There is no such struct_ops map, the link is no such one's, or the kernel cannot replace tables of this kind (6.4).
+    pub fn replace(&self, link: &mut Link, map: &str) -> Result<()> {
+        self.table(map)?.replace(link)
+    }
+
+    fn table(&self, map: &str) -> Result<&StructOps> {
         let found = self.struct_ops.iter().find(|table| table.map.name() == map);
         let names = || self.struct_ops.iter().map(|table| table.map.name());
-        found.ok_or_else(|| Error::no_such(&self.object, "struct_ops map", map, names()))?.register()
+        found.ok_or_else(|| Error::no_such(&self.object, "struct_ops map", map, names()))
     }
 
     /// A reader of a ring buffer or a perf event array.

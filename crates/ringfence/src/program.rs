@@ -16,6 +16,7 @@ use sys::ProgramFd;
 use crate::error::{Cause, Error, Kind, Result};
 use crate::hook::Hook;
 use crate::link::Link;
+use crate::usdt::Specs;
 
 /// A program that the kernel holds. Cheap to clone: clones are the same program, which the kernel keeps until the last of them is gone
 /// and nothing runs it.
@@ -32,6 +33,8 @@ struct Inner {
     attach: Attach,
     kernel: Kernel,
     log: String,
+    /// Where it finds the arguments of static probes.
+    usdt: Option<Arc<Specs>>,
 }
 
 impl fmt::Debug for Program {
@@ -59,7 +62,14 @@ pub struct TestRun {
 }
 
 impl Program {
-    pub(crate) fn new(fd: ProgramFd, plan: &Plan, program: &ProgramPlan, kernel: &Kernel, log: String) -> Program {
+    pub(crate) fn new(
+        fd: ProgramFd,
+        plan: &Plan,
+        program: &ProgramPlan,
+        kernel: &Kernel,
+        log: String,
+        usdt: Option<Arc<Specs>>,
+    ) -> Program {
         Program(Arc::new(Inner {
             fd,
             object: plan.object.clone(),
@@ -70,6 +80,7 @@ impl Program {
             attach: program.attach.clone(),
             kernel: kernel.clone(),
             log,
+            usdt,
         }))
     }
 
@@ -79,6 +90,10 @@ impl Program {
 
     pub(crate) fn kernel(&self) -> &Kernel {
         &self.0.kernel
+    }
+
+    pub(crate) fn usdt(&self) -> Option<&Arc<Specs>> {
+        self.0.usdt.as_ref()
     }
 
     /// Name of the object that it is from.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::{load, load_object, load_since, object};
 use ringfence::hook::{
-    Cgroup, Iter, NetNamespace, Often, Output, PerfEvent, RawTracepoint, SocketFilter, Tracepoint, Uprobe,
+    Cgroup, Iter, NetNamespace, Often, Output, PerfEvent, RawTracepoint, SocketFilter, Tracepoint, Uprobe, Walk,
 };
 use ringfence::{AttachType, Kernel, Kind, LinkDetails, Loaded, Settings};
 
@@ -155,6 +155,51 @@ fn iterators_write_what_is_read() {
 }
 
 #[test]
+fn iterators_over_a_choice() {
+    let Some(loaded) = load_since((6, 1), "iter", Settings::new()) else { return };
+    let read = |place: &Iter| -> Vec<u32> {
+        let link = loaded.program("tasks").unwrap().attach_to(place).unwrap();
+        let mut bytes = Vec::new();
+        Output::new(&link).unwrap().read_to_end(&mut bytes).unwrap();
+        bytes.chunks_exact(4).map(|b| u32::from_ne_bytes(b.try_into().unwrap())).collect()
+    };
+    let own = std::process::id();
+    assert!(read(&Iter::new()).len() > 1);
+    let threads = read(&Iter::process(own));
+    assert!(!threads.is_empty() && threads.iter().all(|process| *process == own), "{threads:?}");
+    assert_eq!(read(&Iter::thread(own)), [own]);
+    assert_eq!(read(&Iter::process(0x7fff_fff0)), []);
+    let error = loaded.program("tasks").unwrap().attach_to(&Iter::cgroups("/proc", Walk::Down)).unwrap_err();
+    assert_ne!(error.kind(), Kind::Io, "{error}");
+}
+
+#[test]
+fn iterators_over_control_groups() {
+    let Some(loaded) = load_since((6, 1), "iter_cgroup", Settings::new()) else { return };
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+    let Some(mount) = mounts.lines().find_map(|line| line.split_once(" cgroup2 ")?.0.split(' ').nth(1)) else {
+        println!("skipped: cgroup2 is not mounted");
+        return;
+    };
+    let group = std::path::Path::new(mount).join(format!("ringfence-walk-{}", std::process::id()));
+    std::fs::create_dir_all(group.join("below")).unwrap();
+    let walk = |walk| {
+        let link = loaded.program("groups").unwrap().attach_to(&Iter::cgroups(&group, walk)).unwrap();
+        let mut bytes = Vec::new();
+        Output::new(&link).unwrap().read_to_end(&mut bytes).unwrap();
+        bytes.len()
+    };
+    let sizes = [Walk::Itself, Walk::Down, Walk::DownLast].map(walk);
+    let nobody = loaded.program("groups").unwrap().attach().unwrap_err();
+    std::fs::remove_dir(group.join("below")).unwrap();
+    std::fs::remove_dir(&group).unwrap();
+    assert_eq!(sizes, [1, 2, 2]);
+    assert!(nobody.to_string().contains("Iter::cgroups"), "{nobody}");
+    let error = loaded.program("groups").unwrap().attach_to(&Iter::cgroups("/proc", Walk::Up)).unwrap_err();
+    assert!(error.to_string().contains("no control group"), "{error}");
+}
+
+#[test]
 fn a_socket_filter() {
     let loaded = load_object("net", Settings::new().only(["shorten"]));
     let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -212,6 +257,53 @@ fn a_control_group() {
 }
 
 #[test]
+fn the_order_in_a_control_group() {
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+    let Some(mount) = mounts.lines().find_map(|line| line.split_once(" cgroup2 ")?.0.split(' ').nth(1)) else {
+        println!("skipped: cgroup2 is not mounted");
+        return;
+    };
+    let group = std::path::Path::new(mount).join(format!("ringfence-order-{}", std::process::id()));
+    std::fs::create_dir(&group).unwrap();
+    let objects: Vec<Loaded> = (0..4).map(|_| load_object("net", Settings::new().only(["sockets"]))).collect();
+    let attach = |at: usize, place: Cgroup| objects[at].program("sockets").unwrap().attach_to(&place);
+    let place = || Cgroup::new(&group);
+    let listed = || place().list(AttachType::CGROUP_INET_SOCK_CREATE).unwrap();
+    let ids: Vec<u32> = objects.iter().map(|loaded| loaded.program("sockets").unwrap().info().unwrap().id).collect();
+    let last = attach(0, place()).unwrap();
+    let tried = attach(1, place().first());
+    let outcome = match tried {
+        Err(error) => Err(error),
+        Ok(first) => {
+            let middle = attach(2, place().after(&first)).unwrap();
+            let revision = listed().revision;
+            let stale = attach(3, place().revision(revision + 7)).unwrap_err();
+            let unlinked = attach(3, place().before(objects[0].program("sockets").unwrap())).unwrap_err();
+            assert!(unlinked.to_string().contains("by its link"), "{unlinked}");
+            let before = attach(3, place().before(&last)).unwrap();
+            let order: Vec<u32> = listed().programs.iter().map(|(program, _)| *program).collect();
+            drop((first, middle, before));
+            Ok((order, stale))
+        }
+    };
+    let left: Vec<u32> = listed().programs.iter().map(|(program, _)| *program).collect();
+    drop(last);
+    std::fs::remove_dir(&group).unwrap();
+    assert_eq!(left, [ids[0]]);
+    match outcome {
+        Ok((order, stale)) => {
+            assert_eq!(order, [ids[1], ids[2], ids[3], ids[0]]);
+            assert!(stale.to_string().contains("no longer at revision"), "{stale}");
+        }
+        Err(error) if Kernel::running().version_code() < 6 << 16 | 17 << 8 => {
+            assert!(error.to_string().contains("knows no order"), "{error}");
+            assert_eq!(error.kind(), Kind::Unsupported);
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
 fn socket_lookup_in_our_namespace() {
     let loaded = load_object("net", Settings::new().only(["look"]));
     let link = loaded.program("look").unwrap().attach_to(&NetNamespace::own()).unwrap();
@@ -251,6 +343,8 @@ fn places_that_do_not_exist() {
     assert_eq!(error.kind(), Kind::Invalid);
     let error = loaded.program("raw_tp").unwrap().attach_to(&RawTracepoint::new("sys_entr")).unwrap_err();
     assert!(error.to_string().contains("sys_enter"), "{error}");
+    let error = loaded.program("raw_tp").unwrap().attach_to(&RawTracepoint::new("no_module:no_event")).unwrap_err();
+    assert!(error.to_string().contains("modprobe no_module"), "{error}");
 }
 
 #[test]

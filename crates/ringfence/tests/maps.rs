@@ -6,15 +6,15 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{load, load_maps, map, plan, program, returns};
+use common::{load, load_maps, plan, program, returns};
 use ringfence::{Kind, LpmKey, Map, MapType, ProgramType, Update};
-use ringfence_plan::{PlanMap, SlotPlan, SlotTo};
+use ringfence_plan::{MapPlan, PlanMap, SlotPlan, SlotTo};
 
 const NO_PREALLOC: u32 = 1;
 const MMAPABLE: u32 = 1 << 10;
 
 fn one(kind: MapType, key: u32, value: u32, max: u32, flags: u32) -> Map {
-    let mut plan = map("m", kind, key, value, max);
+    let mut plan = MapPlan::new("m", kind, key, value, max);
     plan.flags = flags;
     load_maps(vec![plan]).maps()[0].clone()
 }
@@ -202,12 +202,12 @@ fn many_keys_at_once_where_the_kernel_has_no_batch() {
 #[test]
 fn maps_in_maps_and_programs_in_arrays() {
     let mut plan = plan("slots");
-    let mut outer = map("outer", MapType::ARRAY_OF_MAPS, 4, 4, 4);
-    outer.inner = Some(Box::new(map("inner", MapType::HASH, 4, 8, 10)));
+    let mut outer = MapPlan::new("outer", MapType::ARRAY_OF_MAPS, 4, 4, 4);
+    outer.inner = Some(Box::new(MapPlan::new("inner", MapType::HASH, 4, 8, 10)));
     outer.slots = vec![SlotPlan { index: 2, target: SlotTo::Map(PlanMap(0)) }];
-    let mut calls = map("calls", MapType::PROG_ARRAY, 4, 4, 4);
+    let mut calls = MapPlan::new("calls", MapType::PROG_ARRAY, 4, 4, 4);
     calls.slots = vec![SlotPlan { index: 1, target: SlotTo::Program(ringfence_object::FunctionId(0)) }];
-    plan.maps = vec![map("first", MapType::HASH, 4, 8, 10), outer, calls];
+    plan.maps = vec![MapPlan::new("first", MapType::HASH, 4, 8, 10), outer, calls];
     plan.programs = vec![program("called", ProgramType::SOCKET_FILTER, &returns(7))];
     let loaded = load(&plan);
     let id = |map: &str, key: u32| {
@@ -232,7 +232,7 @@ fn maps_in_maps_and_programs_in_arrays() {
 
 #[test]
 fn a_frozen_map_says_so() {
-    let mut data = map("t.rodata", MapType::ARRAY, 4, 8, 1);
+    let mut data = MapPlan::new("t.rodata", MapType::ARRAY, 4, 8, 1);
     data.contents = Some(42u64.to_ne_bytes().to_vec());
     data.freeze = true;
     let loaded = load_maps(vec![data]);
@@ -244,7 +244,7 @@ fn a_frozen_map_says_so() {
 
 #[test]
 fn names_that_are_wrong_get_a_hint() {
-    let loaded = load_maps(vec![map("connections", MapType::HASH, 4, 4, 1)]);
+    let loaded = load_maps(vec![MapPlan::new("connections", MapType::HASH, 4, 4, 1)]);
     let error = loaded.map("conections").unwrap_err();
     assert!(error.to_string().contains("there is connections"), "{error}");
 }

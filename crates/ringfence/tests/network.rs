@@ -97,9 +97,9 @@ fn xdp_with_fragments() {
     for space in [&wire.near, &wire.far] {
         space.inside(|| set_mtu(WIRE, 9000));
     }
-    let loaded = load_object("net", Settings::new());
+    let (plain, loaded) = (load_object("net", Settings::new()), load_object("frags", Settings::new()));
     let native = near.hook(Xdp::new(WIRE).native());
-    let error = loaded.program("ipv4").unwrap().attach_to(&native).unwrap_err();
+    let error = plain.program("ipv4").unwrap().attach_to(&native).unwrap_err();
     assert!(error.to_string().contains("xdp.frags"), "{error}");
     let link = loaded.program("fragments").unwrap().attach_to(&native).unwrap();
     wire.far.inside(|| {
@@ -146,7 +146,7 @@ fn tc_on_both_sides() {
         assert!(again.to_string().contains("attached there already"), "{again}");
     } else {
         assert_eq!(filters(&wire.near), (Some("clsact".to_owned()), 2));
-        let exact = both.attach_to(&near.hook(Tc::new(WIRE).ingress().before(&ingress))).unwrap_err();
+        let exact = both.attach_to(&near.hook(Tc::new(WIRE).ingress().before(both))).unwrap_err();
         assert_eq!(exact.kind(), Kind::Unsupported);
     }
     drop((ingress, first, egress));
@@ -294,7 +294,7 @@ fn an_action_of_a_filter() {
 fn netkit_on_both_sides() {
     let Some(wire) = Wire::netkit("nk") else { return };
     let (near, far) = (wire.near.namespace(), wire.far.namespace());
-    let (loaded, other) = (load_object("net", Settings::new()), load_object("net", Settings::new()));
+    let (loaded, other) = (load_object("netkit", Settings::new()), load_object("netkit", Settings::new()));
     let mut primary = loaded.program("primary").unwrap().attach_to(&near.hook(Netkit::new(WIRE))).unwrap();
     let peer = loaded.program("peer").unwrap().attach_to(&near.hook(Netkit::new(WIRE))).unwrap();
     let first = other.program("peer").unwrap().attach_to(&near.hook(Netkit::new(WIRE).before(&peer))).unwrap();

@@ -5,8 +5,9 @@ mod common;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use common::{load, load_object, map, object, plan, program, returns};
+use common::{load, load_object, object, plan, program, returns};
 use ringfence::{Kernel, Loader, Map, MapType, ProgramType, Settings, Update};
+use ringfence_plan::MapPlan;
 
 /// A bpffs of its own; taken off when dropped.
 struct BpfFs(PathBuf);
@@ -29,7 +30,7 @@ impl Drop for BpfFs {
 
 fn pinned(path: PathBuf, max_entries: u32) -> ringfence::Plan {
     let mut plan = plan("pins");
-    let mut kept = map("kept", MapType::HASH, 4, 8, max_entries);
+    let mut kept = MapPlan::new("kept", MapType::HASH, 4, 8, max_entries);
     kept.pin = Some(path);
     plan.maps = vec![kept];
     plan

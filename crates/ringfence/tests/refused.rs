@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{insn, load, map, object, plan, program, returns};
+use common::{insn, load, object, plan, program, returns};
 use ringfence::{AttachType, Error, Kernel, Kind, Loader, Map, MapType, ProgramType, Settings};
 use ringfence_plan::{Attach, Fixup, FixupWith, LoadTarget, Need, Needed, PlanMap};
 use ringfence_uapi::Insn;
@@ -211,5 +211,4 @@ fn a_kernel_that_does_not_take_a_maps_types_gets_it_without() {
     let whole = refused();
     let results = Loader::new(&whole, &kernel).load_each();
     assert!(results[1].1.is_ok());
-    let _ = map("m", MapType::HASH, 4, 4, 1);
 }

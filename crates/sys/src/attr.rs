@@ -299,6 +299,13 @@ attrs! {
         cookie: u64,
     }
 
+    LinkTracingMulti, "bpf_attr", "link_create.tracing_multi", 16 {
+        ids: u64,
+        cookies: u64,
+        cnt: u32,
+        _pad: u32,
+    }
+
     LinkNetfilter, "bpf_attr", "link_create.netfilter", 16 {
         pf: u32,
         hooknum: u32,

@@ -29,6 +29,7 @@ mod perf;
 mod perf_ring;
 mod process;
 mod program;
+mod progress;
 mod ring;
 pub mod rtnetlink;
 mod socket;

@@ -8,7 +8,8 @@ use rustix::io::Errno;
 
 use crate::attr::{
     AttachAttr, IterCreateAttr, Joined, LinkDetachAttr, LinkHead, LinkIter, LinkKprobeMulti, LinkNetfilter,
-    LinkPerfEvent, LinkRelative, LinkTracing, LinkUpdateAttr, LinkUprobeMulti, Plain, QueryAttr, RawTracepointAttr,
+    LinkPerfEvent, LinkRelative, LinkTracing, LinkTracingMulti, LinkUpdateAttr, LinkUprobeMulti, Plain, QueryAttr,
+    RawTracepointAttr,
 };
 use crate::call::{address, address_mut, bpf, bpf_fd, length};
 use crate::fd::LinkFd;
@@ -107,6 +108,13 @@ pub enum LinkTail<'a> {
         /// What `bpf_get_attach_cookie` gives.
         cookie: u64,
     },
+    /// fentry and its kin on many kernel functions.
+    TracingMulti {
+        /// Their types in the kernel's BTF.
+        ids: &'a [u32],
+        /// One for each, or none.
+        cookies: &'a [u64],
+    },
     /// Netfilter hook.
     Netfilter {
         /// Protocol family.
@@ -188,6 +196,11 @@ pub fn link_create(create: &LinkCreate<'_>) -> Result<LinkFd> {
         }
         LinkTail::Tracing { btf_id, cookie } => {
             submit_with(head, LinkTracing { target_btf_id: btf_id, _pad: 0, cookie })
+        }
+        LinkTail::TracingMulti { ids, cookies } => {
+            same_count(ids.len(), cookies)?;
+            let (cnt, ids, cookies) = (length(ids.len())?, address(ids), address(cookies));
+            submit_with(head, LinkTracingMulti { ids, cookies, cnt, _pad: 0 })
         }
         LinkTail::Netfilter { family, hook, priority, flags } => {
             submit_with(head, LinkNetfilter { pf: family, hooknum: hook, priority, flags })

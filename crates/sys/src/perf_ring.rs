@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use crate::Result;
 use crate::attr::Layout;
 use crate::memory::{Exclusive, Mapping, Ring};
+use crate::progress::Progress;
 use crate::ring::{Drained, RingError};
 
 /// `data_head`, `data_tail` of `struct perf_event_mmap_page`.
@@ -131,8 +132,8 @@ impl PerfRing {
     ) -> Result<Drained, RingError> {
         let data = self.mapping.at(self.page);
         let (mask, step_back) = (self.size - 1, self.size as u64 / 8);
-        let start = self.word(TAIL_OFFSET).load(Ordering::Relaxed);
-        let mut seen = Progress { shared: self.word(TAIL_OFFSET), position: start, published: start };
+        let tail = self.word(TAIL_OFFSET);
+        let mut seen = Progress::new(tail.load(Ordering::Relaxed), |at| tail.store(at, Ordering::Release));
         let mut records = 0;
         loop {
             let end = self.word(HEAD_OFFSET).load(Ordering::Acquire);
@@ -196,26 +197,4 @@ fn join<'a>(first: &[u8], second: &[u8], into: &'a mut Vec<u8>) -> &'a [u8] {
     into.extend_from_slice(first);
     into.extend_from_slice(second);
     into
-}
-
-/// Where the reader stands; tells the kernel at the latest when dropped.
-struct Progress<'a> {
-    shared: &'a AtomicU64,
-    position: u64,
-    published: u64,
-}
-
-impl Progress<'_> {
-    fn publish(&mut self) {
-        if self.published != self.position {
-            self.shared.store(self.position, Ordering::Release);
-            self.published = self.position;
-        }
-    }
-}
-
-impl Drop for Progress<'_> {
-    fn drop(&mut self) {
-        self.publish();
-    }
 }

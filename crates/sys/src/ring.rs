@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use crate::Result;
 use crate::fd::MapFd;
 use crate::memory::{Exclusive, Mapping, Ring};
+use crate::progress::Progress;
 
 /// The record is reserved and not yet submitted.
 const BUSY: u32 = 1 << 31;
@@ -109,8 +110,8 @@ impl RingConsumer {
     pub fn drain(&mut self, max: usize, mut each: impl FnMut(&[u8]) -> ControlFlow<()>) -> Result<Drained, RingError> {
         let data = self.producer.at(self.page);
         let (mask, step_back) = (self.size - 1, self.size / 8);
-        let start = self.consumer_position().load(Ordering::Relaxed);
-        let mut seen = Progress { shared: self.consumer_position(), position: start, published: start };
+        let consumer = self.consumer_position();
+        let mut seen = Progress::new(consumer.load(Ordering::Relaxed), |at| consumer.store(at, Ordering::Release));
         let (mut records, mut left) = (0, max);
         loop {
             let end = self.producer_position().load(Ordering::Acquire);
@@ -171,28 +172,6 @@ impl RingConsumer {
         let at = self.producer.at(self.page + (position & (self.size - 1)));
         // SAFETY: as in `drain`.
         unsafe { AtomicU32::from_ptr(at.cast()) }.load(Ordering::Acquire) & BUSY == 0
-    }
-}
-
-/// Where the consumer stands; tells the kernel at the latest when dropped.
-struct Progress<'a> {
-    shared: &'a AtomicUsize,
-    position: usize,
-    published: usize,
-}
-
-impl Progress<'_> {
-    fn publish(&mut self) {
-        if self.published != self.position {
-            self.shared.store(self.position, Ordering::Release);
-            self.published = self.position;
-        }
-    }
-}
-
-impl Drop for Progress<'_> {
-    fn drop(&mut self) {
-        self.publish();
     }
 }
 

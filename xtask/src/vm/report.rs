@@ -26,7 +26,8 @@ pub(super) struct Report {
     pub(super) kernel: String,
     /// By `PROGRAM::TEST`.
     tests: BTreeMap<String, Verdict>,
-    pub(super) sections: BTreeMap<String, Cell>,
+    /// In the order in which they were tried.
+    sections: Vec<(String, Cell)>,
     /// For the reader: why something failed.
     said: Vec<String>,
     /// Seconds that each program took.
@@ -50,6 +51,21 @@ impl Report {
             }
         }
         report
+    }
+
+    #[cfg(test)]
+    pub(super) fn of_sections(kernel: &str, sections: &[(&str, &str, &str)]) -> Report {
+        let cell = |word: &str, why: &str| Cell { word: word.to_string(), why: why.to_string() };
+        let sections = sections.iter().map(|(section, word, why)| (section.to_string(), cell(word, why))).collect();
+        Report { kernel: kernel.to_string(), sections, ..Report::default() }
+    }
+
+    pub(super) fn sections(&self) -> &[(String, Cell)] {
+        &self.sections
+    }
+
+    pub(super) fn section(&self, name: &str) -> Option<&Cell> {
+        self.sections.iter().find(|(section, _)| section == name).map(|(_, cell)| cell)
     }
 
     pub(super) fn failures(&self) -> usize {
@@ -104,7 +120,7 @@ impl Report {
                     *verdict = Verdict::Skip(why.to_string());
                 }
             } else if let Some([section, word, why]) = line.strip_prefix("section\t").and_then(three) {
-                self.sections.insert(section.to_string(), Cell { word: word.to_string(), why: why.to_string() });
+                self.sections.push((section.to_string(), Cell { word: word.to_string(), why: why.to_string() }));
             }
         }
     }
@@ -142,6 +158,11 @@ pub(super) fn print(reports: &[Report]) {
         }
     }
     for report in reports {
+        for (section, Cell { word, why }) in report.sections.iter().filter(|(_, cell)| cell.word != "fired") {
+            println!("{} section {section}: {word}: {why}", report.kernel);
+        }
+    }
+    for report in reports {
         report.said.iter().for_each(|said| println!("\n{}: FAILED\n{said}", report.kernel));
     }
 }
@@ -168,6 +189,7 @@ mod tests {
         assert_eq!(report.failures(), 2);
         assert_eq!(report.said.len(), 1);
         assert_eq!(report.slow(), ", links 7 s");
-        assert_eq!((&*report.sections["xdp"].word, &*report.sections["xdp"].why), ("lacks", "no device"));
+        let cell = report.section("xdp").unwrap();
+        assert_eq!((&*cell.word, &*cell.why), ("lacks", "no device"));
     }
 }

@@ -17,9 +17,8 @@ that libbpf knows, attaches it and does what makes it run. The kernels are Debia
 the machine that the command ran on.
 
 - `fired`: attached, and its effect was read from a map
-- `attached`, `loaded`: as far as this kernel, or such a program, goes
+- `attached`: it cannot be made to run on this kernel
 - `lacks`: the kernel does not have it; the number is the reason in the words of Ringfence or the verifier
-- `not yet`: Ringfence cannot do it yet
 
 ";
 
@@ -71,7 +70,7 @@ const PROBED: [(&str, &[&str]); 2] = [
 
 /// Fails when a cell is worse than the file says, or than what is known to work; writes the file when wanted.
 pub(super) fn compare(reports: &[Report], here: Option<Report>, write: bool) -> Result<()> {
-    let Some(here) = here.filter(|_| reports.iter().any(|report| !report.sections.is_empty())) else { return Ok(()) };
+    let Some(here) = here.filter(|_| reports.iter().any(|report| !report.sections().is_empty())) else { return Ok(()) };
     let release = text(&mut command("uname", ["-r"]))?;
     let all: Vec<&Report> = reports.iter().chain([&here]).collect();
     let old = fs::read_to_string(root().join(PLACE)).unwrap_or_default();
@@ -82,7 +81,7 @@ pub(super) fn compare(reports: &[Report], here: Option<Report>, write: bool) -> 
         if report.kernel == "here" && !old.contains(&format!("`here` is {release}.")) {
             continue;
         }
-        for (section, cell) in &report.sections {
+        for (section, cell) in report.sections() {
             let was = before.get(&(section.clone(), report.kernel.clone()));
             if let Some(was) = was.filter(|was| rank(was) > rank(&cell.word)) {
                 let Cell { word, why } = cell;
@@ -105,7 +104,7 @@ pub(super) fn compare(reports: &[Report], here: Option<Report>, write: bool) -> 
 fn rank(word: &str) -> u8 {
     match word {
         "fired" => 3,
-        "attached" | "loaded" => 2,
+        "attached" => 2,
         "lacks" => 1,
         _ => 0,
     }
@@ -117,10 +116,8 @@ fn probed(reports: &[&Report]) -> Vec<String> {
         let Some(report) = reports.iter().find(|report| report.kernel == *kernel) else { continue };
         // What the older one can, the newer one can as well.
         for section in PROBED.iter().take(at + 1).flat_map(|(_, sections)| sections.iter()) {
-            match report.sections.get(*section).map(|cell| (cell.word.as_str(), cell.why.as_str())) {
+            match report.section(section).map(|cell| (cell.word.as_str(), cell.why.as_str())) {
                 Some(("fired", _)) => {}
-                // Said by the table itself.
-                Some(("not yet", _)) => {}
                 Some((word, why)) => worse.push(format!("{section} on {kernel} works, and here it is `{word}`: {why}")),
                 None => worse.push(format!("{section} on {kernel} was not tried")),
             }
@@ -150,13 +147,11 @@ fn page(reports: &[&Report], release: &str) -> Result<String> {
     let kernels: Vec<&str> = reports.iter().map(|report| report.kernel.as_str()).collect();
     writeln!(page, "| section | {} |\n|---|{}", kernels.join(" | "), "---|".repeat(kernels.len()))?;
     let mut reasons: Vec<&str> = Vec::new();
-    // The order of the last report's names is that of all.
-    let names: Vec<&String> = reports.iter().flat_map(|report| report.sections.keys()).collect();
-    let names: std::collections::BTreeSet<&String> = names.into_iter().collect();
+    let names = reports.first().into_iter().flat_map(|report| report.sections().iter().map(|(name, _)| name));
     for name in names {
         let mut cells = Vec::new();
         for report in reports {
-            let cell = report.sections.get(name);
+            let cell = report.section(name);
             let cell = cell.with_context(|| format!("{name} was not tried on {}", report.kernel))?;
             if cell.why.is_empty() {
                 cells.push(cell.word.clone());
@@ -181,17 +176,13 @@ fn page(reports: &[&Report], release: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::{page, read};
-    use crate::vm::report::{Cell, Report};
+    use crate::vm::report::Report;
 
     #[test]
     fn a_page_is_read_as_it_was_written() {
-        let cell = |word: &str, why: &str| Cell { word: word.to_string(), why: why.to_string() };
-        let mut report = Report::default();
-        report.kernel = "6.1".to_string();
-        report.sections.insert("xdp".to_string(), cell("fired", ""));
-        report.sections.insert("tc".to_string(), cell("not yet", "no | yes"));
+        let report = Report::of_sections("6.1", &[("xdp", "fired", ""), ("tc", "attached", "no | yes")]);
         let words = read(&page(&[&report], "6.18").unwrap());
         let word = |section: &str| words.get(&(section.to_string(), "6.1".to_string())).map(String::as_str);
-        assert_eq!((word("xdp"), word("tc"), word("xxx")), (Some("fired"), Some("not yet"), None));
+        assert_eq!((word("xdp"), word("tc"), word("xxx")), (Some("fired"), Some("attached"), None));
     }
 }

@@ -14,13 +14,7 @@ pub(crate) fn kernels() -> Vec<PathBuf> {
     } else {
         eprintln!("skipped: the running kernel has no BTF");
     }
-    match std::env::var_os("RINGFENCE_KERNELS") {
-        Some(dir) => {
-            let entries = std::fs::read_dir(dir).unwrap();
-            found.extend(entries.map(|entry| entry.unwrap().path().join("btf")).filter(|path| path.exists()));
-        }
-        None => eprintln!("skipped: RINGFENCE_KERNELS is not set"),
-    }
+    found.extend(ringfence_testing::kernels().into_iter().map(|(_, path)| path));
     found
 }
 

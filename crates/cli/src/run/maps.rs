@@ -53,6 +53,10 @@ impl Contents {
             if !READABLE.contains(&map.kind()) {
                 return None;
             }
+            // What libbpf's usdt.bpf.h keeps for itself.
+            if map.name().starts_with("__bpf_usdt_") {
+                return None;
+            }
             let data = map.name().contains('.');
             if data && !(map.name().ends_with(".bss") || map.name().contains(".data")) {
                 return None;

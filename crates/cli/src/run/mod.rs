@@ -1,6 +1,7 @@
 //! `ringfence run`: load, attach, print what the programs say, take everything off.
 
 mod maps;
+mod place;
 mod rows;
 mod summary;
 
@@ -43,6 +44,8 @@ pub struct Args {
     /// Entries of a map for which the object leaves that to its user.
     #[arg(long, value_name = "MAP=N", value_parser = entries)]
     entries: Vec<(String, u32)>,
+    #[command(flatten)]
+    places: place::Places,
     /// Leave out, and name, what cannot be loaded or attached here instead of giving up.
     #[arg(long)]
     keep_going: bool,
@@ -102,7 +105,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     for notice in loaded.notices() {
         say(notice);
     }
-    say(&format!("{}: {} attached; Ctrl-C ends", source.label, count(links.len(), "program")));
+    let attached = attached(&links, &loaded);
+    say(&format!("{}: {attached} attached; Ctrl-C ends", source.label));
 
     let started = Instant::now();
     let mut next_maps = started + args.interval;
@@ -119,7 +123,6 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         }
     }
     // First no more events, then the rest of those that were sent.
-    let attached = links.len();
     drop(links);
     if wrote == Wrote::All {
         wrote = step(&mut reader, &mut rows, printk.as_mut(), Duration::ZERO)?;
@@ -130,7 +133,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let summary = summary::of(&loaded, &reader, &rows, started.elapsed(), statistics.is_ok());
     drop((reader, contents, printk, loaded, statistics));
     say(&summary);
-    say(&format!("{} taken off, nothing is left in the kernel", count(attached, "program")));
+    say(&format!("{attached} taken off, nothing is left in the kernel"));
     Ok(())
 }
 
@@ -170,14 +173,29 @@ fn load(plan: &ringfence::Plan, kernel: &Kernel, args: &Args) -> Result<Loaded, 
 fn attach(loaded: &Loaded, args: &Args) -> Result<Vec<ringfence::Link>, Failure> {
     let mut links = Vec::new();
     for program in loaded.programs() {
-        if let Attach::ByUser { what } = program.attach_place() {
-            say(&format!("{} is loaded but not attached: its section does not name {what}", program.name()));
-            continue;
+        let attached = match program.attach_place() {
+            Attach::ByUser { what } => match args.places.attach(program) {
+                Some(attached) => attached,
+                None => {
+                    let (name, argument) = (program.name(), place::argument(program));
+                    say(&format!("{name} is loaded but not attached: its section does not name {what}{argument}"));
+                    continue;
+                }
+            },
+            Attach::Nothing | Attach::StructOps => continue,
+            _ => program.attach(),
+        };
+        match attached {
+            Ok(link) => {
+                link.notices().iter().for_each(|notice| say(&format!("{}: {notice}", program.name())));
+                links.push(link);
+            }
+            Err(error) if args.keep_going => say(&format!("left out: {error}")),
+            Err(error) => return Err(failure(&error)),
         }
-        if matches!(program.attach_place(), Attach::Nothing | Attach::StructOps) {
-            continue;
-        }
-        match program.attach() {
+    }
+    for map in loaded.maps().iter().filter(|map| map.kind() == MapType::STRUCT_OPS) {
+        match loaded.register(map.name()) {
             Ok(link) => links.push(link),
             Err(error) if args.keep_going => say(&format!("left out: {error}")),
             Err(error) => return Err(failure(&error)),
@@ -187,6 +205,17 @@ fn attach(loaded: &Loaded, args: &Args) -> Result<Vec<ringfence::Link>, Failure>
         say("nothing is attached: no program's section names a place");
     }
     Ok(links)
+}
+
+/// What is attached, in words.
+fn attached(links: &[ringfence::Link], loaded: &Loaded) -> String {
+    let is_program = |link: &&ringfence::Link| loaded.programs().iter().any(|program| program.name() == link.program());
+    let programs = links.iter().filter(is_program).count();
+    let maps = links.len() - programs;
+    let kinds = [(programs, "program"), (maps, "struct_ops map")];
+    let some: Vec<String> =
+        kinds.iter().filter(|(number, _)| *number > 0).map(|(number, kind)| count(*number, kind)).collect();
+    if some.is_empty() { count(0, "program") } else { some.join(" and ") }
 }
 
 /// Set by Ctrl-C and SIGTERM.

@@ -1,35 +1,13 @@
 //! Objects for tests: compiled from `tests/c`, or given by environment.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::Path;
 
 use ringfence_object::{Error, Function, FunctionId, Map, MapId, Object, Role, SlotTarget, Target};
 
-/// Compiles a file of `tests/c`; `None` when there is no clang, which is said.
+/// Compiles a file of `tests/c`.
 pub fn compile(source: &str, flags: &[&str]) -> Option<Vec<u8>> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let clang = ["clang-19", "clang-20", "clang"]
-        .into_iter()
-        .find(|name| Command::new(name).arg("--version").output().is_ok_and(|out| out.status.success()));
-    let Some(clang) = clang else {
-        println!("skipped: clang-19 is not installed ({source})");
-        return None;
-    };
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c");
-    let name = format!("{source}.{}.{}.o", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let mut command = Command::new(clang);
-    command.args(["-target", "bpf", "-O2", "-Wno-visibility", "-c"]).arg(dir.join(source)).arg("-o").arg(&out);
-    if source.ends_with(".c") && !flags.contains(&"-g0") {
-        command.arg("-g");
-    }
-    let result = command.args(flags).output().expect("clang runs");
-    assert!(result.status.success(), "{source}: {}", String::from_utf8_lossy(&result.stderr));
-    let bytes = std::fs::read(&out).expect("clang wrote an object");
-    std::fs::remove_file(&out).expect("the object can be removed");
-    Some(bytes)
+    ringfence_testing::compile(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c").join(source), flags)
 }
 
 /// Compiles and reads a file of `tests/c` that is sound.
@@ -41,24 +19,6 @@ pub fn object(source: &str, flags: &[&str]) -> Option<Object> {
 /// Compiles and reads a file of `tests/c` that is not.
 pub fn refused(source: &str, flags: &[&str]) -> Option<Error> {
     Some(Object::parse("bad.o", &compile(source, flags)?).expect_err("it is refused"))
-}
-
-/// Real objects: `RINGFENCE_OBJECTS` is a directory with one directory per package.
-pub fn real_objects(test: &str) -> Vec<PathBuf> {
-    let Some(root) = std::env::var_os("RINGFENCE_OBJECTS") else {
-        println!("skipped: RINGFENCE_OBJECTS is not set ({test})");
-        return Vec::new();
-    };
-    let list = |dir: &Path| -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
-        entries.map(|entry| entry.expect("the directory can be read").path()).collect()
-    };
-    let packages = list(Path::new(&root)).into_iter().filter(|path| path.is_dir());
-    let mut files: Vec<_> = packages.flat_map(|package| list(&package)).collect();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "o"));
-    files.sort();
-    assert!(!files.is_empty(), "RINGFENCE_OBJECTS holds no objects");
-    files
 }
 
 pub fn map<'a>(object: &'a Object, name: &str) -> (MapId, &'a Map) {

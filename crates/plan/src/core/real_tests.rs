@@ -10,20 +10,9 @@ use super::*;
 
 const POISON: i32 = 0x0bad_2310;
 
-/// A directory named by an environment variable; its absence is said.
-fn directory(variable: &str) -> Option<PathBuf> {
-    let found = std::env::var_os(variable).map(PathBuf::from);
-    if found.is_none() {
-        eprintln!("skipped: {variable} is not set");
-    }
-    found
-}
-
-fn files(dir: &Path) -> Vec<(String, PathBuf)> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
-    let objects = entries.filter(|path| path.extension().is_some_and(|extension| extension == "o"));
+fn files(set: &str) -> Vec<(String, PathBuf)> {
     let stem = |path: &Path| path.file_stem().unwrap().to_string_lossy().trim_end_matches(".bpf").to_owned();
-    let mut files: Vec<_> = objects.map(|path| (stem(&path), path)).collect();
+    let mut files: Vec<_> = ringfence_testing::objects(set).into_iter().map(|path| (stem(&path), path)).collect();
     files.sort();
     files
 }
@@ -57,8 +46,7 @@ fn relocate<'o>(
 /// tells when the program must not work on it.
 #[test]
 fn the_self_tests_of_each_kind() {
-    let Some(objects) = directory("RINGFENCE_OBJECTS") else { return };
-    let files = files(&objects.join("selftests"));
+    let files = files("selftests");
     let mut pairs = 0;
     for (name, path) in &files {
         let Some(subject) = name.strip_prefix("test_core_reloc_") else { continue };
@@ -86,28 +74,26 @@ fn the_self_tests_of_each_kind() {
             assert_eq!(errors.is_empty(), !one_answer.contains(&variant), "{name} on {variant}: {errors:?}");
         }
     }
-    assert!(pairs > 60, "{pairs} pairs of test and target in {}", objects.display());
+    assert!(pairs > 60 || files.is_empty(), "{pairs} pairs of test and target");
 }
 
 /// With RINGFENCE_REFERENCE, a directory of what the reference loader wrote (KERNEL/SET/OBJECT/PROGRAM, and its words
 /// in KERNEL/SET/OBJECT.log), the instructions are compared with those; without, they only must not fail.
 #[test]
 fn every_relocation_of_every_object_on_every_kernel() {
-    let (Some(objects), Some(kernels)) = (directory("RINGFENCE_OBJECTS"), directory("RINGFENCE_KERNELS")) else {
-        return;
-    };
     let reference = std::env::var_os("RINGFENCE_REFERENCE").map(PathBuf::from);
-    for kernel in ["5.10", "6.1", "6.12", "6.18", "7.3"] {
-        let main = parse_btf(&kernels.join(kernel).join("btf"));
-        for set in ["libbpf-tools", "xdp-tools", "selftests"] {
+    for (kernel, btf) in ringfence_testing::kernels() {
+        let main = parse_btf(&btf);
+        for set in ringfence_testing::SETS {
             let (mut count, mut compared, mut differences) = (0, 0, Vec::new());
-            for (name, path) in files(&objects.join(set)) {
+            let files = files(set);
+            for (name, path) in &files {
                 // Targets for others, whose own relocations do not matter.
-                let Some(object) = open(&path).filter(|_| !name.starts_with("btf__")) else { continue };
+                let Some(object) = open(path).filter(|_| !name.starts_with("btf__")) else { continue };
                 let (functions, errors) = relocate(&object, &main, &object.functions);
                 assert!(errors.is_empty(), "{name} on {kernel}: {errors:?}");
                 count += functions.iter().map(|(function, _)| function.core.len()).sum::<usize>();
-                let Some(dir) = reference.as_ref().map(|dir| dir.join(kernel).join(set).join(&name)) else { continue };
+                let Some(dir) = reference.as_ref().map(|dir| dir.join(&kernel).join(set).join(name)) else { continue };
                 for (function, insns) in functions.iter().filter(|(function, _)| function.section != ".text") {
                     let Ok(text) = std::fs::read_to_string(dir.join(&function.name)) else { continue };
                     let lines: Vec<&str> = text.lines().collect();
@@ -124,7 +110,7 @@ fn every_relocation_of_every_object_on_every_kernel() {
                 }
             }
             println!("{kernel} {set}: {count} relocations, {compared} instructions compared");
-            assert!(count > 0, "no relocation in {set}");
+            assert!(count > 0 || files.is_empty(), "no relocation in {set}");
             assert!(differences.is_empty(), "{differences:#?}");
         }
     }

@@ -5,8 +5,10 @@
 
 pub(crate) mod cgroup;
 pub(crate) mod filter;
+pub(crate) mod function;
 pub(crate) mod iter;
 pub(crate) mod kprobe;
+pub(crate) mod kprobe_multi;
 pub(crate) mod lirc;
 pub(crate) mod netfilter;
 pub(crate) mod netkit;
@@ -20,14 +22,17 @@ pub(crate) mod sockmap;
 pub(crate) mod struct_ops;
 pub(crate) mod tc;
 pub(crate) mod trace;
+pub(crate) mod trace_multi;
 pub(crate) mod tracepoint;
 pub(crate) mod uprobe;
+pub(crate) mod uprobe_multi;
+pub(crate) mod usdt;
 pub(crate) mod xdp;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use ringfence_kernel::Feature;
+use ringfence_kernel::{Feature, Kernel};
 use ringfence_plan::Attach;
 use ringfence_sys as sys;
 use ringfence_uapi::AttachType;
@@ -35,9 +40,12 @@ use rustix::io::Errno;
 use sys::LinkFd;
 
 use crate::error::{Cause, Error, Kind, Result};
-use crate::hook::{Hook, Iter, Kprobe, RawTracepoint, Trace, Tracepoint, Uprobe};
+use crate::hook::{
+    Hook, Iter, Kprobe, KprobeMulti, RawTracepoint, Trace, TraceMulti, Tracepoint, Uprobe, UprobeMulti, Usdt,
+};
 use crate::map::Map;
 use crate::program::Program;
+use crate::usdt::Claim;
 
 /// A program at its place. Dropping it takes the program off; what was pinned stays.
 #[derive(Debug)]
@@ -48,6 +56,10 @@ pub struct Link {
     hook: &'static str,
     target: String,
     held: Held,
+    /// What is worth knowing of the place.
+    notices: Vec<String>,
+    /// Entries of a map that the program reads: given back when it is off.
+    claim: Option<Claim>,
 }
 
 /// What keeps the program where it is.
@@ -61,6 +73,8 @@ pub(crate) enum Held {
     Event(OwnedFd),
     /// A socket with a filter.
     Socket(OwnedFd),
+    /// Links of one program that are one to the user, where the kernel has none for many places.
+    Many(Links),
     /// A registered struct_ops map without a link: taken off by deleting its only key.
     StructOps(Map),
     /// What a call has attached and another call takes off.
@@ -80,7 +94,18 @@ pub(crate) trait Placed: std::fmt::Debug + Send + Sync {
 
 impl Link {
     pub(crate) fn new(name: &str, hook: &'static str, target: &str, held: Held) -> Link {
-        Link { name: name.to_owned(), hook, target: target.to_owned(), held }
+        Link { name: name.to_owned(), hook, target: target.to_owned(), held, notices: Vec::new(), claim: None }
+    }
+
+    pub(crate) fn noticing(mut self, notices: impl IntoIterator<Item = String>) -> Link {
+        self.notices.extend(notices);
+        self
+    }
+
+    /// `claim` is given back when the link has gone.
+    pub(crate) fn claiming(mut self, claim: Option<Claim>) -> Link {
+        self.claim = claim;
+        self
     }
 
     /// Name of the program; for struct_ops that of the map.
@@ -98,7 +123,12 @@ impl Link {
         &self.target
     }
 
-    /// What the kernel tells of it; `None`: it is held without a link of the kernel's (old kernels, socket filters).
+    /// What stopped nothing but should be known: that each hit of a user function is slow, that an argument cannot be read.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// What the kernel tells of it; `None`: it is held without a link of the kernel's (old kernels, socket filters), or by several.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -122,9 +152,15 @@ impl Link {
     pub fn pin(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let cause = match self.link_fd().map(|link| sys::object_pin(link.as_fd(), path)) {
-            Some(Ok(())) => return Ok(()),
+            Some(Ok(())) => {
+                // The pin keeps the program where it is, so what it reads must stay too.
+                if let Some(claim) = &self.claim {
+                    claim.keep();
+                }
+                return Ok(());
+            }
             Some(Err(errno)) => crate::map::pin_cause(errno, path),
-            None => Cause::new(Kind::Unsupported, "the kernel has no link here that could be pinned"),
+            None => Cause::new(Kind::Unsupported, "the kernel has no link here that could be pinned, or several"),
         };
         Err(self.failed("pinning it", cause))
     }
@@ -152,7 +188,7 @@ impl Link {
                 sys::link_update(link, new.as_fd(), old.map(AsFd::as_fd)).map_err(|errno| update_cause(errno, old))
             }
             Held::Placed(placed) => placed.replace(new, old),
-            Held::Event(_) | Held::Socket(_) | Held::StructOps(_) | Held::Nothing => {
+            Held::Event(_) | Held::Socket(_) | Held::Many(_) | Held::StructOps(_) | Held::Nothing => {
                 Err(Cause::new(Kind::Unsupported, "programs cannot be replaced here: attach the new one beside it"))
             }
         };
@@ -164,7 +200,9 @@ impl Link {
     pub(crate) fn link_fd(&self) -> Option<&LinkFd> {
         match &self.held {
             Held::Link(link) | Held::EventLink(link) => Some(link),
-            Held::Event(_) | Held::Socket(_) | Held::StructOps(_) | Held::Placed(_) | Held::Nothing => None,
+            Held::Event(_) | Held::Socket(_) | Held::Many(_) | Held::StructOps(_) | Held::Placed(_) | Held::Nothing => {
+                None
+            }
         }
     }
 
@@ -174,7 +212,7 @@ impl Link {
             Held::Link(link) | Held::EventLink(link) => Some(link.as_fd()),
             Held::Event(fd) | Held::Socket(fd) => Some(fd.as_fd()),
             Held::StructOps(map) => Some(map.as_fd()),
-            Held::Placed(_) | Held::Nothing => None,
+            Held::Many(_) | Held::Placed(_) | Held::Nothing => None,
         }
     }
 
@@ -184,6 +222,10 @@ impl Link {
             Held::Link(_) | Held::EventLink(_) | Held::Nothing => Ok(()),
             Held::Event(event) => sys::perf_disable(event.as_fd()).map_err(crate::explain::plain),
             Held::Socket(socket) => socket::detach(socket.as_fd()).map_err(crate::explain::plain),
+            Held::Many(links) => {
+                drop(links);
+                Ok(())
+            }
             Held::StructOps(map) => map.fd().delete(&0u32.to_ne_bytes()).map_err(crate::explain::plain),
             Held::Placed(placed) => placed.take_off(),
         }
@@ -296,10 +338,19 @@ pub(crate) fn create(
     match sys::link_create(create) {
         Ok(link) => Ok(Link::new(program.name(), hook, target, Held::Link(link))),
         Err(errno) => {
-            let cause = explain(errno).unwrap_or_else(|| attach_cause(errno));
+            let unknown = lacks_hook(program.kernel(), create.attach_type).filter(|_| errno == Errno::INVAL);
+            let cause = unknown.or_else(|| explain(errno)).unwrap_or_else(|| attach_cause(errno));
             Err(failed(program, hook, target, cause.errno(errno)))
         }
     }
+}
+
+/// The kernel's types do not name this hook: why it refuses programs for it.
+pub(crate) fn lacks_hook(kernel: &Kernel, hook: AttachType) -> Option<Cause> {
+    let since = ringfence_plan::since::attach_type(hook);
+    let since = since.map_or(String::new(), |since| format!(" (it came with {since})"));
+    (hook != AttachType(0) && kernel.knows_attach_type(hook) == Some(false))
+        .then(|| Cause::new(Kind::Unsupported, format!("this kernel has no attach type {hook}{since}")))
 }
 
 /// Runs the program at an event: by a link, or on kernels before 5.15 as long as the event is open.
@@ -358,20 +409,19 @@ pub(crate) fn is_named(attach: &Attach) -> bool {
 /// Attaches a program where its section says.
 pub(crate) fn attach(program: &Program) -> Result<Link> {
     let by_user = |cause: Cause| Err(failed(program, "a place", "of its section", cause));
-    let later = |hook, target: &str| {
-        let cause = Cause::new(Kind::Unsupported, "this version of Ringfence does not attach there yet");
-        Err(failed(program, hook, target, cause))
-    };
     match program.attach_place() {
         Attach::Tracepoint { category, name } => Tracepoint::new(category, name).attach(program),
         Attach::RawTracepoint { name } => RawTracepoint::new(name).attach(program),
         Attach::Trace => Trace::new().attach(program),
+        Attach::TraceMulti { pattern } => TraceMulti::matching(pattern).attach(program),
         Attach::Iter => Iter::new().attach(program),
         Attach::Kprobe { ret, function, syscall } => Kprobe::from_section(*ret, function, *syscall).attach(program),
         Attach::Uprobe { ret, binary, function } => Uprobe::from_section(*ret, binary, function).attach(program),
-        Attach::KprobeMulti { pattern, .. } => later("kernel functions", pattern),
-        Attach::UprobeMulti { binary, pattern, .. } => later("functions of", &format!("{binary}:{pattern}")),
-        Attach::Usdt { binary, provider, name } => later("the USDT probe", &format!("{binary}:{provider}:{name}")),
+        Attach::KprobeMulti { ret, pattern, .. } => KprobeMulti::from_section(*ret, pattern).attach(program),
+        Attach::UprobeMulti { ret, binary, pattern, .. } => {
+            UprobeMulti::from_section(*ret, binary, pattern).attach(program)
+        }
+        Attach::Usdt { binary, provider, name } => Usdt::new(binary, provider, name).attach(program),
         Attach::ByUser { what } => by_user(
             Cause::invalid(format!("the section `{}` does not say where", program.section()))
                 .action(format!("give {what}")),

@@ -82,7 +82,7 @@ impl Netkit {
     /// There is no such device, or it is no netkit device.
     pub fn list(&self) -> Result<Listed> {
         let side = self.side.unwrap_or(AttachType::NETKIT_PRIMARY);
-        let listed = self.device.find().and_then(|index| Listed::of(index, side));
+        let listed = self.device.find().and_then(|index| Listed::of(AttachTo::Device(index), side, true));
         listed.map_err(|cause| Error::system(&format!("listing the programs of device {}", self.device), cause))
     }
 }

@@ -1,4 +1,4 @@
-//! Order among the programs of one place: tcx, netkit (`kernel/bpf/mprog.c`).
+//! Order among the programs of one place: tcx, netkit (`kernel/bpf/mprog.c`), control groups.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -141,13 +141,14 @@ impl Order {
 pub struct Listed {
     /// Changes whenever the list does.
     pub revision: u64,
-    /// Id of each program and of its link; 0: it was attached without one.
+    /// Id of each program and of its link; 0: it was attached without one, or the kernel does not tell.
     pub programs: Vec<(u32, u32)>,
 }
 
 impl Listed {
-    pub(super) fn of(index: u32, side: AttachType) -> Result<Listed, Cause> {
-        let found = sys::program_query(AttachTo::Device(index), side, 0, true).map_err(crate::explain::plain)?;
+    /// `links`: those of devices alone are told.
+    pub(super) fn of(place: AttachTo<'_>, hook: AttachType, links: bool) -> Result<Listed, Cause> {
+        let found = sys::program_query(place, hook, 0, links).map_err(crate::explain::plain)?;
         let links = found.links.into_iter().chain(std::iter::repeat(0));
         Ok(Listed { revision: found.revision, programs: found.programs.into_iter().zip(links).collect() })
     }

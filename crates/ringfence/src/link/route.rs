@@ -80,6 +80,13 @@ fn cause(error: NetlinkError) -> Cause {
     cause.errno(errno)
 }
 
+/// The kernel tells programs of routes by their names alone (bpf_lwt_prog_cmp) and keeps the old one where the new one's name is the
+/// same: so the id is part of it.
+fn name_of(program: &Program) -> Result<String, Cause> {
+    let info = program.fd().info().map_err(crate::explain::plain)?;
+    Ok(format!("{} {}", program.name(), info.id))
+}
+
 impl sealed::Sealed for Route {}
 
 impl Hook for Route {
@@ -107,7 +114,8 @@ impl Hook for Route {
             headroom: self.headroom,
         };
         let netlink = Netlink::open().map_err(|errno| fail(crate::explain::plain(errno)))?;
-        netlink.lwt_set(&route, program.as_fd(), program.name(), false).map_err(|error| fail(cause(error)))?;
+        let name = name_of(program).map_err(fail)?;
+        netlink.lwt_set(&route, program.as_fd(), &name, false).map_err(|error| fail(cause(error)))?;
         let placed = Tunnel { netlink, route, program: program.clone() };
         Ok(Link::new(program.name(), HOOK, &target, Held::Placed(Box::new(placed))))
     }
@@ -133,7 +141,7 @@ impl Placed for Tunnel {
         if old.is_some_and(|old| !old.is(&self.program)) || new.kind() != self.program.kind() {
             return Err(not_there(old));
         }
-        self.netlink.lwt_set(&self.route, new.as_fd(), new.name(), true).map_err(cause)?;
+        self.netlink.lwt_set(&self.route, new.as_fd(), &name_of(new)?, true).map_err(cause)?;
         self.program = new.clone();
         Ok(())
     }

@@ -8,7 +8,7 @@ use ringfence_uapi::{AttachType, ProgramType};
 use rustix::io::Errno;
 use sys::{AttachTo, LinkCreate, LinkTail};
 
-use super::{Held, Link, Placed, attach_cause, create, failed, not_there};
+use super::{Held, Link, Placed, attach_cause, create, failed, lacks_hook, not_there};
 use crate::error::{Cause, Kind, Result};
 use crate::hook::{Hook, sealed};
 use crate::map::Map;
@@ -18,7 +18,8 @@ const HOOK: &str = "socket map";
 
 /// A socket map or socket hash: every socket in it, now and later.
 ///
-/// A map has one program of each kind. By a link where the kernel has them (6.10); before that the program is taken off by a call
+/// A map has one program of each kind. Sockets keep the programs that the map had when they were put in: another program, or
+/// none, is for those that come later. By a link where the kernel has them (6.10); before that the program is taken off by a call
 /// when the link is dropped, and in any case goes with the map.
 #[derive(Clone, Debug)]
 pub struct SocketMap {
@@ -43,9 +44,8 @@ impl sealed::Sealed for SocketMap {}
 
 fn explain(errno: Errno) -> Option<Cause> {
     let cause = match errno {
-        Errno::INVAL => Cause::invalid("the map is no socket map, or the program is not for one"),
-        Errno::OPNOTSUPP => {
-            Cause::invalid("the program is not for this kind of map, or a verdict of the other kind is there")
+        Errno::INVAL | Errno::OPNOTSUPP => {
+            Cause::invalid("the map is no socket map, or the program is not for one of its kind")
         }
         Errno::BUSY => Cause::new(Kind::Io, "the map has such a program already, or the other kind of verdict"),
         _ => return None,
@@ -80,7 +80,10 @@ impl Hook for SocketMap {
         if sys::program_query(to, attach_type, 0, false).is_ok_and(|found| !found.programs.is_empty()) {
             return Err(fail(said(Errno::BUSY)));
         }
-        sys::program_attach(to, program.as_fd(), attach_type, 0, None).map_err(|errno| fail(said(errno)))?;
+        sys::program_attach(to, program.as_fd(), attach_type, 0, None).map_err(|errno| {
+            let unknown = lacks_hook(program.kernel(), attach_type).filter(|_| errno == Errno::INVAL);
+            fail(unknown.map_or_else(|| said(errno), |cause| cause.errno(errno)))
+        })?;
         let placed = Attached { map: self.map.clone(), attach_type, program: program.clone() };
         Ok(Link::new(program.name(), HOOK, target, Held::Placed(Box::new(placed))))
     }

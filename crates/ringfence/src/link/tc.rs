@@ -109,7 +109,7 @@ impl Tc {
     /// There is no such device, or the kernel has no links here (6.6).
     pub fn list(&self) -> Result<Listed> {
         let side = attach_type(self.side.unwrap_or(Side::Ingress));
-        let listed = self.device.find().and_then(|index| Listed::of(index, side));
+        let listed = self.device.find().and_then(|index| Listed::of(AttachTo::Device(index), side, true));
         listed.map_err(|cause| Error::system(&format!("listing the programs of device {}", self.device), cause))
     }
 

@@ -23,7 +23,7 @@ pub struct RawTracepoint {
 }
 
 impl RawTracepoint {
-    /// `RawTracepoint::new("sched_switch")`.
+    /// `RawTracepoint::new("sched_switch")`; with the module that has it: `RawTracepoint::new("xfs:xfs_file_read")`.
     pub fn new(name: &str) -> Self {
         RawTracepoint { name: name.to_owned(), cookie: 0 }
     }
@@ -40,10 +40,13 @@ impl sealed::Sealed for RawTracepoint {}
 impl Hook for RawTracepoint {
     fn attach(&self, program: &Program) -> Result<Link> {
         let fail = |cause| failed(program, RAW, &self.name, cause);
-        let name = CString::new(self.name.as_str()).map_err(|_| fail(Cause::invalid("its name holds a zero byte")))?;
+        // The kernel knows them by name alone, whichever module they are in.
+        let (module, bare) =
+            self.name.split_once(':').map_or((None, &*self.name), |(module, bare)| (Some(module), bare));
+        let name = CString::new(bare).map_err(|_| fail(Cause::invalid("its name holds a zero byte")))?;
         let link = sys::raw_tracepoint_open(Some(&name), program.as_fd(), self.cookie).map_err(|errno| {
             fail(match errno {
-                Errno::NOENT => missing(&self.name).errno(errno),
+                Errno::NOENT => missing(module, bare).errno(errno),
                 // bpf_probe_register: the program reads more arguments than there are.
                 Errno::INVAL => Cause::invalid("the program reads more arguments than the tracepoint has").errno(errno),
                 _ => attach_cause(errno),
@@ -53,7 +56,13 @@ impl Hook for RawTracepoint {
     }
 }
 
-fn missing(name: &str) -> Cause {
+fn missing(module: Option<&str>, name: &str) -> Cause {
+    if let Some(module) = module
+        && !std::path::Path::new("/sys/module").join(module).exists()
+    {
+        return Cause::new(Kind::Unsupported, format!("the module {module} is not loaded"))
+            .action(format!("load it: `modprobe {module}`"));
+    }
     let cause = Cause::new(Kind::Unsupported, "this kernel has no such tracepoint");
     let known = TraceFs::open().map(|tracefs| tracefs.all_tracepoints()).unwrap_or_default();
     match crate::near::nearest(name, known.iter().map(String::as_str)) {

@@ -1,8 +1,6 @@
 //! Functions of programs and libraries in user space, at their start or return.
 
-use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
 
 use ringfence_sys as sys;
 use rustix::io::Errno;
@@ -10,6 +8,7 @@ use sys::{PerfOpen, PerfTarget};
 
 use super::kprobe::Pmu;
 use super::{Link, failed, on_event};
+use crate::binary::Binary;
 use crate::error::{Cause, Kind, Result};
 use crate::hook::{Hook, sealed};
 use crate::perf::perf_cause;
@@ -19,26 +18,48 @@ use crate::program::Program;
 ///
 /// ```no_run
 /// use ringfence::hook::Uprobe;
-/// # fn show(program: &ringfence::Program) -> Result<(), ringfence::Error> {
+/// # fn show(program: &ringfence::Program, container: u32) -> Result<(), ringfence::Error> {
 /// let every_malloc = program.attach_to(&Uprobe::new("libc.so.6", "malloc"))?;
 /// let own = program.attach_to(&Uprobe::new("/proc/self/exe", "my_function").pid(std::process::id()))?;
+/// let packed = program.attach_to(&Uprobe::new("/data/app.apk!/lib/x86_64/libgame.so", "draw"))?;
+/// let theirs = program.attach_to(&Uprobe::new("libssl.so.3", "SSL_read").seen_by(container))?;
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Uprobe {
-    binary: String,
+    user: User,
     function: String,
     ret: bool,
-    pid: Option<u32>,
     cookie: u64,
+    counter: Option<u64>,
+}
+
+/// A program or library, and whose runs of it count.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct User {
+    pub(super) binary: String,
+    pub(super) pid: Option<u32>,
+    pub(super) seen_by: Option<u32>,
+}
+
+impl User {
+    pub(super) fn new(binary: &str) -> User {
+        User { binary: binary.to_owned(), pid: None, seen_by: None }
+    }
+
+    pub(super) fn open(&self) -> Result<Binary, Cause> {
+        Binary::open(&self.binary, self.seen_by)
+    }
 }
 
 impl Uprobe {
-    /// At the start of a function: its binary is a path, or a name that is looked for (`libc.so.6`, `bash`); the function is a symbol, `SYMBOL+OFFSET`,
-    /// `SYMBOL@VERSION`, or an offset in the file (`0x1234`).
+    /// At the start of a function. Its binary is a path, a name that is looked for (`libc.so.6`, `bash`), or a member of an
+    /// archive that is stored uncompressed (`app.apk!/lib/x.so`); the function is a symbol, `SYMBOL+OFFSET`, `SYMBOL@VERSION`,
+    /// or an offset in the file (`0x1234`).
     pub fn new(binary: &str, function: &str) -> Self {
-        Uprobe { binary: binary.to_owned(), function: function.to_owned(), ret: false, pid: None, cookie: 0 }
+        let function = function.to_owned();
+        Uprobe { user: User::new(binary), function, ret: false, cookie: 0, counter: None }
     }
 
     /// At the function's return.
@@ -49,13 +70,26 @@ impl Uprobe {
 
     /// In this process alone; without this in all, also in those that start later.
     pub fn pid(mut self, pid: u32) -> Self {
-        self.pid = Some(pid);
+        self.user.pid = Some(pid);
+        self
+    }
+
+    /// Looks for the binary where this process would: in its container. All processes that run the file count, unless
+    /// [`pid`](Self::pid) says otherwise.
+    pub fn seen_by(mut self, pid: u32) -> Self {
+        self.user.seen_by = Some(pid);
         self
     }
 
     /// What `bpf_get_attach_cookie` gives in the program.
     pub fn cookie(mut self, cookie: u64) -> Self {
         self.cookie = cookie;
+        self
+    }
+
+    /// A counter of 16 bits, by its offset in the file, that the kernel keeps above 0 as long as this is attached (4.20).
+    pub fn counter(mut self, offset: u64) -> Self {
+        self.counter = Some(offset);
         self
     }
 
@@ -66,41 +100,60 @@ impl Uprobe {
     fn hook(&self) -> &'static str {
         if self.ret { "the return of user function" } else { "user function" }
     }
-
-    /// The file, and the place in it.
-    fn place(&self) -> Result<(PathBuf, u64), Cause> {
-        let path = crate::binary::find(&self.binary)?;
-        // The kernel takes paths from the point of view of the process that asks it, but /proc/self/exe is clearer resolved.
-        let path = if path == Path::new("/proc/self/exe") { std::fs::read_link(&path).unwrap_or(path) } else { path };
-        let offset = crate::binary::offset(&path, &self.function)?;
-        Ok((path, offset))
-    }
 }
 
 impl sealed::Sealed for Uprobe {}
 
 impl Hook for Uprobe {
     fn attach(&self, program: &Program) -> Result<Link> {
-        let target = format!("{}:{}", self.binary, self.function);
+        let target = format!("{}:{}", self.user.binary, self.function);
         let fail = |cause| failed(program, self.hook(), &target, cause);
-        let (path, offset) = self.place().map_err(fail)?;
-        let pmu = Pmu::find("uprobe").map_err(fail)?;
-        let text = CString::new(path.as_os_str().as_bytes())
-            .map_err(|_| fail(Cause::invalid("the path holds a zero byte")))?;
-        let probe = PerfTarget::Probe { pmu: pmu.number, config: pmu.config(self.ret), name: Some(&text), offset };
-        let open = PerfOpen { pid: self.pid, cpu: self.pid.is_none().then_some(0), ..PerfOpen::new(probe) };
-        let event = sys::perf_event_open(&open).map_err(|errno| {
-            fail(match errno {
-                Errno::NOENT => Cause::invalid(format!("{} does not exist", path.display())).errno(errno),
-                Errno::INVAL | Errno::OPNOTSUPP => {
-                    Cause::invalid(format!("the kernel takes no probe at byte {offset:#x} of {}", path.display()))
-                        .action("the place must be the start of an instruction, in a file of a real file system")
-                        .errno(errno)
-                }
-                Errno::SRCH => Cause::new(Kind::Io, "there is no such process").errno(errno),
-                _ => perf_cause(errno),
-            })
-        })?;
-        on_event(program, self.hook(), &target, event, self.cookie)
+        let binary = self.user.open().map_err(fail)?;
+        let offset = binary.image().and_then(|image| image.offset(&self.function)).map_err(fail)?;
+        let probe = Probe { ret: self.ret, offset, counter: self.counter };
+        let event = event(&binary, self.user.pid, probe).map_err(fail)?;
+        let link = on_event(program, self.hook(), &target, event, self.cookie)?;
+        Ok(link.noticing(binary.slow_places(&[offset])))
     }
+}
+
+/// One place.
+#[derive(Clone, Copy)]
+pub(super) struct Probe {
+    pub(super) ret: bool,
+    pub(super) offset: u64,
+    pub(super) counter: Option<u64>,
+}
+
+/// An event that fires at a place of a program.
+pub(super) fn event(binary: &Binary, pid: Option<u32>, probe: Probe) -> Result<OwnedFd, Cause> {
+    let Probe { ret, offset, counter } = probe;
+    let pmu = Pmu::find("uprobe")?;
+    let text = binary.c_path()?;
+    let config = pmu.config(ret) | counter.map_or(Ok(0), |counter| pmu.counter(counter))?;
+    let target = PerfTarget::Probe { pmu: pmu.number, config, name: Some(&text), offset };
+    let open = PerfOpen { pid, cpu: pid.is_none().then_some(0), ..PerfOpen::new(target) };
+    sys::perf_event_open(&open)
+        .map_err(|errno| place_cause(errno, binary, &[offset]).unwrap_or_else(|| perf_cause(errno)))
+}
+
+/// What the kernel's refusal of places in a program means.
+pub(super) fn place_cause(errno: Errno, binary: &Binary, offsets: &[u64]) -> Option<Cause> {
+    let path = binary.path().display();
+    let what = match offsets {
+        [offset] => format!("no probe at byte {offset:#x}"),
+        _ => format!("one of these {} places", offsets.len()),
+    };
+    let cause = match errno {
+        Errno::NOENT => Cause::invalid(format!("{path} does not exist")),
+        Errno::INVAL | Errno::OPNOTSUPP | Errno::IO | Errno::BADF | crate::explain::ENOTSUPP => {
+            let takes = if offsets.len() == 1 { "takes" } else { "refuses" };
+            Cause::invalid(format!("the kernel {takes} {what} of {path}"))
+                .action("the place must be the start of an instruction, in a file of a real file system")
+        }
+        Errno::SRCH => Cause::new(Kind::Io, "there is no such process"),
+        Errno::TOOBIG => Cause::new(Kind::Unsupported, format!("{} places are more than a link takes", offsets.len())),
+        _ => return None,
+    };
+    Some(cause.errno(errno))
 }

@@ -15,6 +15,7 @@ use super::{Run, log};
 use crate::error::{Cause, Error, Kind, Refusal, Result};
 use crate::map::Map;
 use crate::program::Program;
+use crate::usdt::Specs;
 
 const LOADING: &str = "loading it";
 /// Instructions that are worth a thread: it starts in 0.1 to 0.5 ms (the latter on a busy machine), and the verifier takes
@@ -150,7 +151,8 @@ impl Run<'_> {
                 let _ = sys::prog_bind_map(fd.as_fd(), map.as_fd());
             }
         }
-        Ok(Program::new(fd, self.plan, plan, self.kernel, log))
+        let usdt = self.usdt.get_or_init(|| Specs::of(maps.iter().filter_map(|map| map.as_ref().ok().copied())));
+        Ok(Program::new(fd, self.plan, plan, self.kernel, log, usdt.clone()))
     }
 
     /// Asks the verifier; when it refuses, asks again with a log that is long enough.
@@ -291,7 +293,7 @@ impl Held {
 }
 
 /// The function's type in the BTF that a loaded program was loaded with.
-fn function_in(program: &Program, function: &str) -> Result<u32, Cause> {
+pub(crate) fn function_in(program: &Program, function: &str) -> Result<u32, Cause> {
     let fail = |errno| crate::explain::plain(errno).action("reading another program's BTF takes CAP_SYS_ADMIN");
     let id = program.fd().info().map_err(fail)?.btf_id;
     if id == 0 {

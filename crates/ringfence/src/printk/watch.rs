@@ -4,9 +4,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use ringfence_kernel::Kernel;
-use ringfence_object::FunctionId;
-use ringfence_plan::{Attach, Fixup, FixupWith, LoadTarget, MapPlan, Plan, PlanMap, ProgramPlan};
-use ringfence_uapi::{AttachType, Helper, Insn, MapType, ProgramType};
+use ringfence_plan::{Fixup, FixupWith, MapPlan, Plan, PlanMap, ProgramPlan};
+use ringfence_uapi::{Helper, Insn, MapType, ProgramType};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::formats::Formats;
@@ -199,51 +198,12 @@ fn program() -> Vec<Insn> {
 }
 
 fn map(name: &str, kind: MapType, key_size: u32, value_size: u32, max_entries: u32) -> MapPlan {
-    MapPlan {
-        id: None,
-        name: name.to_owned(),
-        kernel_name: format!("rf_{name}"),
-        kind,
-        key_size,
-        value_size,
-        max_entries,
-        flags: 0,
-        map_extra: 0,
-        numa_node: None,
-        btf_key: Default::default(),
-        btf_value: Default::default(),
-        struct_ops: None,
-        inner: None,
-        contents: None,
-        freeze: false,
-        slots: Vec::new(),
-        pin: None,
-        must_exist: false,
-        filled: Vec::new(),
-    }
+    let plan = MapPlan::new(name, kind, key_size, value_size, max_entries);
+    MapPlan { kernel_name: format!("rf_{name}"), ..plan }
 }
 
-/// A program without anything special.
 pub(super) fn program_plan(name: &str, kind: ProgramType, insns: Vec<Insn>) -> ProgramPlan {
-    ProgramPlan {
-        function: FunctionId(0),
-        name: name.to_owned(),
-        kernel_name: format!("rf_{name}"),
-        section: String::new(),
-        kind,
-        attach_type: AttachType(0),
-        flags: 0,
-        license: "Dual MIT/GPL".to_owned(),
-        kernel_version: 0,
-        insns,
-        fixups: Vec::new(),
-        funcs: Vec::new(),
-        lines: Vec::new(),
-        target: LoadTarget::None,
-        attach: Attach::Nothing,
-        bind: Vec::new(),
-        kfunc_modules: Vec::new(),
-    }
+    ProgramPlan { kernel_name: format!("rf_{name}"), ..ProgramPlan::new(name, kind, "Dual MIT/GPL", insns) }
 }
 
 fn plan() -> Plan {

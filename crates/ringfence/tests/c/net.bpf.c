@@ -75,30 +75,9 @@ int look(struct bpf_sk_lookup *ctx)
 	return 1;
 }
 
-SEC("xdp.frags")
-int fragments(struct xdp_md *ctx)
-{
-	count(6);
-	return 2;
-}
-
 SEC("classifier")
 int classify(struct __sk_buff *skb)
 {
 	count(1);
-	return -1;
-}
-
-SEC("netkit/primary")
-int primary(struct __sk_buff *skb)
-{
-	count(2);
-	return -1;
-}
-
-SEC("netkit/peer")
-int peer(struct __sk_buff *skb)
-{
-	count(3);
 	return -1;
 }

@@ -44,3 +44,92 @@ int on_sk_skb_stream_parser(struct __sk_buff *skb)
 	__sync_fetch_and_add(&runs, 1);
 	return skb->len;
 }
+
+/* What rows need beside their own program: none of it counts. */
+
+SEC("sk_skb/stream_parser")
+int parse(struct __sk_buff *skb)
+{
+	return skb->len;
+}
+
+SEC("sk_skb/stream_verdict")
+int judge(struct __sk_buff *skb)
+{
+	return 1;
+}
+
+SEC("lwt_out")
+int let_out(struct __sk_buff *skb)
+{
+	return 0;
+}
+
+static __u32 (*bpf_get_hash_recalc)(void *skb) = (void *)34;
+static void (*bpf_set_hash_invalid)(void *skb) = (void *)41;
+
+/* A flow is read when somebody asks for a packet's hash. */
+SEC("tc")
+int ask(struct __sk_buff *skb)
+{
+	bpf_set_hash_invalid(skb);
+	bpf_get_hash_recalc(skb);
+	return -1;
+}
+
+SEC("xdp")
+int pass(void *ctx)
+{
+	return 2;
+}
+
+enum {
+	BPF_MAP_TYPE_DEVMAP = 14,
+	BPF_MAP_TYPE_CPUMAP = 16,
+};
+
+static long (*bpf_redirect_map)(void *map, __u64 key, __u64 flags) = (void *)51;
+
+/* Entries with a program: struct bpf_devmap_val, struct bpf_cpumap_val. */
+struct entry {
+	__u32 where;
+	__u32 program;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct entry);
+} devices SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_CPUMAP);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct entry);
+} cpus SEC(".maps");
+
+SEC("xdp")
+int to_device(void *ctx)
+{
+	return bpf_redirect_map(&devices, 0, 0);
+}
+
+SEC("xdp")
+int to_cpu(void *ctx)
+{
+	return bpf_redirect_map(&cpus, 0, 0);
+}
+
+SEC("xdp.frags")
+int parts_to_device(void *ctx)
+{
+	return bpf_redirect_map(&devices, 0, 0);
+}
+
+SEC("xdp.frags")
+int parts_to_cpu(void *ctx)
+{
+	return bpf_redirect_map(&cpus, 0, 0);
+}

@@ -19,6 +19,6 @@ ROW(uretprobe_multi, "uretprobe.multi//proc/self/exe:*ringfence_test_probed*", 0
 ROW(uretprobe_multi_s, "uretprobe.multi.s//proc/self/exe:*ringfence_test_probed*", 0)
 ROW(uprobe_session, "uprobe.session//proc/self/exe:*ringfence_test_probed*", 0)
 ROW(uprobe_session_s, "uprobe.session.s//proc/self/exe:*ringfence_test_probed*", 0)
-ROW(usdt, "usdt//proc/self/exe:ringfence:test", 0)
-ROW(usdt_s, "usdt.s//proc/self/exe:ringfence:test", 0)
+ROW(usdt, "usdt", 0)
+ROW(usdt_s, "usdt.s", 0)
 ROW(perf_event, "perf_event", 0)

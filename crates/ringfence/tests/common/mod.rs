@@ -8,10 +8,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-use ringfence::{AttachType, Kernel, Loaded, MapType, Object, Plan, ProgramType, Settings};
-use ringfence_btf::TypeId;
-use ringfence_object::{FunctionId, MapId};
-use ringfence_plan::{Attach, LoadTarget, MapPlan, ProgramPlan};
+use ringfence::{Kernel, Loaded, Object, Plan, ProgramType, Settings};
+use ringfence_plan::{MapPlan, ProgramPlan};
 use ringfence_uapi::Insn;
 
 /// Compiles `tests/c/NAME.bpf.c`, once a process.
@@ -45,6 +43,38 @@ fn compile(name: &str) -> Object {
     object
 }
 
+/// A program or library of `tests/c`, compiled once a process: `probed`, `libprobed.so`, `libprobed_stripped.so`.
+pub(crate) fn built(name: &str) -> PathBuf {
+    static DIR: Mutex<Option<PathBuf>> = Mutex::new(None);
+    if let Ok(dir) = std::env::var("RINGFENCE_TEST_OBJECTS") {
+        return PathBuf::from(dir).join(name).canonicalize().unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    let mut dir = DIR.lock().unwrap_or_else(PoisonError::into_inner);
+    let dir = dir.get_or_insert_with(|| {
+        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("programs.{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let programs = PROGRAMS.lines().filter_map(|line| line.split_once(": "));
+        programs.for_each(|(name, arguments)| link(&dir, name, arguments));
+        dir
+    });
+    dir.join(name)
+}
+
+/// What is compiled to what, and how; a library before the program that needs it. `cargo xtask vm` reads it too.
+const PROGRAMS: &str = include_str!("../c/programs.txt");
+
+fn link(dir: &std::path::Path, name: &str, arguments: &str) {
+    let cc = std::env::var("CLANG").unwrap_or_else(|_| "clang-19".to_owned());
+    let status = Command::new(&cc)
+        .current_dir(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/c"))
+        .args(["-O1", "-Wall", "-Werror", "-o"])
+        .arg(dir.join(name))
+        .args(arguments.split(' '))
+        .arg(format!("-L{}", dir.display()))
+        .status();
+    assert!(status.is_ok_and(|status| status.success()), "{cc} cannot compile {name}");
+}
+
 /// Compiles, plans and loads.
 pub(crate) fn load_object(name: &'static str, settings: Settings) -> Loaded {
     let kernel = Kernel::running();
@@ -70,53 +100,9 @@ pub(crate) fn plan(object: &str) -> Plan {
     plan
 }
 
-/// A map without anything special.
-pub(crate) fn map(name: &str, kind: MapType, key_size: u32, value_size: u32, max_entries: u32) -> MapPlan {
-    MapPlan {
-        id: Some(MapId(0)),
-        name: name.to_owned(),
-        kernel_name: name.chars().take(15).map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect(),
-        kind,
-        key_size,
-        value_size,
-        max_entries,
-        flags: 0,
-        map_extra: 0,
-        numa_node: None,
-        btf_key: TypeId::VOID,
-        btf_value: TypeId::VOID,
-        struct_ops: None,
-        inner: None,
-        contents: None,
-        freeze: false,
-        slots: Vec::new(),
-        pin: None,
-        must_exist: false,
-        filled: Vec::new(),
-    }
-}
-
-/// A program without anything special.
+/// A GPL program of a section that is called as it is.
 pub(crate) fn program(name: &str, kind: ProgramType, insns: &[Insn]) -> ProgramPlan {
-    ProgramPlan {
-        function: FunctionId(0),
-        name: name.to_owned(),
-        kernel_name: name.chars().take(15).collect(),
-        section: name.to_owned(),
-        kind,
-        attach_type: AttachType(0),
-        flags: 0,
-        license: "GPL".to_owned(),
-        kernel_version: 0,
-        insns: insns.to_vec(),
-        fixups: Vec::new(),
-        funcs: Vec::new(),
-        lines: Vec::new(),
-        target: LoadTarget::None,
-        attach: Attach::Nothing,
-        bind: Vec::new(),
-        kfunc_modules: Vec::new(),
-    }
+    ProgramPlan { section: name.to_owned(), ..ProgramPlan::new(name, kind, "GPL", insns.to_vec()) }
 }
 
 /// `code dst src off imm`

@@ -1,6 +1,6 @@
 //! Network namespaces and devices for tests, made by netlink: a guest has no `ip`.
 
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
@@ -49,6 +49,12 @@ impl Space {
         NetNamespace::named(&self.name)
     }
 
+    /// `false`: the kernel has no IPv6.
+    pub(crate) fn enable_ipv6(&self) -> bool {
+        let set = |option: &str, value| std::fs::write(format!("/proc/sys/net/ipv6/conf/all/{option}"), value).is_ok();
+        self.inside(|| set("disable_ipv6", "0") && set("forwarding", "1"))
+    }
+
     pub(crate) fn inside<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
         self.namespace().enter(run).unwrap()
     }
@@ -86,10 +92,7 @@ pub(crate) fn set_mtu(name: &str, mtu: u32) {
 
 pub(crate) fn address(index: u32, address: IpAddr, prefix: u8) {
     const NODAD: u8 = 2;
-    let (family, octets) = match address {
-        IpAddr::V4(address) => (2u8, address.octets().to_vec()),
-        IpAddr::V6(address) => (10, address.octets().to_vec()),
-    };
+    let (family, octets) = bytes(address);
     let mut head = vec![family, prefix, NODAD, 0];
     head.extend(index.to_ne_bytes());
     request(&Message::new(20, NEW, &head).with(2, &octets).with(1, &octets));
@@ -101,20 +104,21 @@ pub(crate) struct Wire {
     pub(crate) far: Space,
 }
 
-const MAC: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
+/// Addresses of the near and the far end of a pair of veth devices.
+pub(crate) const MAC: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
 
 impl Wire {
-    /// Of the kind `veth`; `None`, and a line that says so, where the kernel has none.
     pub(crate) fn veth(name: &str) -> Wire {
-        Wire::of("veth", name).expect("no veth devices: load the module veth")
+        Wire::of("veth", name).unwrap_or_else(|error| panic!("{error}: load the module veth"))
     }
 
-    /// The near end is the primary one.
+    /// The near end is the primary one. `None`, and a line that says so, where the kernel has none.
     pub(crate) fn netkit(name: &str) -> Option<Wire> {
-        Wire::of("netkit", name)
+        Wire::of("netkit", name).map_err(|error| println!("skipped: {error}")).ok()
     }
 
-    fn of(kind: &'static str, name: &str) -> Option<Wire> {
+    /// An error says that the kernel has no such devices.
+    pub(crate) fn of(kind: &'static str, name: &str) -> Result<Wire, String> {
         let wire = Wire { near: Space::new(&format!("{name}-a")), far: Space::new(&format!("{name}-b")) };
         let far = std::fs::File::open(&wire.far.path).unwrap();
         // A netkit pair has no link layer by default.
@@ -130,21 +134,18 @@ impl Wire {
             });
             Netlink::open().unwrap().request(&message)
         });
-        if let Err(error) = made {
-            println!("skipped: this kernel has no {kind} devices ({error})");
-            return None;
-        }
+        made.map_err(|error| format!("this kernel has no {kind} devices ({error})"))?;
         for (space, here, there, mac) in [(&wire.near, NEAR, FAR, MAC[1]), (&wire.far, FAR, NEAR, MAC[0])] {
             space.inside(|| {
                 let index = index(WIRE);
                 address(index, here.into(), 24);
                 up(index);
                 if kind == "veth" {
-                    neighbour(index, there, mac);
+                    neighbour(index, there.into(), mac);
                 }
             });
         }
-        Some(wire)
+        Ok(wire)
     }
 
     /// Sends UDP packets from the far end to the near one.
@@ -159,13 +160,22 @@ impl Wire {
 }
 
 /// Never asked for, never forgotten.
-fn neighbour(index: u32, address: Ipv4Addr, mac: [u8; 6]) {
+pub(crate) fn neighbour(index: u32, address: IpAddr, mac: [u8; 6]) {
     const NUD_PERMANENT: u16 = 0x80;
-    let mut head = vec![2u8, 0, 0, 0];
+    let (family, octets) = bytes(address);
+    let mut head = vec![family, 0, 0, 0];
     head.extend(index.to_ne_bytes());
     head.extend(NUD_PERMANENT.to_ne_bytes());
     head.extend([0, 0]);
-    request(&Message::new(28, NEW, &head).with(1, &address.octets()).with(2, &mac));
+    request(&Message::new(28, NEW, &head).with(1, &octets).with(2, &mac));
+}
+
+/// Family and octets.
+fn bytes(address: IpAddr) -> (u8, Vec<u8>) {
+    match address {
+        IpAddr::V4(address) => (2, address.octets().to_vec()),
+        IpAddr::V6(address) => (10, address.octets().to_vec()),
+    }
 }
 
 /// Sends UDP packets of seven bytes to port 9, which nobody reads.
@@ -174,4 +184,24 @@ pub(crate) fn send(to: Ipv4Addr, count: usize) {
     for _ in 0..count {
         socket.send_to(b"counted", (to, 9)).unwrap();
     }
+}
+
+/// An IPv6 packet whose header of segments names `segment` as the present stop, and its sender as the last.
+pub(crate) fn segment_packet(sender: Ipv6Addr, segment: Ipv6Addr) {
+    // `struct ipv6_sr_hdr`: next header UDP, four words of eight bytes, kind 4, one segment left, the second is the last.
+    let mut payload = vec![17, 4, 4, 1, 1, 0, 0, 0];
+    payload.extend(sender.octets());
+    payload.extend(segment.octets());
+    payload.extend([0, 9, 0, 9, 0, 8, 0, 0]);
+    let mut packet = vec![0x60, 0, 0, 0];
+    packet.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
+    packet.extend([43, 64]);
+    packet.extend(sender.octets());
+    packet.extend(segment.octets());
+    packet.extend(payload);
+    use rustix::net::{AddressFamily, RawProtocol, SendFlags, SocketType};
+    let raw = rustix::net::Protocol::from_raw(RawProtocol::new(255).unwrap());
+    let socket = rustix::net::socket(AddressFamily::INET6, SocketType::RAW, Some(raw)).unwrap();
+    let to = SocketAddr::new(segment.into(), 0);
+    assert_eq!(rustix::net::sendto(&socket, &packet, SendFlags::empty(), &to).unwrap(), packet.len());
 }

@@ -12,6 +12,8 @@ mod probe;
 mod row;
 mod trace;
 
+use std::time::{Duration, Instant};
+
 use row::{Outcome, Row};
 
 /// All rows, a family after another.
@@ -34,7 +36,11 @@ fn every_section() {
     let mut failed = Vec::new();
     for def in ringfence_object::SECTIONS.iter().filter(|def| def.name.starts_with(&wanted)) {
         let row = rows().find(|row| row.section == def.name).expect("every section has a row");
+        let start = Instant::now();
         let outcome = row.try_it();
+        if start.elapsed() > Duration::from_secs(1) {
+            println!("{} took {} ms", row.section, start.elapsed().as_millis());
+        }
         // The lines are read by `cargo xtask vm`.
         println!("section\t{}\t{outcome}", row.section);
         if let Outcome::Failed(why) = outcome {

@@ -1,7 +1,11 @@
 //! Functions of the kernel and of programs.
 
-use ringfence::hook::{Often, PerfEvent, Uprobe};
+use std::io::Write;
+use std::process::Stdio;
 
+use ringfence::hook::{Often, PerfEvent, Uprobe, Usdt};
+
+use crate::common::built;
 use crate::row::{Row, Run, Stop};
 use crate::trace::{getpgid, open_a_file};
 
@@ -28,8 +32,8 @@ pub(crate) const ROWS: &[Row] = &[
     row("uretprobe.multi.s", calling_named),
     row("uprobe.session", calling_named),
     row("uprobe.session.s", calling_named),
-    row("usdt", calling_named),
-    row("usdt.s", calling_named),
+    row("usdt", starting),
+    row("usdt.s", starting),
     row("perf_event", ticking),
 ];
 
@@ -65,6 +69,19 @@ fn calling(run: &Run, at_return: bool) -> Result<(), Stop> {
 fn calling_named(run: &Run) -> Result<(), Stop> {
     run.attach()?;
     ringfence_test_probed(std::hint::black_box(1));
+    Ok(())
+}
+
+/// A program with static probes is run once.
+fn starting(run: &Run) -> Result<(), Stop> {
+    let program = built("probed");
+    let name = program.display().to_string();
+    run.attach_to(&Usdt::new(&name, "ringfence", "twelve"))?;
+    let mut command = std::process::Command::new(&program);
+    command.env("LD_LIBRARY_PATH", program.parent().unwrap());
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    child.wait().unwrap();
     Ok(())
 }
 

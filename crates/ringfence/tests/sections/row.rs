@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use ringfence::hook::Hook;
@@ -29,12 +30,8 @@ pub(crate) enum Outcome {
     Fired,
     /// It is attached, and cannot be made to run here.
     Attached(String),
-    /// It is loaded, which is all that is done with such programs.
-    Loaded(String),
     /// The kernel does not have it, or not on this machine.
     Lacks(String),
-    /// Ringfence cannot do it yet.
-    NotYet(String),
     /// It should have gone well.
     Failed(String),
 }
@@ -44,9 +41,7 @@ impl fmt::Display for Outcome {
         match self {
             Outcome::Fired => write!(f, "fired\t"),
             Outcome::Attached(why) => write!(f, "attached\t{why}"),
-            Outcome::Loaded(why) => write!(f, "loaded\t{why}"),
             Outcome::Lacks(why) => write!(f, "lacks\t{why}"),
-            Outcome::NotYet(why) => write!(f, "not yet\t{why}"),
             Outcome::Failed(why) => write!(f, "failed\t{}", why.replace(['\n', '\t'], " ")),
         }
     }
@@ -56,9 +51,7 @@ impl fmt::Display for Outcome {
 pub(crate) enum Stop {
     Error(Box<Error>),
     Attached(String),
-    #[allow(dead_code, reason = "while every row of a loaded-only program has a way to fire")]
-    Loaded(&'static str),
-    NotYet(&'static str),
+    Lacks(String),
 }
 
 impl From<Error> for Stop {
@@ -98,21 +91,18 @@ impl Row {
             Ok(()) => {}
             Err(Stop::Error(error)) => return of_error(&error),
             Err(Stop::Attached(why)) => return Outcome::Attached(why),
-            Err(Stop::Loaded(why)) => return Outcome::Loaded(why.to_owned()),
-            Err(Stop::NotYet(why)) => return Outcome::NotYet(why.to_owned()),
+            Err(Stop::Lacks(why)) => return Outcome::Lacks(why),
         }
-        let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(3) {
-            if run.runs() > 0 {
-                return Outcome::Fired;
-            }
-            std::thread::sleep(Duration::from_millis(1));
+        match run.wait() {
+            true => Outcome::Fired,
+            false => Outcome::Failed("it is attached and did not run".to_owned()),
         }
-        Outcome::Failed("it is attached and did not run".to_owned())
     }
 
     fn load(&self) -> Result<Run, Error> {
-        let (name, kernel) = (self.program(), Kernel::running());
+        // Its types are read once.
+        static KERNEL: LazyLock<Kernel> = LazyLock::new(Kernel::running);
+        let (name, kernel) = (self.program(), KERNEL.clone());
         let settings = Settings::new().only(self.with.iter().copied().chain([name.as_str()]));
         let plan = ringfence::plan(&object(self.object), &kernel, &settings)?;
         let loaded = ringfence::load(&plan, &kernel)?;
@@ -122,10 +112,8 @@ impl Row {
 
 /// The library tells whose fault a failure is.
 fn of_error(error: &Error) -> Outcome {
-    let reason = error.reason();
     match error.kind() {
-        _ if reason.contains("does not attach there yet") => Outcome::NotYet(reason),
-        Kind::Unsupported => Outcome::Lacks(reason),
+        Kind::Unsupported => Outcome::Lacks(error.reason()),
         _ => Outcome::Failed(error.to_string()),
     }
 }
@@ -164,9 +152,15 @@ impl Run {
         self.loaded.variable("runs").and_then(|runs| runs.get()).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Runs it for a test, on an empty packet.
-    pub(crate) fn test_run(&self) -> Result<(), Stop> {
-        self.program().test_run(&[0; 64], 1)?;
-        Ok(())
+    /// Until it has run; whether it has.
+    pub(crate) fn wait(&self) -> bool {
+        let start = Instant::now();
+        while self.runs() == 0 {
+            if start.elapsed() > Duration::from_secs(3) {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        true
     }
 }

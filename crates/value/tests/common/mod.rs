@@ -2,24 +2,15 @@
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
 use object::{Object as _, ObjectSection as _};
 use ringfence_btf::{Btf, TypeId};
 
 pub fn btf_bytes(target: &str) -> Vec<u8> {
-    let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().join("types.o");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/types/all.c");
-    let done = Command::new("clang-19")
-        .args(["-target", target, "-g", "-O2", "-Wno-everything", "-c", "-o"])
-        .arg(&out)
-        .arg(&source)
-        .status()
-        .expect("clang-19 runs");
-    assert!(done.success());
-    let elf = std::fs::read(out).unwrap();
+    let elf =
+        ringfence_testing::compile(&source, &["-target", target, "-Wno-everything"]).expect("clang-19 is installed");
     let file = object::File::parse(&*elf).unwrap();
     file.section_by_name(".BTF").unwrap().data().unwrap().to_vec()
 }

@@ -1,0 +1,125 @@
+//! Programs are replaced while packets flow, and no packet is lost or passes without one of them: counted at both ends.
+
+mod common;
+
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use common::load_object;
+use common::net::{FAR, NEAR, Space, WIRE, Wire, index};
+use ringfence::hook::{Hook, Tc, Xdp};
+use ringfence::{Kernel, Loaded, Settings};
+use ringfence_sys::netlink::{Message, Netlink};
+
+const PACKETS: u64 = 8_000;
+/// Packets under way at most: more than the socket or the device can hold (a driver may give each a page) would be lost by
+/// whoever sends too fast.
+const WINDOW: u64 = 32;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the device itself has counted: received, sent.
+fn device_counts(space: &Space) -> (u64, u64) {
+    const IFLA_STATS64: u16 = 23;
+    space.inside(|| {
+        let mut head = [0; 16];
+        head[4..8].copy_from_slice(&index(WIRE).to_ne_bytes());
+        let replies = Netlink::open().unwrap().request(&Message::new(18, 0, &head)).unwrap();
+        let statistics = replies[0].attributes(16).get(IFLA_STATS64).unwrap();
+        let number = |at: usize| u64::from_ne_bytes(statistics[at..at + 8].try_into().unwrap());
+        (number(0), number(8))
+    })
+}
+
+fn count(loaded: &Loaded, key: u32) -> u64 {
+    let table = loaded.map("packets").unwrap().per_cpu::<u32, u64>().unwrap();
+    table.get(&key).unwrap().unwrap().iter().sum()
+}
+
+/// Sends all packets, with at most a window of them on their way.
+fn sender(received: &AtomicU64) {
+    let socket = UdpSocket::bind((FAR, 0)).unwrap();
+    let start = Instant::now();
+    for sent in 0..PACKETS {
+        while sent - received.load(Ordering::Relaxed) >= WINDOW {
+            assert!(start.elapsed() < PATIENCE, "{sent} sent, {} received", received.load(Ordering::Relaxed));
+            std::thread::yield_now();
+        }
+        socket.send_to(&sent.to_ne_bytes(), (NEAR, 9)).unwrap();
+    }
+}
+
+/// Takes packets in; each must be the next one.
+fn receiver(socket: &UdpSocket, received: &AtomicU64) {
+    let mut number = [0; 8];
+    for expected in 0..PACKETS {
+        socket.recv(&mut number).unwrap_or_else(|error| panic!("packet {expected} is lost: {error}"));
+        assert_eq!(u64::from_ne_bytes(number), expected);
+        received.store(expected + 1, Ordering::Relaxed);
+    }
+}
+
+/// The program at `place` is replaced as often as it goes while packets flow.
+fn replaced_under_traffic(name: &str, place: &(impl Hook + Clone + Sync), program: &'static str, key: u32) {
+    let wire = Wire::veth(name);
+    let objects = [(); 2].map(|()| load_object("net", Settings::new().only([program])));
+    let programs = objects.each_ref().map(|loaded| loaded.program(program).unwrap());
+    let mut link = programs[0].attach_to(&wire.near.namespace().hook(place.clone())).unwrap();
+    let socket = wire.near.inside(|| UdpSocket::bind((NEAR, 9)).unwrap());
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let (received, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    let (near_before, far_before) = (device_counts(&wire.near), device_counts(&wire.far));
+
+    let replaced = std::thread::scope(|scope| {
+        let replacing = scope.spawn(|| {
+            let mut replaced = 0;
+            while !done.load(Ordering::Relaxed) {
+                let (old, new) = (programs[replaced % 2], programs[(replaced + 1) % 2]);
+                link.replace(old, new).unwrap();
+                replaced += 1;
+            }
+            replaced
+        });
+        let receiving = scope.spawn(|| receiver(&socket, &received));
+        let sending = scope.spawn(|| wire.far.inside(|| sender(&received)));
+        let ends = [sending.join(), receiving.join()];
+        done.store(true, Ordering::Relaxed);
+        let replaced = replacing.join().unwrap();
+        ends.into_iter().for_each(|end| end.unwrap());
+        replaced
+    });
+
+    let seen = objects.each_ref().map(|loaded| count(loaded, key));
+    println!("{name}: {PACKETS} packets, replaced {replaced} times, seen {seen:?}");
+    assert!(replaced >= 10, "replaced {replaced} times");
+    assert_eq!(seen.iter().sum::<u64>(), PACKETS, "{seen:?}");
+    assert!(seen.iter().all(|seen| *seen > 0), "{seen:?}");
+    let (near, far) = (device_counts(&wire.near), device_counts(&wire.far));
+    assert_eq!((near.0 - near_before.0, far.1 - far_before.1), (PACKETS, PACKETS), "the devices' own counts");
+}
+
+#[test]
+fn xdp_in_the_driver() {
+    replaced_under_traffic("txn", &Xdp::new(WIRE).native(), "ipv4", 0);
+}
+
+#[test]
+fn xdp_in_the_stack() {
+    replaced_under_traffic("txg", &Xdp::new(WIRE).generic(), "ipv4", 0);
+}
+
+#[test]
+fn xdp_without_a_link() {
+    replaced_under_traffic("txm", &Xdp::new(WIRE).native().without_link(), "ipv4", 0);
+}
+
+#[test]
+fn tc_by_what_the_kernel_has() {
+    replaced_under_traffic("ttc", &Tc::new(WIRE).ingress(), "classify", 1);
+    println!("tc links: {}", Kernel::running().version_code() >= 6 << 16 | 6 << 8);
+}
+
+#[test]
+fn tc_by_a_filter() {
+    replaced_under_traffic("tcf", &Tc::new(WIRE).ingress().filter(0, 0), "classify", 1);
+}
