@@ -414,6 +414,16 @@ fn without_the_right_it_says_which_and_exits_6() {
 }
 
 #[test]
+fn processes_that_it_may_not_look_into_are_counted() {
+    let _alone = alone();
+    let mut limited = Command::new("setpriv");
+    limited.args(["--bounding-set=-sys_ptrace", env!("CARGO_BIN_EXE_ringfence"), "list", "btf"]);
+    let output = limited.output().expect("setpriv");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stderr(&output).contains("processes could not be looked into"), "{}", stderr(&output));
+}
+
+#[test]
 fn a_machine_without_bpffs_and_cgroups_works() {
     let _alone = alone();
     let kept = map("rf_alone");

@@ -69,7 +69,15 @@ fn look(pid: u32, machine: &Machine, found: &mut Processes) {
     };
     let mut command = None;
     for descriptor in descriptors.flatten() {
-        let Ok(kind) = rustix::fs::readlink(descriptor.path(), Vec::new()) else { continue };
+        let kind = match rustix::fs::readlink(descriptor.path(), Vec::new()) {
+            Ok(kind) => kind,
+            // The list may be read where what is in it may not.
+            Err(sys::Errno::ACCESS | sys::Errno::PERM) => {
+                found.closed += 1;
+                return;
+            }
+            Err(_) => continue,
+        };
         let Some(kind) = kind.to_str().ok().and_then(|kind| kind.strip_prefix("anon_inode:")) else { continue };
         let Some(number) = descriptor.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         let (id, event) = match kind {
