@@ -59,6 +59,10 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     for notice in &audit.machine.notices {
         say(&format!("note: {notice}"));
     }
+    if args.remove && audit.machine.closed_processes > 0 {
+        let message = "--remove needs to know that nobody owns what it removes: run it with CAP_SYS_PTRACE, as root";
+        return Err(Failure::new(Exit::Permission, message));
+    }
     let chosen = |orphan: &Orphan| args.objects.is_empty() || args.objects.contains(&orphan.id);
     audit.orphans.retain(chosen);
     if audit.orphans.is_empty() && args.output == Format::Table {

@@ -421,6 +421,17 @@ fn processes_that_it_may_not_look_into_are_counted() {
     let output = limited.output().expect("setpriv");
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(stderr(&output).contains("processes could not be looked into"), "{}", stderr(&output));
+    let mut limited = Command::new("setpriv");
+    limited.args([
+        "--bounding-set=-sys_ptrace",
+        env!("CARGO_BIN_EXE_ringfence"),
+        "audit",
+        "map:1",
+        "--remove",
+        "--yes",
+    ]);
+    let output = limited.output().expect("setpriv");
+    assert_eq!(output.status.code(), Some(6), "what is not seen may own it: {}", stderr(&output));
 }
 
 #[test]

@@ -250,6 +250,8 @@ pub struct Machine {
     pub btfs: Vec<Btf>,
     /// What could not be looked at, in words.
     pub notices: Vec<String>,
+    /// Processes that could not be looked into (CAP_SYS_PTRACE): what they hold may seem to have no owner.
+    pub closed_processes: usize,
     holders: BTreeMap<Id, Vec<Holder>>,
     /// Programs at places without a link.
     attached: Vec<(u32, Attachment)>,
@@ -267,12 +269,14 @@ impl Machine {
             links: list::bare_links()?,
             btfs: btfs()?.collect::<Result<_>>()?,
             notices: Vec::new(),
+            closed_processes: 0,
             holders: BTreeMap::new(),
             attached: Vec::new(),
         };
         let kernel = Kernel::running();
         let processes = process::scan(&machine);
         let mut notices = processes.notices();
+        machine.closed_processes = processes.closed;
         let pins = pins::scan(&processes.mounts, &mut notices);
         let cgroups = cgroups::scan(&machine, &mut notices);
         let network = network::scan(&machine, &processes, &mut notices);

@@ -16,7 +16,7 @@ pub(super) struct Processes {
     /// The same for network namespaces.
     pub(super) networks: Vec<(u64, u32)>,
     /// Processes that could not be looked into.
-    closed: usize,
+    pub(super) closed: usize,
     /// Open iterators, which keep their program and do not say which.
     iterators: usize,
 }
