@@ -26,7 +26,8 @@ impl Processes {
         let mut notices = Vec::new();
         if self.closed > 0 {
             let what = "could not be looked into: what they hold may seem to have no owner (CAP_SYS_PTRACE)";
-            notices.push(format!("{} processes {what}", self.closed));
+            let processes = if self.closed == 1 { "process" } else { "processes" };
+            notices.push(format!("{} {processes} {what}", self.closed));
         }
         if self.iterators > 0 {
             notices.push(format!("{} iterators are open: the kernel does not say of which program", self.iterators));
@@ -63,7 +64,8 @@ fn look(pid: u32, machine: &Machine, found: &mut Processes) {
     let descriptors = match std::fs::read_dir(format!("{dir}/fd")) {
         Ok(descriptors) => descriptors,
         Err(error) => {
-            found.closed += usize::from(error.kind() == std::io::ErrorKind::PermissionDenied);
+            let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
+            found.closed += usize::from(denied && Path::new(&dir).exists());
             return;
         }
     };
@@ -71,9 +73,10 @@ fn look(pid: u32, machine: &Machine, found: &mut Processes) {
     for descriptor in descriptors.flatten() {
         let kind = match rustix::fs::readlink(descriptor.path(), Vec::new()) {
             Ok(kind) => kind,
-            // The list may be read where what is in it may not.
+            // The list may be read where what is in it may not. A process that has ended says so too
+            // (proc_fd_access_allowed of fs/proc/base.c).
             Err(sys::Errno::ACCESS | sys::Errno::PERM) => {
-                found.closed += 1;
+                found.closed += usize::from(Path::new(&dir).exists());
                 return;
             }
             Err(_) => continue,
