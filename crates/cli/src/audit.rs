@@ -59,9 +59,22 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     for notice in &audit.machine.notices {
         say(&format!("note: {notice}"));
     }
+    // Who cannot see all owners must not remove by the dozen.
     if args.remove && audit.machine.closed_processes > 0 {
-        let message = "--remove needs to know that nobody owns what it removes: run it with CAP_SYS_PTRACE, as root";
-        return Err(Failure::new(Exit::Permission, message));
+        let may_look = rustix::thread::capabilities(None)
+            .is_ok_and(|held| held.effective.contains(rustix::thread::CapabilitySet::SYS_PTRACE));
+        let message = match (may_look, args.yes && args.objects.is_empty()) {
+            (false, _) => {
+                "--remove needs to know that nobody owns what it removes: run it with CAP_SYS_PTRACE, as root"
+            }
+            (true, true) => {
+                "not all owners can be seen, so --yes needs the objects to be named: `audit program:12 --remove --yes`"
+            }
+            (true, false) => "",
+        };
+        if !message.is_empty() {
+            return Err(Failure::new(Exit::Permission, message));
+        }
     }
     let chosen = |orphan: &Orphan| args.objects.is_empty() || args.objects.contains(&orphan.id);
     audit.orphans.retain(chosen);
