@@ -222,20 +222,6 @@ fn nothing_is_left_after_sigkill_at_any_moment() {
     assert_nothing_left(&before);
 }
 
-#[test]
-fn struct_ops_maps_are_registered_while_it_runs() {
-    let _alone = alone();
-    let known = || std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control").expect("a setting");
-    let dir = tempfile::tempdir().expect("a directory");
-    let source = common::root().join("crates/ringfence/tests/c/congestion.bpf.c");
-    let object = common::compile_source(&source, dir.path());
-    let running = start(&[object.to_str().expect("UTF-8")]);
-    assert!(known().contains("rf_linked") && known().contains("rf_by_value"), "{}", known());
-    let (_, notes, code) = running.end("INT");
-    assert!(notes.contains("2 struct_ops maps attached") && code == Some(0), "{notes}");
-    assert!(!known().contains("rf_"), "{}", known());
-}
-
 /// A program with functions and static probes, and an object whose sections name them.
 fn probed(dir: &std::path::Path) -> (std::path::PathBuf, std::path::PathBuf) {
     let sources = common::root().join("crates/ringfence/tests/c");
@@ -280,4 +266,18 @@ fn places_in_user_space_by_their_sections() {
     // The functions begin with an instruction that is stepped through.
     assert!(!cfg!(target_arch = "x86_64") || notes.contains("many: 3 of 3 places"), "{notes}");
     assert_nothing_left(&before);
+}
+
+#[test]
+fn struct_ops_maps_are_registered_while_it_runs() {
+    let _alone = alone();
+    let known = || std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control").expect("a setting");
+    let dir = tempfile::tempdir().expect("a directory");
+    let source = common::root().join("crates/ringfence/tests/c/congestion.bpf.c");
+    let object = common::compile_source(&source, dir.path());
+    let running = start(&[object.to_str().expect("UTF-8")]);
+    assert!(known().contains("rf_linked") && known().contains("rf_by_value"), "{}", known());
+    let (_, notes, code) = running.end("INT");
+    assert!(notes.contains("2 struct_ops maps attached") && code == Some(0), "{notes}");
+    assert!(!known().contains("rf_"), "{}", known());
 }

@@ -11,12 +11,13 @@ const SHORT: usize = 3;
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     // With more than a third of the letters wrong, two names have nothing to do with each other.
     let limit = name.len().div_ceil(3);
+    let most = u32::try_from(limit.saturating_mul(2)).unwrap_or(u32::MAX);
     let own = letters(name);
     let far = |other: &str| match name.len() > SHORT && name != other && other.contains(name) {
         true => Some(1),
-        // A change takes one letter away and brings another: where more differ, the distance need not be known. A kernel has
-        // two hundred thousand names.
-        false if (own ^ letters(other)).count_ones() as usize > limit.saturating_mul(2) => None,
+        // An edit takes one letter away and brings another: where more differ the distance need not be known. A kernel has two
+        // hundred thousand names.
+        false if (own ^ letters(other)).count_ones() > most => None,
         false => distance(name, other, limit),
     };
     let mut near: Vec<_> = known.into_iter().filter_map(|other| Some((far(other)?, other))).collect();

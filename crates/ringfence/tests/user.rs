@@ -168,8 +168,9 @@ fn returns_sleeping_and_sessions() {
         let error = loaded.program("at_both").unwrap().attach_to(&functions.at_return()).unwrap_err();
         assert!(error.to_string().contains("by itself"), "{error}");
     } else {
-        let plan = plan("multi", &Settings::new().only(["at_both"]));
-        let error = ringfence::load(&plan, &Kernel::running()).unwrap_err();
+        // Such a kernel loads the program, as it does not look at the hook.
+        let loaded = multi("at_both");
+        let error = loaded.program("at_both").unwrap().attach_to(&functions).unwrap_err();
         assert_eq!(error.kind(), Kind::Unsupported, "{error}");
         assert!(error.to_string().contains("6.13"), "{error}");
     }
@@ -428,4 +429,24 @@ fn a_library_within_an_archive() {
     assert!(error("assets/x").contains("no ELF file"), "{}", error("assets/x"));
     let plain = program_of.attach_to(&Uprobe::new(&format!("{}!/x", site.path("probed")), "main")).unwrap_err();
     assert!(plain.to_string().contains("no zip archive"), "{plain}");
+}
+
+/// A Go program that ends by itself when it is asked for help: `RINGFENCE_GO_BINARY` names one, stripped or not.
+#[test]
+fn a_go_program() {
+    let Ok(go) = std::env::var("RINGFENCE_GO_BINARY") else {
+        println!("skipped: RINGFENCE_GO_BINARY is not set");
+        return;
+    };
+    let loaded = load_object("user", Settings::new());
+    let program = loaded.program("at_start").unwrap();
+    let main = Uprobe::new(&go, "main.main");
+    let link = program.attach_to(&main).unwrap();
+    Command::new(&go).arg("--help").stdin(Stdio::null()).output().unwrap();
+    assert_eq!(counter(&loaded, "calls"), 1);
+    drop(link);
+    let error = program.attach_to(&main.at_return()).unwrap_err();
+    assert!(error.to_string().contains("Go moves its stacks"), "{error}");
+    let error = program.attach_to(&Uprobe::new(&go, "main.mian")).unwrap_err();
+    assert!(error.to_string().contains("it has main."), "{error}");
 }

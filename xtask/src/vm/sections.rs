@@ -13,8 +13,8 @@ const HEAD: &str = "\
 # Every section name on every kernel
 
 Written by `cargo xtask vm --write`: do not edit. The test `sections` of `crates/ringfence` loads a program for each name
-that libbpf knows, attaches it and does what makes it run. The kernels are Debian's, in a virtual machine each; `here` is
-the machine that the command ran on.
+that libbpf knows, attaches it and does what makes it run. The kernels are Debian's, in a virtual machine each, booted with
+`bpf` among the security modules (5.10 leaves it out by itself); `here` is the machine that the command ran on.
 
 - `fired`: attached, and its effect was read from a map
 - `attached`: it cannot be made to run on this kernel

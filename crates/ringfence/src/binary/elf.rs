@@ -11,7 +11,7 @@ use object::elf::{
 use object::read::elf::{ElfFile, ElfFile32, ElfFile64, FileHeader, ProgramHeader, SectionHeader, Sym};
 use object::{FileKind, ReadCacheRange, ReadRef};
 
-use super::{Binary, notes};
+use super::{Binary, go, notes};
 use crate::error::Cause;
 use crate::glob;
 
@@ -39,6 +39,12 @@ struct Function {
     default: bool,
     /// Its code chooses another function when the program starts (IFUNC): nobody calls it afterwards.
     chooses: bool,
+}
+
+impl Function {
+    fn of_go(name: String, address: u64) -> Function {
+        Function { name, address, bind: Bind::Global, version: String::new(), default: true, chooses: false }
+    }
 }
 
 /// A part of the file that is mapped.
@@ -222,6 +228,14 @@ impl<'a> Image<'a> {
         }
     }
 
+    /// It was compiled by Go.
+    pub(super) fn is_go(&self) -> bool {
+        match &self.file {
+            File::Short(elf) => go::is(elf),
+            File::Long(elf) => go::is(elf),
+        }
+    }
+
     /// The static probes that it declares.
     pub(crate) fn notes(&self) -> Result<Vec<notes::Note>, Cause> {
         let raw = match &self.file {
@@ -329,7 +343,14 @@ impl<'a> Image<'a> {
             File::Short(elf) => functions(elf, table),
             File::Long(elf) => functions(elf, table),
         };
-        let read = read.map_err(|error| bad(self.binary.path(), error))?;
+        let mut read = read.map_err(|error| bad(self.binary.path(), error))?;
+        if read.is_empty() && table == SHT_SYMTAB {
+            let known = match &self.file {
+                File::Short(elf) => go::functions(elf),
+                File::Long(elf) => go::functions(elf),
+            };
+            read.extend(known.into_iter().map(|(name, address)| Function::of_go(name, address)));
+        }
         Ok(cell.get_or_init(|| read))
     }
 }

@@ -1,6 +1,7 @@
 //! Programs and libraries in user space: finding the file, and the places in it that a uprobe wants.
 
 mod elf;
+mod go;
 mod notes;
 mod step;
 mod zip;
@@ -76,6 +77,18 @@ impl Binary {
     /// What is in it.
     pub(crate) fn image(&self) -> Result<Image<'_>, Cause> {
         Image::new(self)
+    }
+
+    /// Return probes may be set in it.
+    pub(crate) fn check_return(&self) -> Result<(), Cause> {
+        match self.image()?.is_go() {
+            false => Ok(()),
+            true => Err(Cause::invalid(format!(
+                "a probe at a return would crash {}: Go moves its stacks, and with them the address to return to",
+                self.path.display()
+            ))
+            .action("attach to the function's `ret` instructions instead, as FUNCTION+OFFSET")),
+        }
     }
 
     /// It is the file that a line of `/proc/PID/maps` names by device and inode.

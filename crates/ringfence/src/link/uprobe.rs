@@ -109,6 +109,9 @@ impl Hook for Uprobe {
         let target = format!("{}:{}", self.user.binary, self.function);
         let fail = |cause| failed(program, self.hook(), &target, cause);
         let binary = self.user.open().map_err(fail)?;
+        if self.ret {
+            binary.check_return().map_err(fail)?;
+        }
         let offset = binary.image().and_then(|image| image.offset(&self.function)).map_err(fail)?;
         let probe = Probe { ret: self.ret, offset, counter: self.counter };
         let event = event(&binary, self.user.pid, probe).map_err(fail)?;

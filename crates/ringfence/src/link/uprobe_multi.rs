@@ -165,6 +165,9 @@ impl Hook for UprobeMulti {
         let target = self.target();
         let fail = |cause| failed(program, self.hook(), &target, cause);
         let binary = self.user.open().map_err(fail)?;
+        if self.ret || program.attach_type() == AttachType::TRACE_UPROBE_SESSION {
+            binary.check_return().map_err(fail)?;
+        }
         let places = Places {
             pid: self.user.pid,
             ret: self.ret,

@@ -89,6 +89,7 @@ impl Layout {
             |(start, width): Bits| width <= 64 && start.checked_add(width).is_some_and(|end| end <= size as u64 * 8);
         [last, layout.cookie, layout.count, layout.kind, layout.register, layout.signed, layout.shift]
             .into_iter()
+            .chain(layout.index.into_iter().flat_map(|(register, shift)| [register, shift]))
             .all(inside)
             .then_some(layout)
     }
