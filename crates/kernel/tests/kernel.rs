@@ -27,6 +27,8 @@ const EXPECTED: &[(Feature, [bool; 5])] = &[
     (Feature::ProgBindMap, [true, true, true, true, true]),
     (Feature::BpfCookie, [false, true, true, true, true]),
     (Feature::SyscallWrapper, [true, true, true, true, true]),
+    (Feature::CgroupOrder, [false, false, true, true, true]),
+    (Feature::XdpFrags, [false, true, true, true, true]),
     (Feature::PerfLink, [false, true, true, true, true]),
     (Feature::KprobeMulti, [false, false, true, true, true]),
     (Feature::UprobeMulti, [false, false, true, true, true]),

@@ -61,8 +61,8 @@ fn linked(result: ringfence::Result<ringfence::Link>) -> Option<ringfence::Link>
         Ok(link) => Some(link),
         Err(error) if error.kind() == Kind::Unsupported => {
             let text = error.to_string();
-            let lacks = ["CONFIG_FPROBE", "CONFIG_KPROBE_EVENTS", "this kernel has no kprobe.session links"];
-            assert!(lacks.iter().any(|lack| text.contains(lack)), "{error}");
+            let known = ["CONFIG_FPROBE", "CONFIG_KPROBE_EVENTS", "no kprobe.session links (6.10)"];
+            assert!(known.iter().any(|known| text.contains(known)), "{error}");
             println!("skipped: {error}");
             None
         }
@@ -226,7 +226,6 @@ fn a_function_of_another_program_is_replaced() {
     assert_eq!(other.test_run(&[0; 64], 1).unwrap().retval, 1);
     let error = better.attach_to(&Function::new(other, "answers")).unwrap_err();
     assert!(error.to_string().contains("it has answer"), "{error}");
-    let wrong = load_object("trace", Settings::new().only(["raw_tp"]));
-    let error = better.attach_to(&Function::new(wrong.program("raw_tp").unwrap(), "raw_tp")).unwrap_err();
+    let error = better.attach_to(&Function::new(wrong.program("to_ring").unwrap(), "to_ring")).unwrap_err();
     assert!(error.to_string().contains("of another type"), "{error}");
 }
