@@ -354,3 +354,38 @@ fn iterators_end_when_asked_for_what_goes_away() {
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
 }
+
+#[test]
+fn filters_and_their_actions_are_found_and_removed() {
+    use common::net::{WIRE, Wire, index};
+    use sys::netlink::Netlink;
+    use sys::rtnetlink::{FilterKind, FilterPlace, FilterSet, Side};
+    let _alone = alone();
+    let wire = Wire::veth("filters");
+    let kinds = [
+        (ProgramType::SCHED_CLS, FilterKind::Classifier, Side::Ingress, "tc ingress"),
+        (ProgramType::SCHED_ACT, FilterKind::Action, Side::Egress, "tc egress"),
+    ];
+    for (kind, filter, side, hook) in kinds {
+        let program = sys::prog_load(&ProgLoad::new(kind, &returns(0), "GPL"), None).unwrap();
+        let id = program.info().unwrap().id;
+        let made = wire.near.inside(|| {
+            let (netlink, index) = (Netlink::open().unwrap(), index(WIRE));
+            let _ = netlink.clsact_add(index);
+            let place = FilterPlace { index, side, priority: 0, handle: 0, kind: filter };
+            netlink.filter_set(place, program.as_fd(), "rf", FilterSet::New)
+        });
+        if let Err(error) = made {
+            println!("skipped: {hook}: {error}");
+            continue;
+        }
+        drop(program);
+        let audit = machine::audit().unwrap();
+        let orphan = audit.orphans.iter().find(|orphan| orphan.id == Id::Program(id)).unwrap();
+        let Some(Holder::Attachment(at)) = &orphan.holder else { panic!("{orphan:?}") };
+        assert_eq!((at.hook.as_str(), at.target.clone()), (hook, format!("{WIRE} (netns {})", wire.near.name)));
+        orphan.remove().unwrap();
+        let left = machine::audit().unwrap().orphans.into_iter().find(|orphan| orphan.id == Id::Program(id));
+        assert!(left.is_none(), "{left:?}");
+    }
+}
