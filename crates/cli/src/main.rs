@@ -2,10 +2,12 @@
 #![forbid(unsafe_code)]
 #![allow(unreachable_pub, reason = "a command has no public items")]
 
+mod audit;
 mod check;
 mod events;
 mod exit;
 mod inspect;
+mod list;
 mod output;
 mod run;
 mod source;
@@ -32,6 +34,8 @@ enum Verb {
     Inspect(inspect::Args),
     Check(check::Args),
     Run(run::Args),
+    List(list::Args),
+    Audit(audit::Args),
 }
 
 fn main() -> ExitCode {
@@ -40,5 +44,7 @@ fn main() -> ExitCode {
         Verb::Inspect(args) => inspect::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Run(args) => run::run(&args),
+        Verb::List(args) => list::run(&args),
+        Verb::Audit(args) => audit::run(&args),
     })
 }

@@ -37,6 +37,7 @@ mod kallsyms;
 mod link;
 mod load;
 mod loaded;
+pub mod machine;
 mod map;
 mod perf;
 pub mod printk;
@@ -61,7 +62,7 @@ pub use ringfence_kernel::Kernel;
 pub use ringfence_object::Object;
 use ringfence_plan::near;
 pub use ringfence_plan::{Plan, Settings, Value};
-pub use ringfence_sys::{LinkDetails, LinkInfo, MapInfo, ProgramInfo};
+pub use ringfence_sys::{LinkDetails, LinkInfo, MapInfo, PerfLinkDetails, ProgramInfo};
 pub use ringfence_uapi::{AttachType, MapType, ProgramType};
 pub use statistics::{RunTimeStatistics, run_time_statistics};
 

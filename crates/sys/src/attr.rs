@@ -232,6 +232,18 @@ attrs! {
         revision: u64,
     }
 
+    TaskFdQueryAttr, "bpf_attr", "task_fd_query", 0 {
+        pid: u32,
+        fd: u32,
+        flags: u32,
+        buf_len: u32,
+        buf: u64,
+        prog_id: u32,
+        fd_type: u32,
+        probe_offset: u64,
+        probe_addr: u64,
+    }
+
     RawTracepointAttr, "bpf_attr", "raw_tracepoint", 0 {
         name: u64,
         prog_fd: i32,

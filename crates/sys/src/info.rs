@@ -415,6 +415,32 @@ impl LinkFd {
         Ok(LinkInfo { kind, id: head.id, program_id: head.prog_id, details: self.details(kind)? })
     }
 
+    /// Where a link to many places is: addresses of kernel functions (0 where the process may not know them), offsets in
+    /// the file; none for other links.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn places(&self) -> Result<Vec<u64>> {
+        let list = |count: u32| vec![0u64; count as usize];
+        match self.info()?.details {
+            LinkDetails::KprobeMulti { count, .. } => {
+                let mut places = list(count);
+                let (addrs, count) = (address_mut(&mut places), length(places.len())?);
+                // SAFETY: of this kind; `places` has room for `count` numbers.
+                unsafe { self.fill(InfoKprobeMulti { addrs, count, ..InfoKprobeMulti::ZERO })? };
+                Ok(places)
+            }
+            LinkDetails::UprobeMulti { count, .. } => {
+                let mut places = list(count);
+                let (offsets, count) = (address_mut(&mut places), length(places.len())?);
+                // SAFETY: of this kind; `places` has room for `count` numbers, the path has no room.
+                unsafe { self.fill(InfoUprobeMulti { offsets, count, ..InfoUprobeMulti::ZERO })? };
+                Ok(places)
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
     fn details(&self, kind: LinkType) -> Result<LinkDetails> {
         let mut name = vec![0u8; NAME_ROOM];
         let (room, len) = (address_mut(&mut name), NAME_ROOM as u32);

@@ -33,6 +33,7 @@ mod progress;
 mod ring;
 pub mod rtnetlink;
 mod socket;
+pub mod survey;
 
 #[doc(hidden)]
 pub use attr::{Layout, layout};
@@ -46,7 +47,8 @@ pub use link::{
 pub use map::{Batch, BatchError, BatchPosition, MapBtf, MapCreate, MapShape, map_create, possible_cpus};
 pub use memory::MapMemory;
 pub use object::{
-    Ids, enable_run_time_stats, object_get, object_pin, open_btf, open_link, open_map, open_program, token_create,
+    Ids, TaskFd, TaskFdKind, enable_run_time_stats, object_get, object_pin, open_btf, open_link, open_map,
+    open_program, task_fd_query, token_create,
 };
 #[doc(hidden)]
 pub use perf::BITS as PERF_EVENT_BITS;

@@ -9,8 +9,8 @@ use ringfence_uapi::Command;
 use rustix::io::Errno;
 
 use crate::Result;
-use crate::attr::{EnableStatsAttr, IdAttr, ObjAttr, Plain, TokenCreateAttr};
-use crate::call::{address, bpf, bpf_fd};
+use crate::attr::{EnableStatsAttr, IdAttr, ObjAttr, Plain, TaskFdQueryAttr, TokenCreateAttr};
+use crate::call::{address, address_mut, bpf, bpf_fd, length, text};
 use crate::fd::{BtfFd, LinkFd, MapFd, ProgramFd, TokenFd};
 
 fn path_text(path: &Path) -> Result<CString> {
@@ -128,4 +128,56 @@ pub fn enable_run_time_stats() -> Result<OwnedFd> {
     let mut attr = EnableStatsAttr { type_: 0 };
     // SAFETY: no addresses.
     unsafe { bpf_fd(Command::ENABLE_STATS, &mut attr) }
+}
+
+/// What runs a program at a descriptor of some process: a perf event, or a raw tracepoint.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TaskFd {
+    /// The program.
+    pub program_id: u32,
+    /// On what.
+    pub kind: TaskFdKind,
+    /// Tracepoint, function (empty: by address) or file.
+    pub name: String,
+    /// Offset in the function or file.
+    pub offset: u64,
+    /// Address of a kprobe; 0: none, or not allowed to know.
+    pub address: u64,
+}
+
+/// `enum bpf_task_fd_type`
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the kernel's own names")]
+pub enum TaskFdKind {
+    RawTracepoint,
+    Tracepoint,
+    Kprobe,
+    Kretprobe,
+    Uprobe,
+    Uretprobe,
+    Other(u32),
+}
+
+/// `BPF_TASK_FD_QUERY`: the program at a descriptor of a process. `fd` is a number in that process.
+///
+/// # Errors
+/// `ENOENT`: no such process, or there is no program; `ENOTSUPP` (524), `EOPNOTSUPP`: the descriptor is of another kind, or
+/// a perf event of a kind for which the kernel does not tell.
+pub fn task_fd_query(pid: u32, fd: u32) -> Result<TaskFd> {
+    let mut name = [0u8; 512];
+    let (buf, buf_len) = (address_mut(&mut name), length(name.len())?);
+    let mut attr = TaskFdQueryAttr { pid, fd, buf_len, buf, ..TaskFdQueryAttr::ZERO };
+    // SAFETY: `name` has room for `buf_len` bytes.
+    unsafe { bpf(Command::TASK_FD_QUERY, &mut attr)? };
+    let kind = match attr.fd_type {
+        0 => TaskFdKind::RawTracepoint,
+        1 => TaskFdKind::Tracepoint,
+        2 => TaskFdKind::Kprobe,
+        3 => TaskFdKind::Kretprobe,
+        4 => TaskFdKind::Uprobe,
+        5 => TaskFdKind::Uretprobe,
+        other => TaskFdKind::Other(other),
+    };
+    let (program_id, offset, address) = (attr.prog_id, attr.probe_offset, attr.probe_addr);
+    Ok(TaskFd { program_id, kind, name: text(&name), offset, address })
 }

@@ -13,18 +13,18 @@ use crate::netlink::{Attributes, Message, Netlink, NetlinkError, Reply};
 type Result<T> = std::result::Result<T, NetlinkError>;
 
 // include/uapi/linux/rtnetlink.h
-const RTM_GETLINK: u16 = 18;
+pub(crate) const RTM_GETLINK: u16 = 18;
 const RTM_SETLINK: u16 = 19;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const RTM_NEWQDISC: u16 = 36;
 const RTM_DELQDISC: u16 = 37;
-const RTM_GETQDISC: u16 = 38;
+pub(crate) const RTM_GETQDISC: u16 = 38;
 const RTM_NEWTFILTER: u16 = 44;
-const RTM_DELTFILTER: u16 = 45;
-const RTM_GETTFILTER: u16 = 46;
-const TCA_KIND: u16 = 1;
-const TCA_OPTIONS: u16 = 2;
+pub(crate) const RTM_DELTFILTER: u16 = 45;
+pub(crate) const RTM_GETTFILTER: u16 = 46;
+pub(crate) const TCA_KIND: u16 = 1;
+pub(crate) const TCA_OPTIONS: u16 = 2;
 
 /// Flags of [`Netlink::xdp_set`]: `XDP_FLAGS_*` of `include/uapi/linux/if_link.h`.
 #[allow(missing_docs, reason = "the kernel's own names")]
@@ -61,7 +61,7 @@ fn device(index: u32) -> [u8; 16] {
     head
 }
 
-const IFLA_XDP: u16 = 43;
+pub(crate) const IFLA_XDP: u16 = 43;
 
 impl Netlink {
     /// Sets or (`None`) clears the XDP program of a device. `expected`: the one that must be there, with
@@ -127,10 +127,10 @@ impl Side {
 const CLSACT: u32 = 0xffff_fff1;
 const CLSACT_HANDLE: u32 = 0xffff_0000;
 /// `struct tcmsg`
-const TCMSG: usize = 20;
+pub(crate) const TCMSG: usize = 20;
 const ETH_P_ALL: u16 = 3;
 
-fn tcmsg(index: u32, handle: u32, parent: u32, info: u32) -> Vec<u8> {
+pub(crate) fn tcmsg(index: u32, handle: u32, parent: u32, info: u32) -> Vec<u8> {
     [0, index, handle, parent, info].iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 
@@ -198,11 +198,11 @@ pub enum FilterSet {
     Replace,
 }
 
-fn text(value: Option<&[u8]>) -> String {
+pub(crate) fn text(value: Option<&[u8]>) -> String {
     value.map(crate::call::text).unwrap_or_default()
 }
 
-fn word(reply: &Reply, at: usize) -> u32 {
+pub(crate) fn word(reply: &Reply, at: usize) -> u32 {
     reply.body.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |word| u32::from_ne_bytes(*word))
 }
 

@@ -256,11 +256,11 @@ fn is_usage(error: &ringfence::Error) -> bool {
 }
 
 /// A note to the user, on stderr. Nobody listening is no reason to stop.
-fn say(text: &str) {
+pub fn say(text: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
-fn count(number: usize, what: &str) -> String {
+pub fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
