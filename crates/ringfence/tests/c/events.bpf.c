@@ -19,12 +19,12 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4096);
+	__type(value, struct event); // as cilium/ebpf's users write it: what the events are
 } other SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY);
-	__uint(key_size, 4);
-	__uint(value_size, 4);
+	__type(value, struct event);
 } perf SEC(".maps");
 
 __u32 next_number = 0;
