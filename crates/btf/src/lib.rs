@@ -36,6 +36,7 @@ mod error;
 mod header;
 mod layout;
 mod lookup;
+mod names;
 mod older;
 mod read;
 mod types;

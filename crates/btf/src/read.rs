@@ -2,9 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::lookup::Names;
-
 use crate::Error;
+use crate::names::Names;
 use crate::types::{
     Array, Composite, Datasec, Def, Enum, Enumerator, Int, Kind, Linkage, Member, Param, Proto, SectionVar, Type,
     TypeId,
