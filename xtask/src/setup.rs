@@ -34,7 +34,8 @@ const PACKAGES: &[(&str, &str)] = &[
 ];
 
 /// File systems that programs are attached or pinned through: type and place.
-const MOUNTS: &[(&str, &str)] = &[("tracefs", "/sys/kernel/tracing"), ("bpf", "/sys/fs/bpf")];
+const MOUNTS: &[(&str, &str)] =
+    &[("tracefs", "/sys/kernel/tracing"), ("bpf", "/sys/fs/bpf"), ("cgroup2", "/sys/fs/cgroup")];
 
 pub(crate) fn run(arguments: Arguments) -> Result<()> {
     finish(arguments)?;
@@ -81,7 +82,10 @@ fn install(wanted: &[&str]) -> Result<()> {
 fn mount() -> Result<()> {
     let mounts = fs::read_to_string("/proc/mounts")?;
     for (kind, place) in MOUNTS {
-        let there = mounts.lines().any(|line| line.split(' ').skip(1).take(2).eq([*place, *kind]));
+        let mut mounted = mounts.lines().filter_map(|line| line.split_once(' ')?.1.split_once(' '));
+        // Control groups are where the machine's manager has put them.
+        let there =
+            mounted.any(|(at, rest)| rest.starts_with(&format!("{kind} ")) && (at == *place || *kind == "cgroup2"));
         if there {
             continue;
         }
