@@ -257,6 +257,7 @@ fn links_to_many_places_name_the_first() {
         (link.hook, link.target)
     };
     let names = [c"do_sys_openat2", c"ksys_read", c"ksys_write", c"vfs_open"];
+    // Without cookies, as other loaders do: 6.18.15 halts when `fdinfo` of such a link is read.
     if let Some(program) = loaded(&many(AttachType::TRACE_KPROBE_MULTI)) {
         let tail = LinkTail::KprobeMulti { functions: Multi::Symbols(&names), cookies: &[], flags: 0 };
         let (program, attach_type) = (program.as_fd(), AttachType::TRACE_KPROBE_MULTI);

@@ -226,6 +226,6 @@ fn a_function_of_another_program_is_replaced() {
     assert_eq!(other.test_run(&[0; 64], 1).unwrap().retval, 1);
     let error = better.attach_to(&Function::new(other, "answers")).unwrap_err();
     assert!(error.to_string().contains("it has answer"), "{error}");
-    let error = better.attach_to(&Function::new(wrong.program("to_ring").unwrap(), "to_ring")).unwrap_err();
+    let error = better.attach_to(&Function::new(target.program("adds").unwrap(), "sum")).unwrap_err();
     assert!(error.to_string().contains("of another type"), "{error}");
 }

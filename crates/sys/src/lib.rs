@@ -58,8 +58,8 @@ pub use perf::{
 };
 pub use perf_ring::{PerfRecord, PerfRing};
 pub use process::{
-    CapabilitySet, Epoll, capabilities, enter_network_namespace, memlock_limit, mount, new_network_namespace,
-    page_size, set_memlock_limit,
+    CapabilitySet, Epoll, capabilities, descriptor_of, enter_network_namespace, memlock_limit, mount,
+    new_network_namespace, page_size, set_memlock_limit,
 };
 pub use program::{
     FuncInfo, LineInfo, Log, ProgLoad, Target, TestRun, TestRunResult, btf_load, prog_bind_map, prog_load, test_run,

@@ -66,6 +66,16 @@ pub enum Multi<'a> {
     Addresses(&'a [u64]),
 }
 
+impl Multi<'_> {
+    /// How many.
+    pub fn count(&self) -> usize {
+        match self {
+            Multi::Symbols(names) => names.len(),
+            Multi::Addresses(places) => places.len(),
+        }
+    }
+}
+
 /// The part of `BPF_LINK_CREATE` that depends on the kind of link.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum LinkTail<'a> {
@@ -167,14 +177,11 @@ pub fn link_create(create: &LinkCreate<'_>) -> Result<LinkFd> {
         LinkTail::None => submit(&mut head),
         LinkTail::PerfEvent { cookie } => submit_with(head, LinkPerfEvent { bpf_cookie: cookie }),
         LinkTail::KprobeMulti { functions, cookies, flags } => {
-            let names: Vec<u64> = match functions {
-                Multi::Symbols(names) => names.iter().map(|name| address(name.to_bytes_with_nul())).collect(),
-                Multi::Addresses(_) => Vec::new(),
+            let (names, addrs): (Vec<u64>, u64) = match functions {
+                Multi::Symbols(names) => (names.iter().map(|name| address(name.to_bytes_with_nul())).collect(), 0),
+                Multi::Addresses(places) => (Vec::new(), address(places)),
             };
-            let (addrs, count) = match functions {
-                Multi::Symbols(names) => (0, names.len()),
-                Multi::Addresses(places) => (address(places), places.len()),
-            };
+            let count = functions.count();
             same_count(count, cookies)?;
             let (syms, cookies) = (address(&names), address(cookies));
             submit_with(head, LinkKprobeMulti { flags, cnt: length(count)?, syms, addrs, cookies })

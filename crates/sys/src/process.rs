@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::epoll;
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit};
 pub use rustix::thread::CapabilitySet;
 
@@ -92,6 +93,17 @@ pub fn mount(kind: &str, at: &Path) -> Result<()> {
     use rustix::mount::MountFlags;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     rustix::mount::mount(kind, at, kind, flags, None::<&std::ffi::CStr>)
+}
+
+/// A descriptor of another process, as our own (`pidfd_getfd`, 5.6).
+///
+/// # Errors
+/// `EPERM`: that process may not be traced by this one; `ESRCH`, `EBADF`: it or its descriptor is gone.
+pub fn descriptor_of(pid: u32, descriptor: u32) -> Result<OwnedFd> {
+    use rustix::process::{ForeignRawFd, Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+    let descriptor = ForeignRawFd::try_from(descriptor).map_err(|_| Errno::BADF)?;
+    pidfd_getfd(pidfd_open(pid, PidfdFlags::empty())?, descriptor, PidfdGetfdFlags::empty())
 }
 
 /// Moves this thread into a network namespace (`/proc/PID/ns/net`, `/run/netns/NAME`).

@@ -123,7 +123,16 @@ impl KprobeMulti {
         }
     }
 
+    /// Cookies also where none were asked for: without them some kernels halt when anyone reads the link's `fdinfo`
+    /// (`bpf_kprobe_multi_show_fdinfo`; seen with 6.18.15).
     fn link(&self, program: &Program, functions: Multi<'_>) -> Result<sys::LinkFd, Errno> {
+        let none;
+        let cookies = if self.cookies.is_empty() {
+            none = vec![0; functions.count()];
+            &none
+        } else {
+            &self.cookies
+        };
         sys::link_create(&sys::LinkCreate {
             program: program.as_fd(),
             attach_type: program.attach_type(),
@@ -131,7 +140,7 @@ impl KprobeMulti {
             flags: 0,
             tail: sys::LinkTail::KprobeMulti {
                 functions,
-                cookies: &self.cookies,
+                cookies,
                 flags: if self.ret { sys::flags::BPF_F_KPROBE_MULTI_RETURN } else { 0 },
             },
         })

@@ -1,14 +1,13 @@
 //! Pins: every bpffs that some process has mounted, walked.
 
 use std::collections::BTreeSet;
-use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use ringfence_sys as sys;
 
 use super::process::{id_of, mounts};
-use super::{Holder, Id, list};
+use super::{Holder, Id};
 
 /// `BPF_FS_MAGIC`
 const MAGIC: u64 = 0xcafe_4a11;
@@ -94,6 +93,5 @@ pub(super) fn reachable(process: Option<u32>, path: &Path) -> PathBuf {
 
 /// What is pinned there.
 pub(super) fn pinned(path: &Path) -> Option<Id> {
-    let fd = sys::object_get(path, 0).ok()?;
-    id_of(&list::fdinfo(fd.as_fd()))
+    id_of(sys::object_get(path, 0).ok()?)
 }

@@ -19,3 +19,16 @@ int asks(struct __sk_buff *skb)
 {
 	return answer(skb);
 }
+
+__attribute__((noinline)) int sum(struct __sk_buff *skb, int more)
+{
+	volatile int sum = more;
+
+	return sum + 1;
+}
+
+SEC("tc")
+int adds(struct __sk_buff *skb)
+{
+	return sum(skb, 1);
+}
