@@ -56,13 +56,16 @@ pub use futures::AsyncEvents;
 pub use link::{Link, Links};
 pub use load::{Loader, load};
 pub use loaded::Loaded;
-pub use map::{Entries, LpmKey, Map, PerCpuTable, PerCpuValues, Plain, Queue, Table, TableEntries, Update, Variable};
+pub use map::{
+    Arena, Bloom, Cpus, Devices, Entries, LpmKey, Map, MapOfMaps, NewMap, PerCpuTable, PerCpuValues, Plain, Queue,
+    Redirect, Storage, Table, TableEntries, Update, UserRing, Variable, pidfd, pidfd_of_thread,
+};
 pub use program::{Program, TestRun};
 pub use ringfence_kernel::Kernel;
 pub use ringfence_object::Object;
 use ringfence_plan::near;
 pub use ringfence_plan::{Plan, Settings, Value};
-pub use ringfence_sys::{LinkDetails, LinkInfo, MapInfo, PerfLinkDetails, ProgramInfo};
+pub use ringfence_sys::{LinkDetails, LinkInfo, MapInfo, PerfLinkDetails, ProgramInfo, UserRecord};
 pub use ringfence_uapi::{AttachType, MapType, ProgramType};
 pub use statistics::{RunTimeStatistics, run_time_statistics};
 

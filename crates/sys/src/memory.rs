@@ -211,6 +211,15 @@ impl MapMemory {
         Ok(())
     }
 
+    /// The values as words of 8 bytes, each of which is read in one piece: [`MapMemory::stride`] is a multiple of 8.
+    #[inline]
+    pub fn words(&self) -> Words<'_> {
+        // SAFETY: `len` is a multiple of 8 (`map`), and as many bytes are mapped and readable as long as `self` is borrowed;
+        // a page is aligned. Everybody in this process reads and writes by atomics; `Words` only loads, so that
+        // the mapping may be read-only.
+        Words(unsafe { std::slice::from_raw_parts(self.mapping.at(0).cast(), self.len / 8) })
+    }
+
     /// Copies bytes in.
     ///
     /// # Errors
@@ -240,6 +249,24 @@ impl MapMemory {
             rest = later;
         }
         Ok(())
+    }
+}
+
+/// Words that programs may change at any time.
+#[derive(Clone, Copy, Debug)]
+pub struct Words<'a>(&'a [AtomicU64]);
+
+impl Words<'_> {
+    /// Copies values out, beginning at this word: as many bytes as `value` is long. `false`: they are not all inside.
+    #[inline(always)]
+    pub fn read(&self, first: usize, value: &mut [u8]) -> bool {
+        let end = first.checked_add(value.len().div_ceil(8));
+        let Some(words) = end.and_then(|end| self.0.get(first..end)) else { return false };
+        for (bytes, word) in value.chunks_mut(8).zip(words) {
+            let word = word.load(Ordering::Relaxed).to_ne_bytes();
+            bytes.copy_from_slice(&word[..bytes.len()]);
+        }
+        true
     }
 }
 

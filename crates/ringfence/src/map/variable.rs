@@ -112,8 +112,8 @@ impl Variable {
     /// they are loaded); the kernel refuses.
     pub fn set<T: Plain>(&self, value: &T) -> Result<()> {
         self.check::<T>(WRITING)?;
-        if let Some(memory) = self.map.writable_memory() {
-            return memory.write(self.offset, value.as_bytes()).map_err(|errno| self.map.error(WRITING, errno));
+        if let Some(done) = self.map.write_memory(self.offset, value.as_bytes()) {
+            return done.map_err(|errno| self.map.error(WRITING, errno));
         }
         let mut all = self.map.lookup(&0u32.to_ne_bytes())?.unwrap_or_default();
         let part = all.get_mut(self.offset..).and_then(|rest| rest.get_mut(..self.size));
