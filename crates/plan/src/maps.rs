@@ -159,7 +159,10 @@ impl Planner<'_> {
                 plan.contents = Some(externs.kconfig_contents(plan.value_size));
                 plan.freeze = true;
             }
-            Role::Data(data) if map.kind == MapType::ARENA => plan.contents = Some(data.bytes.clone()),
+            Role::Data(data) if map.kind == MapType::ARENA => {
+                plan.contents = Some(data.bytes.clone());
+                plan.section = data.datasec;
+            }
             Role::Data(data) => {
                 if !data.bss {
                     let mut bytes = data.bytes.clone();

@@ -97,3 +97,8 @@ pub fn open(path: impl AsRef<Path>) -> Result<Object> {
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     Object::parse(&name, &bytes).map_err(|source| Error::Object { path: path.to_owned(), source: source.into() })
 }
+
+/// The code of that page compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/maps.md")]
+struct MapsPage;

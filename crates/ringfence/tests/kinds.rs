@@ -599,11 +599,11 @@ struct Node {
 
 #[test]
 fn memory_with_pointers_in_it() {
-    let Some(loaded) = load_since((6, 9), "arena", Settings::new()) else { return };
+    let Some(loaded) = load_since((6, 9), "pointers", Settings::new()) else { return };
     let arena = loaded.map("arena").unwrap().arena().unwrap();
     assert_eq!(arena.len(), 8 * ringfence_sys::page_size());
     // A list of two nodes, made here.
-    let (first, second) = (16, ringfence_sys::page_size() * 7 + 64);
+    let (first, second) = (ringfence_sys::page_size() * 5 + 16, ringfence_sys::page_size() * 7 + 64);
     arena.set(first, &Node { value: 5, next: arena.address() + second as u64 }).unwrap();
     arena.set(second, &Node { value: 20, next: 0 }).unwrap();
     set(&loaded, "head", arena.address() + first as u64);
@@ -616,10 +616,46 @@ fn memory_with_pointers_in_it() {
     assert_eq!(node, Node { value: 1000, next: arena.address() + first as u64 });
     loaded.program("walk").unwrap().call(&mut []).unwrap();
     assert_eq!(get::<u64>(&loaded, "sum"), 1025);
+    // A variable in the arena.
+    assert_eq!(get::<u64>(&loaded, "walks"), 42);
+    set(&loaded, "walks", 100u64);
+    loaded.program("walk").unwrap().call(&mut []).unwrap();
+    assert_eq!(get::<u64>(&loaded, "walks"), 101);
     let error = arena.offset(8).unwrap_err();
     assert!(error.to_string().contains("leads out of it"), "{error}");
     let error = arena.get::<u64>(arena.len() - 4).unwrap_err();
     assert!(error.to_string().contains("`arena`") && error.to_string().contains("beyond its end"), "{error}");
+}
+
+/// Where only programs allocate pages, a page that is missing is an error and no signal.
+#[test]
+fn memory_that_only_programs_allocate() {
+    if Kernel::running().knows_map_type(MapType::ARENA) == Some(false) {
+        println!("skipped: this kernel has no arenas");
+        return;
+    }
+    const MMAPABLE: u32 = 1 << 10;
+    const SEGV_ON_FAULT: u32 = 1 << 17;
+    let arena = NewMap::new("a", MapType::ARENA, 0, 0, 4).flags(MMAPABLE | SEGV_ON_FAULT).create().unwrap();
+    let arena = arena.arena().unwrap();
+    let error = arena.get::<u64>(0).unwrap_err();
+    assert!(error.to_string().contains("no program has allocated that page"), "{error}");
+    assert!(arena.set(8, &1u64).is_err());
+
+    let kernel = Kernel::running();
+    let settings = only(&["grow"]).map_flags("arena", MMAPABLE | SEGV_ON_FAULT);
+    let mut plan = ringfence::plan(&common::object("pointers"), &kernel, &settings).unwrap();
+    // Its variable has a value, which user space cannot write here.
+    plan.maps.iter_mut().filter(|map| map.name == "arena").for_each(|map| map.contents = Some(Vec::new()));
+    let loaded = common::load(&plan);
+    assert_eq!(loaded.program("grow").unwrap().call(&mut []).unwrap(), 0);
+    let arena = loaded.map("arena").unwrap().arena().unwrap();
+    let place = arena.offset(get(&loaded, "head")).unwrap();
+    assert_eq!(arena.get::<u64>(place).unwrap(), 1000);
+    arena.set(place, &7u64).unwrap();
+    assert_eq!(arena.get::<[u64; 2]>(place).unwrap(), [7, 0]);
+    let error = arena.read(0, &mut vec![0; arena.len()]).unwrap_err();
+    assert!(error.to_string().contains("allocated"), "{error}");
 }
 
 #[test]

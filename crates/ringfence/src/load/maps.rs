@@ -98,8 +98,9 @@ impl Run<'_> {
 
     fn types_of(&self, plan: &MapPlan) -> Option<MapTypes> {
         let btf = self.types.clone()?;
-        let some = plan.btf_key != TypeId::VOID || plan.btf_value != TypeId::VOID;
-        some.then_some(MapTypes { btf, key: plan.btf_key, value: plan.btf_value })
+        let value = plan.section.unwrap_or(plan.btf_value);
+        let some = plan.btf_key != TypeId::VOID || value != TypeId::VOID;
+        some.then_some(MapTypes { btf, key: plan.btf_key, value })
     }
 
     /// A new map with its first contents.
@@ -215,13 +216,15 @@ impl Run<'_> {
 fn fill(map: &Map, contents: &[u8]) -> sys::Result<()> {
     let fd = map.fd();
     let shape = fd.shape();
+    let zeros = contents.iter().all(|byte| *byte == 0);
     if shape.kind == MapType::ARENA {
         // It has no entries: it is written in memory, at the address for which the programs will be compiled. It is mapped
         // also when there is nothing to write: without an address programs do not load.
-        return map.hold_memory()?.write(0, contents);
+        let memory = map.hold_memory()?;
+        return if zeros { Ok(()) } else { memory.write(0, contents) };
     }
     // What the kernel has made is zero already (`.bss`).
-    if contents.iter().all(|byte| *byte == 0) {
+    if zeros {
         return Ok(());
     }
     if shape.max_entries == 1 {

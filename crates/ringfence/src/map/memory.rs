@@ -25,6 +25,9 @@ impl Map {
     ///
     /// Apart from the mapping for reading, because the kernel freezes no map that anybody can write by memory (`map_freeze`).
     pub(super) fn write_memory(&self, offset: usize, bytes: &[u8]) -> Option<sys::Result<()>> {
+        if self.kind() == MapType::ARENA {
+            return self.memory().map(|memory| memory.write(offset, bytes));
+        }
         let known = |known: &Option<Option<MapMemory>>| {
             known.as_ref().map(|memory| memory.as_ref().map(|memory| memory.write(offset, bytes)))
         };

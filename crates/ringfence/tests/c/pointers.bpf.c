@@ -24,6 +24,7 @@ void __arena *bpf_arena_alloc_pages(void *map, void __arena *addr, __u32 pages, 
 
 struct node __arena *head = 0;
 __u64 sum = 0;
+__u64 __arena walks = 40;
 
 /* Walks the list that user space has made. */
 SEC("syscall")
@@ -32,8 +33,7 @@ int walk(void *ctx)
 	struct node __arena *node = head;
 	int left;
 
-	/* The program has to name its arena. */
-	asm volatile("" ::"r"(&arena));
+	walks += 1;
 	sum = 0;
 	for (left = 10; left && node; left--) {
 		sum += node->value;
