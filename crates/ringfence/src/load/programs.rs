@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use ringfence_btf::{Btf, Def};
 use ringfence_plan::{FixupWith, LoadTarget, ProgramPlan};
 use ringfence_sys as sys;
-use ringfence_uapi::{Insn, ProgramType};
+use ringfence_uapi::{Insn, MapType, ProgramType};
 use rustix::io::Errno;
 use sys::{BtfFd, Log, ProgLoad, ProgramFd, Target};
 
@@ -143,7 +143,12 @@ impl Run<'_> {
             token: self.loader.token,
             ..ProgLoad::new(plan.kind, &insns, &plan.license)
         };
-        let (fd, log) = self.verify(plan, &load)?;
+        let (fd, log) = self.verify(plan, &load).map_err(|error| match owned(plan, maps) {
+            Some(cause) if error.errno() == Some(Errno::INVAL.raw_os_error()) => {
+                fail(LOADING, cause.errno(Errno::INVAL))
+            }
+            _ => error,
+        })?;
         for map in &plan.bind {
             if let Some(Ok(map)) = maps.get(map.0) {
                 // Only so that tools can find the map from the program: libbpf does not mind either when it fails. To
@@ -318,6 +323,21 @@ pub(crate) fn function_in(program: &Program, function: &str) -> Result<u32, Caus
     let near = crate::near::nearest(function, names).join(", ");
     let cause = Cause::invalid(format!("the program `{}` has no function `{function}`", program.name()));
     Err(if near.is_empty() { cause } else { cause.action(format!("it has {near}")) })
+}
+
+/// Why a program array of this program cannot be used by it.
+fn owned(plan: &ProgramPlan, maps: &Maps<'_>) -> Option<Cause> {
+    plan.fixups.iter().find_map(|fixup| {
+        let FixupWith::Map(id) = &fixup.with else { return None };
+        let map = maps.get(id.0)?.ok().filter(|map| map.kind() == MapType::PROG_ARRAY)?;
+        let owner = map.owner().filter(|owner| *owner != plan.kind)?;
+        let why = format!(
+            "its program array `{}` belongs to programs of type {owner}, by the first one that was loaded with it; programs of \
+             one type can share it",
+            map.name()
+        );
+        Some(Cause::invalid(why).action("load them apart, each with maps of its own (`--only`, `Settings::only`)"))
+    })
 }
 
 fn line_info(line: &ringfence_plan::LineInfo) -> sys::LineInfo {
