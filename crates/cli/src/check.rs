@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use ringfence::{Kernel, Kind, Loader, MapType, Program, Settings};
+use ringfence::{Kernel, Kind, Loader, Program, Settings};
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure};
@@ -75,8 +75,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let settings = args.license.iter().fold(settings, |settings, text| settings.license(text));
     let plan = ringfence::plan(&source.object, &kernel, &settings).map_err(|error| failure(&error))?;
     let mut results: BTreeMap<_, _> = Loader::new(&plan, &kernel).load_each().into_iter().collect();
-    // A program array takes programs of one type: those of another may still load with maps of their own.
-    if plan.maps.iter().any(|map| map.kind == MapType::PROG_ARRAY) {
+    // Programs that cannot share such a map may still load, each with maps of its own.
+    if plan.maps.iter().any(ringfence_plan::MapPlan::runs_programs) {
         for (name, result) in results.iter_mut().filter(|(_, result)| result.is_err()) {
             let alone = ringfence::plan(&source.object, &kernel, &settings.clone().only([name.as_str()]));
             let alone = alone.map_err(|error| failure(&error))?;
