@@ -3,9 +3,11 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use common::net::{WIRE, Wire, index};
@@ -402,7 +404,7 @@ fn records_for_programs() {
     assert_eq!((get::<u64>(&loaded, "records"), get::<u64>(&loaded, "sum"), ring.pending()), (2, 15, 0));
 
     // Many times round, with lengths that do not divide the ring: every byte arrives.
-    for n in 0..1000u64 {
+    for n in 0..300u64 {
         let mut record = ring.reserve(8 + (n as usize * 13) % 600).unwrap().unwrap();
         record.fill(0xff);
         record[..8].copy_from_slice(&n.to_ne_bytes());
@@ -467,6 +469,20 @@ fn values_of_tasks() {
     let own = ringfence::pidfd(std::process::id()).unwrap();
     assert_eq!(tasks.get(&own).unwrap(), None);
     assert!(!tasks.remove(&own).unwrap());
+    // Another process, with one thread: what user space has written is seen by the program, and the other way round.
+    let mut child = std::process::Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let process = ringfence::pidfd(child.id()).unwrap();
+    tasks.insert(&process, &Visits { from_user: 1 << 40, seen: 0 }).unwrap();
+    set(&loaded, "own_pid", child.id());
+    // It reads and writes.
+    child.stdin.as_mut().unwrap().write_all(b"line").unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut [0; 4]).unwrap();
+    let seen = tasks.get(&process).unwrap().unwrap().seen;
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    assert!(seen >= 1 << 40, "the program sees what user space has written");
+    assert_eq!(tasks.get(&process).unwrap(), None, "gone with the process");
+
     // This thread's value, and through it the program's.
     let thread = u32::try_from(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
     let thread = match ringfence::pidfd_of_thread(thread) {

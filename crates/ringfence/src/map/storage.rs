@@ -66,10 +66,10 @@ impl<V: Plain> Storage<V> {
         self.map.failed(step, Cause { why, action: String::new(), ..(**cause).clone() })
     }
 
-    /// The object's value; `None`: it has none.
+    /// The object's value; `None`: it has none, or is gone.
     ///
     /// # Errors
-    /// The descriptor is of another kind, or the object is gone.
+    /// The descriptor is of another kind.
     pub fn get(&self, object: &impl AsFd) -> Result<Option<V>> {
         let mut value = V::new_zeroed();
         let found = self.map.lookup_into(&Self::key(object), value.as_mut_bytes());
