@@ -154,3 +154,54 @@ impl Drop for UserRecord<'_> {
         self.ring.header(self.offset).store(self.len as u32 | self.flags, Ordering::Release);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A ring of one page made of a file, in which anything can be written.
+    fn ring(id: u32, consumer: usize, producer: usize) -> UserRing {
+        let page = rustix::param::page_size();
+        let file = rustix::fs::memfd_create("ring", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        rustix::fs::ftruncate(&file, 4 * page as u64).unwrap();
+        for (at, position) in [(0, consumer), (page, producer)] {
+            assert_eq!(rustix::io::pwrite(&file, &position.to_ne_bytes(), at as u64), Ok(8));
+        }
+        UserRing {
+            consumer: Mapping::shared(file.as_fd(), 0, page, false).unwrap(),
+            producer: Mapping::shared(file.as_fd(), page as u64, 3 * page, true).unwrap(),
+            page,
+            size: page,
+            _only: Exclusive::take(Ring::Map(u32::MAX / 2 - id)).unwrap(),
+        }
+    }
+
+    #[test]
+    fn headers_say_what_became_of_a_record() {
+        let mut ring = ring(0, 0, 0);
+        let mut record = ring.reserve(5).unwrap().unwrap();
+        record.copy_from_slice(b"hello");
+        assert_eq!(record.ring.header(0).load(Ordering::Relaxed), 5 | BUSY);
+        record.submit();
+        drop(ring.reserve(1).unwrap().unwrap());
+        let headers = [0, 16].map(|at| ring.header(at).load(Ordering::Relaxed));
+        assert_eq!((headers, ring.pending()), ([5, 1 | DISCARD], 32));
+        let longest = ring.longest();
+        assert_eq!(ring.reserve(longest + 1).unwrap_err(), Errno::TOOBIG);
+        assert_eq!(ring.reserve(usize::MAX).unwrap_err(), Errno::TOOBIG);
+        assert!(ring.reserve(longest).unwrap().is_none(), "there is not as much room now");
+    }
+
+    #[test]
+    fn positions_that_the_kernel_never_writes() {
+        let page = rustix::param::page_size();
+        assert_eq!(ring(1, 0, page + 8).reserve(1).unwrap_err(), Errno::BADMSG);
+        assert_eq!(ring(2, 16, 8).reserve(1).unwrap_err(), Errno::BADMSG);
+        assert_eq!(ring(3, 0, 4).reserve(1).unwrap_err(), Errno::BADMSG);
+        // The longest record fills it, at whatever place it begins.
+        let mut whole = ring(4, 5 * page + 64, 5 * page + 64);
+        let longest = whole.longest();
+        whole.reserve(longest).unwrap().unwrap().fill(1);
+        assert!(whole.reserve(0).unwrap().is_none());
+    }
+}
