@@ -4,13 +4,14 @@
 //! maps and their contents -> code -> what is needed. Nothing here changes anything: the same object, kernel facts
 //! and settings give the same plan.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use ringfence_btf::TypeId;
 use ringfence_kernel::{Feature, Kernel};
 use ringfence_object::{FunctionId, MapId, Object, Program, Role as MapRole};
 use ringfence_uapi::{AttachType, Helper, ProgramType};
 
+use crate::arg_ctx::Contexts;
 use crate::code::Filler;
 use crate::core::Relocator;
 use crate::error::no_such;
@@ -45,12 +46,14 @@ pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Pla
     let core_kernel = core_kernel.as_ref().unwrap_or(kernel);
 
     // Relocations need the kernel's types. Read first, they also answer what would else take attempts.
-    if object.functions.iter().any(|function| !function.core.is_empty())
-        && let Ok(Some(btf)) = kernel.btf()
-    {
-        btf.len();
+    if object.functions.iter().any(|function| !function.core.is_empty()) {
+        core_kernel.btf()?;
+        if let Ok(Some(btf)) = kernel.btf() {
+            btf.len();
+        }
     }
-    let btf = fit::fit_btf(object, kernel)?;
+    let kinds: BTreeSet<ProgramType> = roles.iter().map(|role| role.kind).collect();
+    let (btf, contexts) = fit::fit_btf(object, kernel, &kinds)?;
     let externs = Externs::new(object, kernel, settings.kconfig.as_deref())?;
     let mut ops = StructOpsMaps::new(object, kernel, &roles, &wanted);
     let planner = Planner { object, kernel, settings, with_btf: btf.is_some() };
@@ -67,6 +70,7 @@ pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Pla
         object,
         kernel,
         describe: btf.is_some() && kernel.has(Feature::BtfFunc),
+        contexts,
         linker: Linker::new(object, relocator),
         filler: Filler::new(object, kernel, &externs),
         bind: read_only(object, &maps),
@@ -316,6 +320,7 @@ struct Programs<'a> {
     kernel: &'a Kernel,
     /// Function and line records are passed on.
     describe: bool,
+    contexts: Contexts,
     linker: Linker<'a>,
     filler: Filler<'a>,
     bind: Vec<PlanMap>,
@@ -363,7 +368,8 @@ impl Programs<'_> {
         let relocated = linked.parts.iter().filter_map(function).any(|function| !function.core.is_empty());
         self.origins.push(Origin { reads_symbols: filled.reads_symbols, relocated: relocated && self.own_types });
         let names = self.kernel.has(Feature::Names);
-        let (funcs, lines) = if self.describe { (linked.funcs, linked.lines) } else { Default::default() };
+        let (mut funcs, lines) = if self.describe { (linked.funcs, linked.lines) } else { Default::default() };
+        funcs.iter_mut().for_each(|(_, function)| *function = self.contexts.describe(*function, role.kind));
         self.plans.push(ProgramPlan {
             function: program.function,
             name: program.name.clone(),

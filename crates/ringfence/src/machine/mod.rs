@@ -274,7 +274,7 @@ impl Machine {
             attached: Vec::new(),
         };
         let kernel = Kernel::running();
-        let processes = process::scan(&machine);
+        let processes = process::scan(&machine)?;
         let mut notices = processes.notices();
         machine.closed_processes = processes.closed;
         let pins = pins::scan(&processes.mounts, &mut notices);
