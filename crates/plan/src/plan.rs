@@ -40,8 +40,13 @@ const MOST_HINTS: usize = 50;
 /// object, or a fact about the kernel cannot be had. What concerns single programs is in [`Plan::problems`].
 pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Plan, Error> {
     check_byte_order(object)?;
+    let shadow = struct_ops::shadow(object, &settings.globals)?;
+    let object = shadow.as_ref().map_or(object, |shadow| &shadow.object);
     let roles = roles(object, settings)?;
-    let wanted = Wanted::new(object, settings)?;
+    let mut wanted = Wanted::new(object, settings)?;
+    if let Some(shadow) = &shadow {
+        wanted.take_out(object, &shadow.taken_out);
+    }
     let core_kernel = settings.core_btf.as_ref().map(|btf| Kernel::from_btf(btf.clone()));
     let core_kernel = core_kernel.as_ref().unwrap_or(kernel);
 
@@ -58,7 +63,7 @@ pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Pla
     let mut ops = StructOpsMaps::new(object, kernel, &roles, &wanted);
     let planner = Planner { object, kernel, settings, with_btf: btf.is_some() };
     let mut maps = planner.plan(&externs, |id| ops.take(id))?;
-    for (path, given) in &settings.globals {
+    for (path, given) in settings.globals.iter().filter(|(path, _)| !struct_ops::is_member(object, path)) {
         globals::set(object, path, given, |map| maps.planned(map).map(maps::contents))?;
     }
 
@@ -199,6 +204,20 @@ impl Wanted {
             }
         }
         Ok(Wanted { programs, maps })
+    }
+
+    /// Programs that are in no struct_ops variable any more (libbpf, `bpf_map__init_kern_struct_ops`).
+    fn take_out(&mut self, object: &Object, programs: &BTreeSet<FunctionId>) {
+        let used = |function: FunctionId| {
+            object.maps.iter().any(|map| {
+                matches!(&map.role, MapRole::StructOps(ops) if ops.functions.iter().any(|(_, used)| *used == function))
+            })
+        };
+        for (program, slot) in object.programs.iter().zip(&mut self.programs) {
+            if programs.contains(&program.function) && !used(program.function) {
+                *slot = Some("the settings took it out of its struct_ops map".to_owned());
+            }
+        }
     }
 
     fn reason(&self, program: usize) -> Option<&str> {
