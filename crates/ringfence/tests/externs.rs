@@ -41,7 +41,16 @@ fn variables_of_modules() {
         println!("skipped: the module x_tables with its types");
         return;
     }
-    let loaded = load_object("externs", Settings::new().only(["count"]));
+    let kernel = Kernel::running();
+    let plan = ringfence::plan(&common::object("externs"), &kernel, &Settings::new().only(["count"])).unwrap();
+    let loaded = match ringfence::load(&plan, &kernel) {
+        // The verifier of Debian's 6.1 does not look behind a typedef.
+        Err(error) if error.reason().contains("'seqcount_t' is not a struct") => {
+            println!("skipped: {error}");
+            return;
+        }
+        loaded => loaded.unwrap(),
+    };
     run(loaded.program("count").unwrap(), 64);
     assert_eq!(variable::<u32>(&loaded, "sequence"), 0, "a counter of nothing, read from the module");
 }

@@ -17,7 +17,10 @@ struct bpf_ct_opts {
 	__s32 netns_id, error;
 	__u8 l4proto, dir, reserved[2];
 };
-struct nf_conn;
+/* Only declared, it would be another type than the kernel's, and the functions count as missing. */
+struct nf_conn {
+	unsigned long status;
+};
 struct seqcount {
 	__u32 sequence;
 };
