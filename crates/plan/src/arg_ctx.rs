@@ -14,6 +14,10 @@ use crate::fit::SUBPROGRAMS;
 
 /// What `__arg_ctx` leaves on a parameter.
 const TAG: &str = "arg:ctx";
+/// Most parameters of a function (`MAX_BPF_FUNC_REG_ARGS`): a hostile file can declare any number.
+const MAX_PARAMS: usize = 5;
+/// Most descriptions of an object's functions.
+const MAX_DESCRIBED: usize = 10_000;
 const PT_REGS: &str = "bpf_user_pt_regs_t";
 
 /// The struct by which a kernel without the tag knows the context (libbpf, `global_ctx_map`).
@@ -91,7 +95,11 @@ impl Contexts {
             let Ok(ty) = btf.get(*function) else { continue };
             let Def::Func { proto, linkage: linkage @ Linkage::Global } = ty.def else { continue };
             let Def::FuncProto(proto) = btf.get(proto)?.def else { continue };
-            let mut params: Vec<Param<'_>> = proto.params().collect::<Result<_, _>>()?;
+            let mut params: Vec<Param<'_>> =
+                proto.params().take(MAX_PARAMS.saturating_add(1)).collect::<Result<_, _>>()?;
+            if params.len() > MAX_PARAMS || contexts.described.len() >= MAX_DESCRIBED {
+                continue;
+            }
             let mut changed = false;
             for (_, param) in (0u32..).zip(&mut params).filter(|(index, _)| parameters.contains(index)) {
                 if is_to_change(btf, param.ty, *kind, context)? {

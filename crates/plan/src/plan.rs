@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use ringfence_btf::TypeId;
 use ringfence_kernel::{Feature, Kernel};
-use ringfence_object::{FunctionId, MapId, Object, Program, Role as MapRole};
-use ringfence_uapi::{AttachType, Helper, ProgramType};
+use ringfence_object::{FunctionId, MapId, Object, Program, Role as MapRole, Target};
+use ringfence_uapi::{AttachType, Helper, MapType, ProgramType};
 
 use crate::arg_ctx::Contexts;
 use crate::code::Filler;
@@ -361,6 +361,7 @@ impl Programs<'_> {
         maps: &mut Maps,
     ) -> Result<(), Error> {
         let mut linked = self.linker.link(program, self.kernel)?;
+        self.has_jump_tables(program, &linked)?;
         let filled = self.filler.fill(&mut linked, maps)?;
         role.fit(self.kernel);
         let (target, hook) = match (role.kind, member.cloned().transpose()?) {
@@ -409,6 +410,17 @@ impl Programs<'_> {
             kfunc_modules: filled.modules,
         });
         Ok(())
+    }
+
+    /// A table of jump targets is a map of a type that came late.
+    fn has_jump_tables(&self, program: &Program, linked: &Linked) -> Result<(), Error> {
+        let kind = MapType::INSN_ARRAY;
+        let jumps = linked.open.iter().any(|(_, target)| matches!(target, Target::JumpTable { .. }));
+        if !jumps || self.kernel.knows_map_type(kind) != Some(false) {
+            return Ok(());
+        }
+        let what = format!("jump tables (maps of type {kind})");
+        Err(Error::Unsupported { program: program.name.clone(), what, since: since::map_type(kind) })
     }
 
     fn problem(&mut self, program: &Program, error: Error) {
