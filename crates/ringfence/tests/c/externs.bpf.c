@@ -43,23 +43,31 @@ int look(struct __sk_buff *skb)
 {
 	struct bpf_sock_tuple tuple = { .saddr = 1, .daddr = 2, .sport = 3, .dport = 4 };
 	struct bpf_ct_opts opts = { .netns_id = -1, .l4proto = 17 };
+	struct nf_conn *found = bpf_skb_ct_lookup(skb, &tuple, sizeof(tuple), &opts, sizeof(opts));
 
-	if (bpf_skb_ct_lookup && bpf_ct_release) {
-		struct nf_conn *found = bpf_skb_ct_lookup(skb, &tuple, sizeof(tuple), &opts, sizeof(opts));
-		functions |= 1;
-		error = opts.error;
-		if (found)
-			bpf_ct_release(found);
-	}
-	if (bpf_there_is_no_such_function) {
-		bpf_there_is_no_such_function(1);
-		functions |= 2;
-	}
+	error = opts.error;
+	if (found)
+		bpf_ct_release(found);
+	return 0;
+}
+
+SEC("tc")
+int there(struct __sk_buff *skb)
+{
+	functions = bpf_skb_ct_lookup && bpf_ct_release ? 1 : 2;
+	return 0;
+}
+
+SEC("tc")
+int missing(struct __sk_buff *skb)
+{
+	if (bpf_there_is_no_such_function)
+		functions = bpf_there_is_no_such_function(1);
 	if (&there_is_no_such_variable)
 		variables |= 1;
 	if (&there_is_no_such_symbol)
 		variables |= 2;
-	return 0;
+	return 7;
 }
 
 SEC("tc")
