@@ -24,7 +24,7 @@ void __arena *bpf_arena_alloc_pages(void *map, void __arena *addr, __u32 pages, 
 
 struct node __arena *head = 0;
 __u64 sum = 0;
-__u64 __arena walks = 40;
+__u64 __arena walks = 0;
 
 /* Walks the list that user space has made. */
 SEC("syscall")
