@@ -221,7 +221,9 @@ fn fill(map: &Map, contents: &[u8]) -> sys::Result<()> {
         // It has no entries: it is written in memory, at the address for which the programs will be compiled. It is mapped
         // also when there is nothing to write: without an address programs do not load.
         let memory = map.hold_memory()?;
-        return if zeros { Ok(()) } else { memory.write(0, contents) };
+        // Zeros too: writing allocates the pages, and what a program writes to a page that is not there is lost.
+        let programs_allocate = shape.flags & sys::flags::BPF_F_SEGV_ON_FAULT != 0;
+        return if zeros && programs_allocate { Ok(()) } else { memory.write(0, contents) };
     }
     // What the kernel has made is zero already (`.bss`).
     if zeros {
