@@ -17,6 +17,10 @@
 )]
 
 pub mod event;
+mod origin;
+mod layout;
+mod recover;
+mod names;
 mod outputs;
 mod source;
 mod state;
@@ -24,6 +28,8 @@ mod uses;
 mod value;
 mod walk;
 
+pub use layout::{Certainty, Field, Layout, Meaning};
+pub use recover::layouts;
 pub use event::{Basis, Candidate, EventChoice, Types, event_types, slot_scale_is_log2};
 pub use outputs::{Kind, Output, Size, Source, outputs};
 pub use uses::{Uses, uses};
