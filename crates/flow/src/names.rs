@@ -39,6 +39,19 @@ pub(crate) fn assigned(text: &str, column: usize) -> Option<Named> {
     }
 }
 
+/// The local variable that a line sets: `x = ..`, `u64 x = ..`.
+pub(crate) fn variable(text: &str) -> Option<&str> {
+    let (left, right) = text.split_once('=')?;
+    let tokens = tokens(left);
+    let plain = tokens.iter().all(|token| is_name(token) || *token == "*") && !right.starts_with('=');
+    tokens.last().copied().filter(|_| plain && tokens.len() <= 4)
+}
+
+/// Whether this is all that is assigned: `e->x = VARIABLE;`.
+pub(crate) fn assigns(text: &str, variable: &str) -> bool {
+    right_side(text).trim_end().trim_end_matches([';', ',']) == variable
+}
+
 /// What is assigned, behind the first `=`.
 pub(crate) fn right_side(text: &str) -> &str {
     text.split_once('=').map_or("", |(_, right)| right.trim_start())
@@ -57,6 +70,7 @@ pub(crate) fn handed(text: &str) -> Option<Named> {
         if !is_name(callee) || READERS.contains(callee) {
             continue;
         }
+        let first = rest.as_ptr();
         let mut rest = match *callee {
             // The file or task comes first.
             "bpf_d_path" | "bpf_get_stack" | "bpf_get_task_stack" => after_comma(rest),
@@ -71,7 +85,10 @@ pub(crate) fn handed(text: &str) -> Option<Named> {
                 _ => break,
             };
         }
-        if let Some((named, ["," | ")", ..])) = path(rest) {
+        // `BPF_CORE_READ_INTO(e->name, ..)` writes as much as `*e->name` has: of an array, one element.
+        let element = callee.ends_with("_INTO") && std::ptr::eq(rest.as_ptr(), first);
+        if let Some((mut named, ["," | ")", ..])) = path(rest) {
+            named.element |= element;
             return Some(named);
         }
     }

@@ -15,18 +15,23 @@ use crate::layout::{Certainty, Field, Layout, Meaning};
 use crate::names::{self, Named};
 use crate::origin::Origin;
 use crate::outputs::{self, Output, Size};
+use crate::uses::uses;
 use crate::value::{Site, Value};
 use crate::walk::{self, Call, Seen, Store};
 
 /// Most writes that are remembered, and most that are looked at for one call that sends.
 const MAX_WRITES: usize = 50_000;
 const MAX_REACHING: usize = 2_000;
+/// Programs whose callees are told apart.
+const MAX_PROGRAMS: usize = 256;
 /// Instructions that are followed to see which writes reach a call, for one object.
 const MAX_STEPS: usize = 4_000_000;
 /// Largest record whose fields are looked for.
 const MAX_BYTES: u32 = 1 << 16;
 /// Longest line of source that is read.
 const MAX_LINE: usize = 1024;
+/// Most lines of a function that are read for one write.
+const MAX_LINES: usize = 5_000;
 
 /// Memory that a record can be in.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -98,7 +103,8 @@ pub fn layouts(object: &Object) -> Vec<Layout> {
             }
         }
     });
-    let mut recovery = Recovery { object, writes, steps: MAX_STEPS };
+    let reached = programs(object);
+    let mut recovery = Recovery { object, writes, reached, steps: MAX_STEPS };
     let mut groups: BTreeMap<(MapId, Size), Vec<Vec<Field>>> = BTreeMap::new();
     for sent in &sent {
         if let Some(map) = sent.output.map {
@@ -106,6 +112,11 @@ pub fn layouts(object: &Object) -> Vec<Layout> {
         }
     }
     groups.into_iter().map(|((map, size), all)| Layout { map, size, fields: merged(all) }).collect()
+}
+
+/// What each program reaches, of the first programs.
+fn programs(object: &Object) -> Vec<BTreeSet<FunctionId>> {
+    object.programs.iter().take(MAX_PROGRAMS).map(|program| uses(object, program.function).functions).collect()
 }
 
 fn places(call: &Call<'_>, output: &Output) -> Vec<(Region, i64)> {
@@ -148,6 +159,8 @@ fn of_helper(call: &Call<'_>) -> Option<(Value, Write)> {
 struct Recovery<'a> {
     object: &'a Object,
     writes: BTreeMap<Region, BTreeSet<Write>>,
+    /// What each program reaches.
+    reached: Vec<BTreeSet<FunctionId>>,
     steps: usize,
 }
 
@@ -170,11 +183,16 @@ impl Recovery<'_> {
             Size::Exact(most) | Size::Between(_, most) => most.min(MAX_BYTES),
             Size::Unknown => MAX_BYTES,
         };
+        // A scratch buffer that other programs use as well holds their records, too.
+        let with: Vec<_> = self.reached.iter().filter(|all| all.contains(&sent.output.function)).collect();
+        let with: BTreeSet<FunctionId> = with.into_iter().flatten().copied().collect();
         let mut all = Vec::new();
         for (region, start) in &sent.places {
             let end = start.saturating_add(extent.into());
             let Some(writes) = self.writes.get(region) else { continue };
-            let inside = |write: &&Write| write.at >= *start && write.at.saturating_add(write.bytes.into()) <= end;
+            let inside = |write: &&Write| {
+                (with.is_empty() || with.contains(&write.function)) && write.at >= *start && write.at.saturating_add(write.bytes.into()) <= end
+            };
             let inside: Vec<Write> = writes.iter().filter(inside).copied().take(MAX_REACHING).collect();
             for write in &inside {
                 if self.reaches(*region, write, &inside, &sent.output)
@@ -185,7 +203,9 @@ impl Recovery<'_> {
                 }
             }
         }
-        resolved(all, extent)
+        // All of it at once says nothing of its fields.
+        all.retain(|evidence| evidence.field.width < extent || evidence.field.name.is_some());
+        resolved(all, sent.output.size)
     }
 
     /// Whether some way leads from the write to the call on which it is not overwritten.
@@ -233,7 +253,12 @@ impl Recovery<'_> {
             By::Store(_) if copies => names::handed(text),
             By::Store(_) | By::Constant(_) => assigned(),
         };
-        let core = line.and_then(|line| self.core_of_line(function, line, write.insn));
+        let named = named.or_else(|| {
+            let variable = names::variable(text).filter(|_| matches!(write.by, By::Helper(_) | By::Store(_)))?;
+            self.member_set_to(function, variable)
+        });
+        let by_variable = named.is_some() && names::variable(text).is_some();
+        let core = line.filter(|line| line.line > 0).and_then(|line| self.core_of_line(function, line, write.insn));
         let mut evidence = Evidence {
             field: Field {
                 offset,
@@ -279,9 +304,14 @@ impl Recovery<'_> {
                         typed.unwrap_or(if texty(field.name.as_deref()) { Meaning::Text } else { plain })
                     }
                 };
-                if field.name.is_none() {
-                    let (name, _) = core.filter(|(_, ty)| self.size(*ty) == Some(write.bytes))?;
+                if field.name.is_none()
+                    && let Some((name, _)) = core.filter(|(_, ty)| self.size(*ty) == Some(write.bytes))
+                {
                     by_origin(field, &name);
+                }
+                // `sizeof(&x)` is a pointer's, `sizeof(*array)` one element's.
+                if field.meaning == Meaning::Text && (write.bytes < 2 || text.contains("sizeof(&")) {
+                    field.certainty = Certainty::Guessed;
                 }
             }
             By::Store(origin) => match origin {
@@ -352,6 +382,9 @@ impl Recovery<'_> {
         {
             evidence.field.meaning = Meaning::Signed;
         }
+        if by_variable && evidence.field.certainty == Certainty::Certain {
+            evidence.field.certainty = Certainty::Likely;
+        }
         if evidence.field.name.is_none() {
             if evidence.copy {
                 return None;
@@ -359,6 +392,24 @@ impl Recovery<'_> {
             evidence.field.certainty = Certainty::Guessed;
         }
         Some(evidence)
+    }
+
+    /// The member that some line of the function sets to this variable, and to nothing else.
+    fn member_set_to(&self, function: &Function, variable: &str) -> Option<Named> {
+        let btf = self.object.btf.as_ref()?;
+        let mut found: Option<Named> = None;
+        for line in function.lines.iter().take(MAX_LINES) {
+            let Some(text) = btf.string(line.text).ok().filter(|text| text.len() <= MAX_LINE) else { continue };
+            if !names::assigns(text, variable) {
+                continue;
+            }
+            let Some(named) = names::assigned(text, line.column.into()) else { continue };
+            if found.as_ref().is_some_and(|found| found.name != named.name) {
+                return None;
+            }
+            found = Some(named);
+        }
+        found
     }
 
     fn size(&self, ty: TypeId) -> Option<u32> {
@@ -447,14 +498,14 @@ fn line_of(function: &Function, insn: usize) -> Option<Line> {
 }
 
 /// One record's fields, from all that was written to it.
-fn resolved(mut all: Vec<Evidence>, extent: u32) -> Vec<Field> {
-    all = joined(all);
+fn resolved(mut all: Vec<Evidence>, size: Size) -> Vec<Field> {
+    all = joined(all, size);
     // The same bytes: the most certain name, unless others disagree.
     let mut by_range: BTreeMap<(u32, u32), Vec<Evidence>> = BTreeMap::new();
     for evidence in all {
         by_range.entry((evidence.field.offset, evidence.field.width)).or_default().push(evidence);
     }
-    let mut fields: Vec<Evidence> = by_range.into_values().flat_map(|same| agreed(same, extent)).collect();
+    let mut fields: Vec<Evidence> = by_range.into_values().filter_map(agreed).collect();
     // Overlaps: members of a union start together and have names; else the stronger stays.
     let strength = |e: &Evidence| (e.field.certainty, !e.helper, e.constant, u32::MAX.saturating_sub(e.field.width));
     fields.sort_by_key(|e| (strength(e), e.field.offset));
@@ -490,13 +541,25 @@ fn resolved(mut all: Vec<Evidence>, extent: u32) -> Vec<Field> {
             field.certainty = Certainty::Guessed;
         }
     }
+    // A constant that fills up an array or padding has the name of the line before.
+    fields.retain(|f| f.certainty < Certainty::Guessed || f.name.as_ref().is_none_or(|name| !places.contains_key(name)) || places.get(f.name.as_deref().unwrap_or_default()).is_some_and(|n| *n > 1));
     fields.sort_by_key(|field| (field.offset, field.width));
+    // What has no fixed length is at the end: text that starts where the shortest record ends.
+    if let (Size::Between(least, most), Some(last)) = (size, fields.last_mut())
+        && last.offset >= least
+        && most <= MAX_BYTES
+        && matches!(last.meaning, Meaning::Text | Meaning::Bytes)
+    {
+        last.width = most.saturating_sub(last.offset);
+        last.certainty = last.certainty.max(Certainty::Likely);
+    }
     fields
 }
 
 /// Copies of one line that touch are copies of one thing.
-fn joined(all: Vec<Evidence>) -> Vec<Evidence> {
-    let (mut copies, mut rest): (Vec<_>, Vec<_>) = all.into_iter().partition(|e| e.copy || e.element);
+fn joined(all: Vec<Evidence>, size: Size) -> Vec<Evidence> {
+    let (elements, all): (Vec<_>, Vec<_>) = all.into_iter().partition(|e| e.element);
+    let (mut copies, mut rest): (Vec<_>, Vec<_>) = all.into_iter().partition(|e| e.copy);
     let line = |e: &Evidence| e.field.line.map(|line| (line.file, line.line));
     copies.sort_by_key(|e| (line(e), e.field.name.clone(), e.field.offset, e.field.width));
     copies.dedup_by_key(|e| (line(e), e.field.name.clone(), e.field.offset, e.field.width));
@@ -515,18 +578,43 @@ fn joined(all: Vec<Evidence>) -> Vec<Evidence> {
             _ => joined.push(evidence),
         }
     }
-    for evidence in &mut joined {
-        // One element of an array whose length nothing tells.
-        if evidence.element {
-            evidence.field.certainty = Certainty::Guessed;
-        }
-    }
     rest.extend(joined);
+    let arrays = arrays(elements, &rest, size);
+    rest.extend(arrays);
     rest
 }
 
+/// Elements that touch are an array, if it ends where something else starts.
+fn arrays(mut elements: Vec<Evidence>, others: &[Evidence], size: Size) -> Vec<Evidence> {
+    elements.sort_by_key(|e| (e.field.name.clone(), e.field.offset, e.field.width));
+    elements.dedup_by_key(|e| (e.field.name.clone(), e.field.offset, e.field.width));
+    let mut arrays: Vec<(u32, Evidence)> = Vec::new();
+    for mut evidence in elements {
+        evidence.field.certainty = Certainty::Guessed;
+        match arrays.last_mut() {
+            Some((width, last))
+                if last.field.name == evidence.field.name
+                    && last.field.end() == evidence.field.offset
+                    && *width == evidence.field.width =>
+            {
+                last.field.width = last.field.width.saturating_add(*width);
+                last.field.meaning = if *width == 8 { Meaning::Words } else { Meaning::Bytes };
+            }
+            _ => arrays.push((evidence.field.width, evidence)),
+        }
+    }
+    for (width, array) in &mut arrays {
+        let end = array.field.end();
+        let ends = others.iter().any(|other| other.field.offset == end) || size == Size::Exact(end);
+        if ends && array.field.width > *width && !array.helper {
+            array.field.certainty = Certainty::Likely;
+        }
+    }
+    arrays.into_iter().map(|(_, array)| array).collect()
+}
+
 /// What writes of the same bytes say together.
-fn agreed(same: Vec<Evidence>, _extent: u32) -> Option<Evidence> {
+fn agreed(same: Vec<Evidence>) -> Option<Evidence> {
     let names: BTreeSet<&String> =
         same.iter().filter(|e| e.field.certainty < Certainty::Guessed).filter_map(|e| e.field.name.as_ref()).collect();
     let disagree = names.len() > 1 && {
