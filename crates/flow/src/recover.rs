@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use ringfence_btf::{Btf, Def, TypeId};
 use ringfence_object::{CoreKind, Function, FunctionId, Line, MapId, Object};
-use ringfence_uapi::Helper;
+use ringfence_uapi::{Helper, MapType};
 
 use crate::layout::{Certainty, Field, Layout, Meaning};
 use crate::names::{self, Named};
@@ -183,15 +183,18 @@ impl Recovery<'_> {
             Size::Exact(most) | Size::Between(_, most) => most.min(MAX_BYTES),
             Size::Unknown => MAX_BYTES,
         };
-        // A scratch buffer that other programs use as well holds their records, too.
+        // A scratch buffer that other programs use as well holds their records, too; what is kept by a key in a map may
+        // be filled by several programs.
         let with: Vec<_> = self.reached.iter().filter(|all| all.contains(&sent.output.function)).collect();
         let with: BTreeSet<FunctionId> = with.into_iter().flatten().copied().collect();
         let mut all = Vec::new();
         for (region, start) in &sent.places {
+            let scratch = |map: MapId| self.object.maps.get(map.0).is_some_and(|map| map.kind == MapType::PERCPU_ARRAY);
+            let shared = with.is_empty() || matches!(region, Region::Value(map) if !scratch(*map));
             let end = start.saturating_add(extent.into());
             let Some(writes) = self.writes.get(region) else { continue };
             let inside = |write: &&Write| {
-                (with.is_empty() || with.contains(&write.function)) && write.at >= *start && write.at.saturating_add(write.bytes.into()) <= end
+                (shared || with.contains(&write.function)) && write.at >= *start && write.at.saturating_add(write.bytes.into()) <= end
             };
             let inside: Vec<Write> = writes.iter().filter(inside).copied().take(MAX_REACHING).collect();
             for write in &inside {
