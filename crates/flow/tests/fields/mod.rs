@@ -5,11 +5,11 @@ use ringfence_flow::{Certainty, Layout, Meaning};
 use ringfence_object::Object;
 
 /// A field as it is: name, offset, bytes, and kind (`n` number, `t` text, `b` bytes: arrays and wide addresses).
-pub type Fact = (String, u32, u32, char);
+pub(crate) type Fact = (String, u32, u32, char);
 
 /// Of structs that are not in the object's types: name, offset, bytes, kind. Read by hand from upstream's headers in the
 /// revision of `LIBBPF_TOOLS`.
-pub const FACTS: &[(&str, &str)] = &[
+pub(crate) const FACTS: &[(&str, &str)] = &[
     ("bashreadline", "pid 0 4 n, str 4 80 t"),
     (
         "bindsnoop",
@@ -72,7 +72,7 @@ pub const FACTS: &[(&str, &str)] = &[
 ];
 
 /// The facts of an object whose struct is not in its types.
-pub fn facts(object: &str) -> Option<Vec<Fact>> {
+pub(crate) fn facts(object: &str) -> Option<Vec<Fact>> {
     let (_, text) = FACTS.iter().find(|(name, _)| *name == object)?;
     let fact = |text: &str| {
         let parts: Vec<&str> = text.split_whitespace().collect();
@@ -83,7 +83,7 @@ pub fn facts(object: &str) -> Option<Vec<Fact>> {
 }
 
 /// What a type of the object's BTF says itself.
-pub fn of_type(btf: &Btf, ty: TypeId) -> Vec<Fact> {
+pub(crate) fn of_type(btf: &Btf, ty: TypeId) -> Vec<Fact> {
     let mut facts = Vec::new();
     flatten(btf, ty, 0, &mut facts);
     facts
@@ -116,7 +116,7 @@ fn kind_of(btf: &Btf, ty: TypeId) -> char {
 
 /// How a layout compares.
 #[derive(Default, Clone, Debug)]
-pub struct Score {
+pub(crate) struct Score {
     pub fields: usize,
     /// Offset, bytes and kind.
     pub placed: usize,
@@ -127,7 +127,7 @@ pub struct Score {
 }
 
 impl Score {
-    pub fn of(object: &Object, layout: &Layout, facts: &[Fact]) -> Score {
+    pub(crate) fn of(object: &Object, layout: &Layout, facts: &[Fact]) -> Score {
         let mut score = Score { fields: facts.len(), ..Score::default() };
         let sure: Vec<_> = layout.fields.iter().filter(|field| field.certainty < Certainty::Guessed).collect();
         for field in &sure {
@@ -159,7 +159,7 @@ impl Score {
         score
     }
 
-    pub fn add(&mut self, other: &Score) {
+    pub(crate) fn add(&mut self, other: &Score) {
         self.fields += other.fields;
         self.placed += other.placed;
         self.named += other.named;
@@ -167,7 +167,7 @@ impl Score {
         self.misnamed.extend(other.misnamed.iter().cloned());
     }
 
-    pub fn row(&self, object: &str) -> String {
+    pub(crate) fn row(&self, object: &str) -> String {
         let list = |all: &[String]| if all.is_empty() { "none".to_owned() } else { all.join(", ") };
         format!(
             "| {object} | {} | {} | {} | {} | {} | {} |\n",
