@@ -633,48 +633,43 @@ fn agreed(same: Vec<Evidence>) -> Option<Evidence> {
 }
 
 /// What the calls that send records of one size to one map say together.
-fn merged(mut all: Vec<Vec<Field>>) -> Vec<Field> {
-    all.retain(|fields| !fields.is_empty());
-    let mut all = all.into_iter();
-    let mut merged = all.next().unwrap_or_default();
-    for fields in all {
-        for field in fields {
-            let same = merged.iter_mut().find(|known| (known.offset, known.width) == (field.offset, field.width));
-            if let Some(known) = same {
-                match (field.certainty < Certainty::Guessed, known.certainty < Certainty::Guessed) {
-                    // Two events in one buffer: the bytes are there, the name depends.
-                    (true, true) if known.name != field.name => known.certainty = Certainty::Guessed,
-                    (true, false) => *known = field,
-                    _ => {}
-                }
-                continue;
-            }
-            let clashes: Vec<usize> = (0..merged.len())
-                .filter(|at| merged.get(*at).is_some_and(|k| k.offset < field.end() && field.offset < k.end()))
-                .collect();
-            let union = |k: &Field| {
-                k.offset == field.offset && k.name != field.name && k.certainty < Certainty::Guessed
-            };
-            if clashes.is_empty() || clashes.iter().all(|at| merged.get(*at).is_some_and(union)) {
-                if clashes.is_empty() || field.certainty < Certainty::Guessed {
-                    merged.push(field);
-                }
-            } else if field.certainty < Certainty::Guessed {
-                // Another event has other fields here: which one it is, the bytes do not say.
-                let sure = clashes.iter().any(|at| merged.get(*at).is_some_and(|k| k.certainty < Certainty::Guessed));
-                let mut at = 0usize;
-                merged.retain(|_| {
-                    let keep = !clashes.contains(&at);
-                    at = at.saturating_add(1);
-                    keep
-                });
-                if !sure {
-                    merged.push(field);
-                }
-            }
-        }
+fn merged(all: Vec<Vec<Field>>) -> Vec<Field> {
+    let mut by_range: BTreeMap<(u32, u32), Vec<Field>> = BTreeMap::new();
+    for field in all.into_iter().flatten() {
+        by_range.entry((field.offset, field.width)).or_default().push(field);
     }
-    merged.sort_by_key(|field| (field.offset, field.width));
-    merged
+    let mut fields: Vec<Field> = Vec::new();
+    for same in by_range.into_values() {
+        let sure = same.iter().filter(|field| field.certainty < Certainty::Guessed);
+        let names: BTreeSet<_> = sure.filter_map(|field| field.name.as_ref()).collect();
+        let several = names.len() > 1;
+        let Some(mut field) = same.iter().min_by_key(|field| field.certainty).cloned() else { continue };
+        if several {
+            // Several events in one buffer: the bytes are there, the name depends.
+            field.certainty = Certainty::Guessed;
+        }
+        fields.push(field);
+    }
+    let sure: Vec<Field> = fields.iter().filter(|field| field.certainty < Certainty::Guessed).cloned().collect();
+    let overlaps = |a: &Field, b: &Field| a.offset < b.end() && b.offset < a.end();
+    fields.retain(|field| field.certainty < Certainty::Guessed || !sure.iter().any(|other| overlaps(field, other)));
+    // Members of a union start together. What overlaps otherwise belongs to different events, and which one a record is
+    // the bytes do not say.
+    let mut kept: Vec<Field> = Vec::new();
+    let mut cluster: Vec<Field> = Vec::new();
+    let mut end = 0;
+    for field in fields {
+        if field.offset >= end {
+            kept.extend(union(std::mem::take(&mut cluster)));
+        }
+        end = end.max(field.end());
+        cluster.push(field);
+    }
+    kept.extend(union(cluster));
+    kept
 }
 
+fn union(cluster: Vec<Field>) -> Vec<Field> {
+    let first = cluster.first().map(|field| field.offset);
+    if cluster.iter().all(|field| Some(field.offset) == first) { cluster } else { Vec::new() }
+}
