@@ -1,6 +1,6 @@
 //! Where a number comes from, as far as that says what it means.
 
-use ringfence_object::MapId;
+use ringfence_object::{FunctionId, MapId};
 use ringfence_uapi::Helper;
 
 use crate::value::{Site, Value};
@@ -36,8 +36,12 @@ pub(crate) enum Origin {
     Core(Site),
     /// Read from a map's value: offset, bytes.
     MapValue(MapId, i32, u32),
-    /// Read from memory: bytes, and whether the sign was extended.
-    Memory(u32, bool),
+    /// Read from a frame of the call stack: whose, offset, bytes.
+    Stack(FunctionId, i32, u32),
+    /// Read from the context: bytes.
+    Context(u32),
+    /// Read from other memory: bytes.
+    Memory(u32),
 }
 
 impl Origin {
@@ -65,9 +69,15 @@ impl Origin {
             (Some(site), _) => Origin::Core(site),
             (None, Value::MapValue(map, Some(at))) => match at.checked_add(off.into()) {
                 Some(at) => Origin::MapValue(map, at, bytes),
-                None => Origin::Memory(bytes, signed),
+                None => Origin::Memory(bytes),
             },
-            _ => Origin::Memory(bytes, signed),
+            _ if signed => Origin::Signed,
+            (None, Value::Stack(frame, Some(at))) => match at.checked_add(off.into()) {
+                Some(at) => Origin::Stack(frame.of, at, bytes),
+                None => Origin::Memory(bytes),
+            },
+            (None, Value::Context) => Origin::Context(bytes),
+            _ => Origin::Memory(bytes),
         }
     }
 

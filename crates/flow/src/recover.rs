@@ -358,11 +358,11 @@ impl Recovery<'_> {
                         }
                         _ => {
                             evidence.copy = true;
-                            field.certainty = Certainty::Likely;
+                            field.certainty = self.copied(Region::Value(map), at, bytes);
                         }
                     }
                 }
-                Origin::Memory(bytes, _) if bytes == write.bytes => {
+                Origin::Memory(bytes) | Origin::Stack(_, _, bytes) | Origin::Context(bytes) if bytes == write.bytes => {
                     // What was read for this line alone was one number; else two may have been copied at once.
                     let macros = ["BPF_CORE_READ(", "BPF_PROBE_READ(", "BPF_CORE_READ_USER("];
                     let right = names::right_side(text);
@@ -371,10 +371,16 @@ impl Recovery<'_> {
                         field.meaning = typed.unwrap_or(Meaning::Unsigned);
                     } else {
                         evidence.copy = true;
-                        field.certainty = Certainty::Likely;
+                        field.certainty = match origin {
+                            Origin::Stack(of, at, _) => self.copied(Region::Frame(of), at, bytes),
+                            // Arguments have 8 bytes each: no two fit into one load.
+                            Origin::Context(8) => Certainty::Likely,
+                            _ if bytes == 1 => Certainty::Likely,
+                            _ => Certainty::Guessed,
+                        };
                     }
                 }
-                Origin::Memory(..) | Origin::MapValue(..) | Origin::Other | Origin::Time => {}
+                Origin::Memory(_) | Origin::Stack(..) | Origin::Context(_) | Origin::MapValue(..) | Origin::Other | Origin::Time => {}
             },
         }
         evidence.copy |= copies && !evidence.helper;
@@ -413,6 +419,27 @@ impl Recovery<'_> {
             found = Some(named);
         }
         found
+    }
+
+    /// How sure it is that a copy of these bytes is one field's: something was written there in one piece. Compilers
+    /// copy neighbours at once.
+    fn copied(&self, region: Region, at: i32, bytes: u32) -> Certainty {
+        let (start, end) = (i64::from(at), i64::from(at).saturating_add(bytes.into()));
+        let Some(writes) = self.writes.get(&region).filter(|_| bytes > 1) else {
+            return if bytes == 1 { Certainty::Likely } else { Certainty::Guessed };
+        };
+        let mut whole = false;
+        for write in writes {
+            let to = write.at.saturating_add(write.bytes.into());
+            match write.by {
+                By::Constant(_) => {}
+                _ if (write.at, to) == (start, end) => whole = true,
+                // Temporaries of other sizes share the place.
+                _ if write.at != start && write.at < end && start < to => return Certainty::Guessed,
+                _ => {}
+            }
+        }
+        if whole { Certainty::Likely } else { Certainty::Guessed }
     }
 
     fn size(&self, ty: TypeId) -> Option<u32> {

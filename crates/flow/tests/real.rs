@@ -230,6 +230,9 @@ fn every_object() {
             assert!(output.map.is_some(), "{} {output:?}", object.name);
         }
         event_types(&object, None);
+        for layout in layouts(&object) {
+            assert!(layout.to_btf(object.btf.as_ref(), "event").is_ok(), "{}", object.name);
+        }
         assert!(start.elapsed().as_secs() < 10, "{}: {:?}", object.name, start.elapsed());
     }
 }
