@@ -10,7 +10,13 @@ fn main() {
             for field in &layout.fields {
                 let text = field.line.and_then(|line| object.btf.as_ref()?.string(line.text).ok()).unwrap_or_default();
                 let (name, at) = (field.name.as_deref().unwrap_or("?"), field.offset);
-                println!("  {at:4} {:3} {name:14} {:?} {:?}  {}", field.width, field.meaning, field.certainty, text.trim());
+                println!(
+                    "  {at:4} {:3} {name:14} {:?} {:?}  {}",
+                    field.width,
+                    field.meaning,
+                    field.certainty,
+                    text.trim()
+                );
             }
         }
     }

@@ -113,7 +113,8 @@ impl Layout {
         for group in all.chunk_by(|((a, _), _), ((b, _), _)| a.offset == b.offset) {
             let Some(((first, _), _)) = group.first() else { continue };
             let at = first.offset.saturating_mul(8);
-            let member = |((_, ty), name): &((&Field, TypeId), &'_ String), bit_offset| (name.to_string(), *ty, bit_offset);
+            let member =
+                |((_, ty), name): &((&Field, TypeId), &'_ String), bit_offset| (name.to_string(), *ty, bit_offset);
             match group {
                 [one] => members.push(member(one, at)),
                 several => {
@@ -130,7 +131,10 @@ impl Layout {
 }
 
 fn borrowed(members: &[(String, TypeId, u32)]) -> Vec<Member<'_>> {
-    members.iter().map(|(name, ty, bit_offset)| Member { name, ty: *ty, bit_offset: *bit_offset, bit_size: 0 }).collect()
+    members
+        .iter()
+        .map(|(name, ty, bit_offset)| Member { name, ty: *ty, bit_offset: *bit_offset, bit_size: 0 })
+        .collect()
 }
 
 fn type_of(builder: &mut Builder, field: &Field) -> TypeId {

@@ -17,19 +17,19 @@
 )]
 
 pub mod event;
-mod origin;
 mod layout;
-mod recover;
 mod names;
+mod origin;
 mod outputs;
+mod recover;
 mod source;
 mod state;
 mod uses;
 mod value;
 mod walk;
 
-pub use layout::{Certainty, Field, Layout, Meaning};
-pub use recover::layouts;
 pub use event::{Basis, Candidate, EventChoice, Types, event_types, slot_scale_is_log2};
+pub use layout::{Certainty, Field, Layout, Meaning};
 pub use outputs::{Kind, Output, Size, Source, outputs};
+pub use recover::layouts;
 pub use uses::{Uses, uses};

@@ -64,8 +64,18 @@ pub(crate) fn handed(text: &str) -> Option<Named> {
         let [callee, "(", rest @ ..] = tokens.get(at..)? else { continue };
         // These read, and give back.
         const READERS: &[&str] = &[
-            "BPF_CORE_READ", "BPF_PROBE_READ", "BPF_CORE_READ_USER", "BPF_PROBE_READ_USER", "BPF_CORE_READ_BITFIELD",
-            "BPF_CORE_READ_BITFIELD_PROBED", "sizeof", "if", "while", "for", "return", "bpf_map_lookup_elem",
+            "BPF_CORE_READ",
+            "BPF_PROBE_READ",
+            "BPF_CORE_READ_USER",
+            "BPF_PROBE_READ_USER",
+            "BPF_CORE_READ_BITFIELD",
+            "BPF_CORE_READ_BITFIELD_PROBED",
+            "sizeof",
+            "if",
+            "while",
+            "for",
+            "return",
+            "bpf_map_lookup_elem",
         ];
         if !is_name(callee) || READERS.contains(callee) {
             continue;

@@ -194,7 +194,9 @@ impl Recovery<'_> {
             let end = start.saturating_add(extent.into());
             let Some(writes) = self.writes.get(region) else { continue };
             let inside = |write: &&Write| {
-                (shared || with.contains(&write.function)) && write.at >= *start && write.at.saturating_add(write.bytes.into()) <= end
+                (shared || with.contains(&write.function))
+                    && write.at >= *start
+                    && write.at.saturating_add(write.bytes.into()) <= end
             };
             let inside: Vec<Write> = writes.iter().filter(inside).copied().take(MAX_REACHING).collect();
             for write in &inside {
@@ -300,10 +302,11 @@ impl Recovery<'_> {
                     | Helper::PROBE_READ_KERNEL_STR
                     | Helper::D_PATH
                     | Helper::SNPRINTF => Meaning::Text,
-                    Helper::GET_STACK | Helper::GET_TASK_STACK if write.bytes % 8 == 0 => Meaning::Words,
+                    Helper::GET_STACK | Helper::GET_TASK_STACK if write.bytes.is_multiple_of(8) => Meaning::Words,
                     _ => {
                         let typed = core.as_ref().and_then(|(_, ty)| self.typed(*ty, write.bytes));
-                        let plain = if matches!(write.bytes, 1 | 2 | 4 | 8) { Meaning::Unsigned } else { Meaning::Bytes };
+                        let plain =
+                            if matches!(write.bytes, 1 | 2 | 4 | 8) { Meaning::Unsigned } else { Meaning::Bytes };
                         typed.unwrap_or(if texty(field.name.as_deref()) { Meaning::Text } else { plain })
                     }
                 };
@@ -351,17 +354,15 @@ impl Recovery<'_> {
                         }
                     }
                 }
-                Origin::MapValue(map, at, bytes) if bytes == write.bytes => {
-                    match self.member_of_value(map, at) {
-                        Some((_, ty)) if self.size(ty) == Some(bytes) => {
-                            field.meaning = self.typed(ty, bytes).unwrap_or(Meaning::Unsigned);
-                        }
-                        _ => {
-                            evidence.copy = true;
-                            field.certainty = self.copied(Region::Value(map), at, bytes);
-                        }
+                Origin::MapValue(map, at, bytes) if bytes == write.bytes => match self.member_of_value(map, at) {
+                    Some((_, ty)) if self.size(ty) == Some(bytes) => {
+                        field.meaning = self.typed(ty, bytes).unwrap_or(Meaning::Unsigned);
                     }
-                }
+                    _ => {
+                        evidence.copy = true;
+                        field.certainty = self.copied(Region::Value(map), at, bytes);
+                    }
+                },
                 Origin::Memory(bytes) | Origin::Stack(_, _, bytes) | Origin::Context(bytes) if bytes == write.bytes => {
                     // What was read for this line alone was one number; else two may have been copied at once.
                     let macros = ["BPF_CORE_READ(", "BPF_PROBE_READ(", "BPF_CORE_READ_USER("];
@@ -380,7 +381,12 @@ impl Recovery<'_> {
                         };
                     }
                 }
-                Origin::Memory(_) | Origin::Stack(..) | Origin::Context(_) | Origin::MapValue(..) | Origin::Other | Origin::Time => {}
+                Origin::Memory(_)
+                | Origin::Stack(..)
+                | Origin::Context(_)
+                | Origin::MapValue(..)
+                | Origin::Other
+                | Origin::Time => {}
             },
         }
         evidence.copy |= copies && !evidence.helper;
@@ -462,17 +468,20 @@ impl Recovery<'_> {
 
     /// The last member that the CO-RE relocations of this line, up to this instruction, lead to.
     fn core_of_line(&self, function: &Function, line: Line, insn: usize) -> Option<(String, TypeId)> {
-        let here = |at: usize| line_of(function, at).is_some_and(|other| (other.file, other.line) == (line.file, line.line));
+        let here =
+            |at: usize| line_of(function, at).is_some_and(|other| (other.file, other.line) == (line.file, line.line));
         let field = function.core.iter().filter(|core| core.kind == CoreKind::FieldByteOffset && core.insn <= insn);
         let near = field.filter(|core| insn.saturating_sub(core.insn) < 64);
-        let last = near.filter(|core| here(core.insn) || here(core.insn.saturating_add(1)) || here(core.insn.saturating_add(2)));
+        let last = near
+            .filter(|core| here(core.insn) || here(core.insn.saturating_add(1)) || here(core.insn.saturating_add(2)));
         let last = last.max_by_key(|core| core.insn)?;
         member(self.object.btf.as_ref()?, last.ty, &last.access)
     }
 
     fn core_at(&self, site: Site) -> Option<(String, TypeId)> {
         let function = self.object.functions.get(site.function.0)?;
-        let core = function.core.iter().find(|core| core.insn == site.insn && core.kind == CoreKind::FieldByteOffset)?;
+        let core =
+            function.core.iter().find(|core| core.insn == site.insn && core.kind == CoreKind::FieldByteOffset)?;
         member(self.object.btf.as_ref()?, core.ty, &core.access)
     }
 
@@ -543,7 +552,10 @@ fn resolved(mut all: Vec<Evidence>, size: Size) -> Vec<Field> {
     for evidence in fields {
         let field = &evidence.field;
         let union = |other: &Field| {
-            other.offset == field.offset && other.width != field.width && other.name != field.name && field.certainty < Certainty::Guessed
+            other.offset == field.offset
+                && other.width != field.width
+                && other.name != field.name
+                && field.certainty < Certainty::Guessed
         };
         let clash = |other: &Evidence| {
             other.field.offset < field.end() && field.offset < other.field.end() && !union(&other.field)
@@ -553,7 +565,11 @@ fn resolved(mut all: Vec<Evidence>, size: Size) -> Vec<Field> {
             // An element of an array, or a NUL in text, says nothing new; anything else says that the width is not sure.
             Some(other) => {
                 let inside = field.offset >= other.field.offset && field.end() <= other.field.end();
-                if !(other.helper || evidence.constant || field.certainty == Certainty::Guessed || (inside && evidence.copy)) {
+                if !(other.helper
+                    || evidence.constant
+                    || field.certainty == Certainty::Guessed
+                    || (inside && evidence.copy))
+                {
                     other.field.certainty = Certainty::Guessed;
                 }
             }
@@ -572,7 +588,11 @@ fn resolved(mut all: Vec<Evidence>, size: Size) -> Vec<Field> {
         }
     }
     // A constant that fills up an array or padding has the name of the line before.
-    fields.retain(|f| f.certainty < Certainty::Guessed || f.name.as_ref().is_none_or(|name| !places.contains_key(name)) || places.get(f.name.as_deref().unwrap_or_default()).is_some_and(|n| *n > 1));
+    fields.retain(|f| {
+        f.certainty < Certainty::Guessed
+            || f.name.as_ref().is_none_or(|name| !places.contains_key(name))
+            || places.get(f.name.as_deref().unwrap_or_default()).is_some_and(|n| *n > 1)
+    });
     fields.sort_by_key(|field| (field.offset, field.width));
     // What has no fixed length is at the end: text that starts where the shortest record ends.
     if let (Size::Between(least, most), Some(last)) = (size, fields.last_mut())
@@ -648,8 +668,11 @@ fn agreed(same: Vec<Evidence>) -> Option<Evidence> {
     let names: BTreeSet<&String> =
         same.iter().filter(|e| e.field.certainty < Certainty::Guessed).filter_map(|e| e.field.name.as_ref()).collect();
     let disagree = names.len() > 1 && {
-        let certain: BTreeSet<_> =
-            same.iter().filter(|e| e.field.certainty == Certainty::Certain).filter_map(|e| e.field.name.as_ref()).collect();
+        let certain: BTreeSet<_> = same
+            .iter()
+            .filter(|e| e.field.certainty == Certainty::Certain)
+            .filter_map(|e| e.field.name.as_ref())
+            .collect();
         certain.len() != 1
     };
     let mut best = same.iter().min_by_key(|e| (e.field.certainty, e.field.meaning == Meaning::Unsigned))?.clone();

@@ -97,7 +97,9 @@ impl Value {
             (Value::Either(s, m, a), Value::Record(t, b)) | (Value::Record(t, b), Value::Either(s, m, a)) if s == t => {
                 Value::Either(s, m, if a == b { a } else { None })
             }
-            (Value::Either(s, m, a), Value::MapValue(n, b)) | (Value::MapValue(n, b), Value::Either(s, m, a)) if m == n => {
+            (Value::Either(s, m, a), Value::MapValue(n, b)) | (Value::MapValue(n, b), Value::Either(s, m, a))
+                if m == n =>
+            {
                 Value::Either(s, m, if a == b { a } else { None })
             }
             // A lookup that failed gives 0; what is read through the pointer later is the value.
@@ -135,9 +137,8 @@ impl Value {
             (Value::Record(site, at), by @ Value::Number(..)) | (by @ Value::Number(..), Value::Record(site, at)) => {
                 Value::Record(site, moved(at, by))
             }
-            (Value::Either(site, map, at), by @ Value::Number(..)) | (by @ Value::Number(..), Value::Either(site, map, at)) => {
-                Value::Either(site, map, moved(at, by))
-            }
+            (Value::Either(site, map, at), by @ Value::Number(..))
+            | (by @ Value::Number(..), Value::Either(site, map, at)) => Value::Either(site, map, moved(at, by)),
             (Value::Data(map, at), by @ Value::Number(..)) | (by @ Value::Number(..), Value::Data(map, at)) => {
                 let moved = by.as_constant().and_then(|by| at.checked_add(by.cast_signed()));
                 moved.map_or(Value::Elsewhere, |at| Value::Data(map, at))

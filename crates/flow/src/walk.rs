@@ -9,8 +9,8 @@ use std::rc::Rc;
 use ringfence_object::{Function, FunctionId, MapId, Object, Target};
 use ringfence_uapi::{Helper, Insn};
 
-use crate::state::State;
 use crate::origin::Origin;
+use crate::state::State;
 use crate::value::{Frame, Op, Site, Value};
 
 /// Instructions that are looked at for one program.
@@ -270,7 +270,9 @@ impl<'a> Walker<'a> {
                     state.forget_arguments();
                     state.set(0, Value::Number(0, u32::MAX.into()));
                 }
-                (Insn::LDX, _) => load(&mut state, insn, facts.core.contains(&at).then_some(Site { function: id, insn: at })),
+                (Insn::LDX, _) => {
+                    load(&mut state, insn, facts.core.contains(&at).then_some(Site { function: id, insn: at }))
+                }
                 (Insn::ST | Insn::STX, _) => {
                     if report {
                         (self.report)(&Seen::Store(&written(&state, insn, id, at, facts.core.contains(&at))));
@@ -429,9 +431,11 @@ fn load(state: &mut State, insn: Insn, core: Option<Site>) {
     const MEMSX: u8 = 0x80;
     let base = state.get(insn.src);
     let at = own_frame(state, base, insn);
-    let spilled = at.map(|at| state.spilled(at)).filter(|known| access_bytes(insn) == 8 && known.value != Value::Unknown);
+    let spilled =
+        at.map(|at| state.spilled(at)).filter(|known| access_bytes(insn) == 8 && known.value != Value::Unknown);
     let signed = insn.code & 0xe0 == MEMSX;
-    let origin = spilled.map_or_else(|| Origin::loaded(base, insn.off, access_bytes(insn), core, signed), |known| known.origin);
+    let origin =
+        spilled.map_or_else(|| Origin::loaded(base, insn.off, access_bytes(insn), core, signed), |known| known.origin);
     let value = match (insn.code & 0xe0, access_bytes(insn), at) {
         (MEM, 8, Some(at)) => state.spilled(at).value,
         // The stack can hold addresses of the stack.
@@ -462,7 +466,12 @@ fn store(state: &mut State, insn: Insn, core: bool) {
         _ => Value::Unknown,
     };
     match (state.get(insn.dst), own_frame(state, state.get(insn.dst), insn)) {
-        (_, Some(at)) => state.spill(at, bytes, value, if insn.class() == Insn::STX { state.origin(insn.src) } else { Origin::Other }),
+        (_, Some(at)) => state.spill(
+            at,
+            bytes,
+            value,
+            if insn.class() == Insn::STX { state.origin(insn.src) } else { Origin::Other },
+        ),
         (base, None) => state.clobber_through(base, None),
     }
     if atomic && insn.imm & FETCH != 0 {

@@ -6,8 +6,8 @@ mod fields;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use ringfence_btf::Def;
 use fields::Score;
+use ringfence_btf::Def;
 use ringfence_flow::{EventChoice, Kind, Layout, Size, event_types, layouts, outputs, slot_scale_is_log2};
 use ringfence_object::Object;
 use ringfence_testing::{all_objects, objects};
