@@ -75,6 +75,9 @@ What is read out of the code alone: stores, helpers, CO-RE records, source lines
 ones, which `run` shows as `fieldN`, count as unknown. Kind: number, text, or bytes (arrays, addresses of 16 bytes); whether a number
 has a sign is not compared.
 
+The rules were made while looking at these objects, so the numbers say how well they are covered, not what to expect of others. The
+facts for mountsnoop and opensnoop follow the objects themselves: no header of that size was to be had.
+
 ";
 const FIELD_COLUMNS: &str = "\
 | object | fields | place and kind | name too | wrong | misnamed | unknown |

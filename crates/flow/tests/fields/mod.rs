@@ -9,8 +9,8 @@ use ringfence_object::Object;
 pub(crate) type Fact = (String, u32, u32, char);
 
 /// Of structs that are not in the object's types: name, offset, bytes, kind. Read by hand from upstream's headers in the
-/// revision of `LIBBPF_TOOLS`; for mountsnoop, opensnoop no stored revision has exactly the object's size, and
-/// the members of the nearest ones were placed by it.
+/// revision of `LIBBPF_TOOLS`; of mountsnoop and opensnoop no revision of
+/// the object's size was to be had: there the order of members follows the object itself, which makes them weak evidence.
 pub(crate) const FACTS: &[(&str, &str)] = &[
     ("bashreadline", "pid 0 4 n, str 4 80 t"),
     (
