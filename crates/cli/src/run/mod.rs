@@ -1,9 +1,11 @@
 //! `ringfence run`: load, attach, print what the programs say, take everything off.
 
+mod collect;
 mod maps;
 mod place;
 mod rows;
 mod summary;
+mod wanted;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,12 +51,14 @@ pub struct Args {
     /// Leave out, and name, what cannot be loaded or attached here instead of giving up.
     #[arg(long)]
     keep_going: bool,
-    /// How often to print maps, for objects that send no events.
+    /// How often to print maps, for objects that send no events; on a terminal also what --sort and --count-by have.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
     interval: Duration,
     /// Print numbers as they are: no addresses, times, error names by the names of members.
     #[arg(long)]
     raw: bool,
+    #[command(flatten)]
+    shape: wanted::Shape,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -79,6 +83,7 @@ fn entries(text: &str) -> Result<(String, u32), String> {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let source = source::open(&args.file)?;
     let choices = events::choose(&source, &args.event)?;
+    let wanted = args.shape.bind(&choices, events::sends(&source), args.raw)?;
     let stop = stop_flag()?;
     let kernel = Kernel::running();
 
@@ -92,7 +97,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let readable: Vec<_> =
         loaded.maps().iter().filter(|map| matches!(map.kind(), MapType::RINGBUF | MapType::PERF_EVENT_ARRAY)).collect();
     let mut reader = Events::new(readable.iter().copied()).map_err(|error| failure(&error))?;
-    let mut rows = rows::Rows::new(args.output, readable.iter().copied(), &choices, args.raw);
+    let mut rows = rows::Rows::new(args.output, readable.iter().copied(), &choices, wanted);
     let contents = if readable.is_empty() {
         maps::Contents::of(&loaded, &source.object, args.output, args.raw)
     } else {
@@ -118,6 +123,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         }
         wrote = step(&mut reader, &mut rows, printk.as_mut(), left.map_or(TICK, |left| left.min(TICK)))?;
         if Instant::now() >= next_maps && wrote == Wrote::All {
+            rows.collected(false);
             wrote = contents.write()?;
             next_maps = Instant::now() + args.interval;
         }
@@ -128,6 +134,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         wrote = step(&mut reader, &mut rows, printk.as_mut(), Duration::ZERO)?;
     }
     if wrote == Wrote::All {
+        rows.collected(true);
+        rows.flush()?;
         contents.write()?;
     }
     let summary = summary::of(&loaded, &reader, &rows, started.elapsed(), statistics.is_ok());

@@ -18,8 +18,8 @@ pub fn of(loaded: &Loaded, reader: &Events, rows: &Rows, time: Duration, timed: 
         };
         out += &format!("\n{}: {} events, {lost}", seen.map, seen.events);
     }
-    if rows.torn > 0 {
-        out += &format!("\n{} events were shorter than their type", rows.torn);
+    for note in rows.notes() {
+        out += &format!("\n{note}");
     }
     let programs = loaded.programs().iter().filter_map(|program| {
         let info = program.info().ok()?;
