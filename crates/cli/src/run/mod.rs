@@ -22,6 +22,8 @@ use crate::{events, source};
 
 /// The longest time between an event and its row, when nothing else wakes us.
 const TICK: Duration = Duration::from_millis(100);
+/// Turns at the end, of some thousand events each: nothing sends any more, so that they come to an end.
+const MOST_TURNS: usize = 100_000;
 
 /// Loads and attaches an object, prints what it says; Ctrl-C takes everything off again.
 #[derive(clap::Args)]
@@ -130,8 +132,14 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
     // First no more events, then the rest of those that were sent.
     drop(links);
-    if wrote == Wrote::All {
-        wrote = step(&mut reader, &mut rows, printk.as_mut(), Duration::ZERO)?;
+    for _ in 0..MOST_TURNS {
+        let before = reader.seen();
+        if wrote == Wrote::All {
+            wrote = step(&mut reader, &mut rows, printk.as_mut(), Duration::ZERO)?;
+        }
+        if wrote != Wrote::All || reader.seen() == before {
+            break;
+        }
     }
     if wrote == Wrote::All {
         rows.collected(true);
