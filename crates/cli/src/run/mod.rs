@@ -2,11 +2,13 @@
 
 mod collect;
 mod maps;
+mod metrics;
 mod place;
 mod rows;
 mod summary;
 mod wanted;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -59,6 +61,9 @@ pub struct Args {
     /// Print numbers as they are: no addresses, times, error names by the names of members.
     #[arg(long)]
     raw: bool,
+    /// Serve maps and counts of events as Prometheus metrics at this address (or port of this machine), under /metrics.
+    #[arg(long, value_name = "ADDRESS", value_parser = metrics::address)]
+    metrics: Option<SocketAddr>,
     #[command(flatten)]
     shape: wanted::Shape,
 }
@@ -105,6 +110,11 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     } else {
         maps::Contents::none()
     };
+    let measured = |address| {
+        let all = maps::Contents::of(&loaded, &source.object, args.output, args.raw);
+        metrics::Metrics::start(address, all)
+    };
+    let mut metrics = args.metrics.map(measured).transpose()?;
     // Opened before the programs are attached, so that their first line is not missed.
     let printk = Printk::needed(&plan).then(|| Printk::open(&plan, &loaded));
     let mut printk = printk.transpose().map_err(|error| failure(&error))?;
@@ -115,6 +125,10 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let attached = attached(&links, &loaded);
     say(&format!("{}: {attached} attached; Ctrl-C ends", source.label));
 
+    if let Some(metrics) = &metrics {
+        say(&format!("metrics are at {}", metrics.url()));
+    }
+
     let started = Instant::now();
     let mut next_maps = started + args.interval;
     let mut wrote = Wrote::All;
@@ -124,6 +138,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             break;
         }
         wrote = step(&mut reader, &mut rows, printk.as_mut(), left.map_or(TICK, |left| left.min(TICK)))?;
+        if let Some(metrics) = &mut metrics {
+            metrics.publish(&reader, &rows, &loaded, statistics.is_ok());
+        }
         if Instant::now() >= next_maps && wrote == Wrote::All {
             rows.collected(false);
             wrote = contents.write()?;
@@ -147,7 +164,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         contents.write()?;
     }
     let summary = summary::of(&loaded, &reader, &rows, started.elapsed(), statistics.is_ok());
-    drop((reader, contents, printk, loaded, statistics));
+    drop((reader, contents, metrics, printk, loaded, statistics));
     say(&summary);
     say(&format!("{attached} taken off, nothing is left in the kernel"));
     Ok(())

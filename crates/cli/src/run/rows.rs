@@ -52,6 +52,14 @@ struct LeftOut {
     unknown: u64,
 }
 
+/// Counts of --count-by: names of the cells, lines of cells, and how many are missing.
+#[derive(Default)]
+pub struct Counts {
+    pub columns: Vec<String>,
+    pub lines: Vec<(Vec<String>, u64)>,
+    pub dropped: u64,
+}
+
 /// At most so many events a second.
 struct Rate {
     most: u32,
@@ -264,6 +272,23 @@ impl Rows {
                 self.out.push(b'\n');
             }
         }
+    }
+
+    /// Events that were not printed, by the reason.
+    pub fn left_out(&self) -> [(&'static str, u64); 4] {
+        let LeftOut { filtered, without, unknown } = self.left_out;
+        let rate = self.rate.as_ref().map_or(0, |rate| rate.dropped);
+        [("where", filtered), ("no such field", without), ("unknown type", unknown), ("rate", rate)]
+    }
+
+    /// What --count-by has: the first lines.
+    pub fn label_counts(&self, most: usize) -> Counts {
+        let Some(Collection::Count(count)) = &self.collection else { return Counts::default() };
+        let (lines, all) = count.first();
+        let dropped = (all.saturating_sub(most.min(lines.len())) as u64).saturating_add(count.dropped);
+        let cells = |row: &Row| row.cells().map(str::to_owned).collect();
+        let lines = lines.iter().take(most).map(|line| (cells(line.row), line.count)).collect();
+        Counts { columns: count.columns.clone(), lines, dropped }
     }
 
     /// What the footer says of events that were not printed.
