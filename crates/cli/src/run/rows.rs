@@ -501,3 +501,94 @@ fn clock() -> Clock {
         zone_seconds: jiff::Zoned::now().offset().seconds(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ringfence_btf::{Array, Builder, Int, Member, New};
+    use ringfence_value::Filter;
+
+    use super::*;
+
+    /// Events of one type from two maps, as after [`Rows::new`].
+    fn rows(format: Format) -> Rows {
+        let mut b = Builder::new();
+        let mut int = |name: &str, size: u8, char| {
+            b.add(name, New::Int(Int { size: size.into(), bits: size * 8, offset: 0, signed: false, char, bool: false }))
+        };
+        let (wide, narrow, char) = (int("u64", 8, false), int("u32", 4, false), int("char", 1, true));
+        let text = b.add("", New::Array(Array { element: char, index: narrow, len: 16 }));
+        let member = |name, ty, byte: u32| Member { name, ty, bit_offset: byte * 8, bit_size: 0 };
+        let members = [member("ts_ns", wide, 0), member("pid", narrow, 8), member("uid", narrow, 12), member("comm", text, 16)];
+        let ty = b.add("event", New::Struct { size: 32, members: &members });
+        let layout = Layout::compile(&b.build().expect("BTF"), ty).expect("a layout");
+        let mut conditions = Filter::parse("pid == 7 && comm ~ 'ba*'").and_then(|filter| filter.bind([&layout])).expect("it fits");
+        let view = View::new(conditions.pop(), layout.clone());
+        let source = |map: &str| {
+            let columns = layout.columns().into_iter().map(|head| Column { width: head.len(), head });
+            let shape = Shape { size: None, need: 32, view: view.clone(), columns: columns.collect() };
+            let tag = format!("{{\"_map\":\"{map}\"").into_bytes();
+            Source { map: map.to_owned(), tag, padded: false, shapes: vec![shape], missing: None, told: false }
+        };
+        Rows {
+            format,
+            sources: vec![source("first"), source("second")],
+            head: None,
+            row: Row::new(),
+            clock: clock(),
+            clock_read: Instant::now(),
+            out: Vec::new(),
+            collection: None,
+            rate: Some(Rate { most: 1_000_000, used: 0, second: Instant::now(), dropped: 0, untold: 0 }),
+            print_unknown: false,
+            torn: 0,
+            left_out: LeftOut::default(),
+        }
+    }
+
+    fn event(pid: u8) -> [u8; 32] {
+        let mut event = [0; 32];
+        event[0] = 1;
+        event[8] = pid;
+        event[16..20].copy_from_slice(b"bash");
+        event
+    }
+
+    #[test]
+    fn nothing_is_allocated_for_an_event() {
+        for format in [Format::Table, Format::Json] {
+            let mut rows = rows(format);
+            // Heads, columns and buffers come with the first ones.
+            let mut turn = || {
+                for n in 0..1000 {
+                    rows.event(n % 2, &event(if n % 3 == 0 { 8 } else { 7 }));
+                }
+                let printed = rows.out.iter().filter(|byte| **byte == b'\n').count();
+                rows.out.clear();
+                printed
+            };
+            let first = turn();
+            assert!(first >= 666, "{first}");
+            let counts = allocation_counter::measure(|| {
+                turn();
+            });
+            assert_eq!(counts.count_total, 0, "{format:?}");
+        }
+    }
+
+    #[test]
+    fn the_map_stands_in_front() {
+        let mut rows = rows(Format::Json);
+        rows.event(1, &event(7));
+        assert_eq!(rows.out, b"{\"_map\":\"second\",\"ts_ns\":1,\"pid\":7,\"uid\":0,\"comm\":\"bash\"}\n");
+        let joined = |behind: &str| {
+            let mut out = b"{\"_map\":\"m\"".to_vec();
+            let at = out.len();
+            out.extend_from_slice(behind.as_bytes());
+            join(&mut out, at);
+            String::from_utf8(out).expect("UTF-8")
+        };
+        assert_eq!(joined("{}"), "{\"_map\":\"m\"}");
+        assert_eq!(joined("5"), "{\"_map\":\"m\",\"value\":5}");
+        assert_eq!(joined("{\"a\":1}"), "{\"_map\":\"m\",\"a\":1}");
+    }
+}

@@ -57,6 +57,11 @@ pub enum Verdict {
 }
 
 impl View {
+    #[cfg(test)]
+    pub fn new(condition: Option<Condition>, layout: Layout) -> View {
+        View { condition, layout: Some(layout), order: None }
+    }
+
     /// Whether an event is wanted.
     pub fn verdict(&self, bytes: &[u8]) -> Verdict {
         match &self.condition {
