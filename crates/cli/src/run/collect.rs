@@ -55,13 +55,11 @@ pub struct Sort {
     arrived: u64,
     /// Nothing behind this key is among the first ones.
     last: Option<SortKey>,
-    /// Events that found no room.
-    pub dropped: u64,
 }
 
 impl Sort {
     pub fn new(order: Order, top: Option<usize>) -> Sort {
-        Sort { order, top, kept: Vec::new(), bytes: 0, arrived: 0, last: None, dropped: 0 }
+        Sort { order, top, kept: Vec::new(), bytes: 0, arrived: 0, last: None }
     }
 
     /// Keeps an event, if it is among the first.
@@ -70,7 +68,6 @@ impl Sort {
         let key = field.sort_key(bytes);
         self.arrived += 1;
         if self.last.as_ref().is_some_and(|last| self.order.of(&key, last) != Ordering::Less) {
-            self.dropped += u64::from(self.is_short());
             return;
         }
         self.bytes += bytes.len() + OVERHEAD;
@@ -79,11 +76,6 @@ impl Sort {
         if self.bytes > MOST_BYTES || self.kept.len() >= most.saturating_mul(2).max(1024) {
             self.sort();
             let fits = self.fitting().min(most);
-            let gone = self.kept.len().saturating_sub(fits);
-            // Those behind the first N are not missed, unless there is no room for N.
-            if self.is_short() || fits < most {
-                self.dropped += gone as u64;
-            }
             self.kept.truncate(fits);
             self.bytes = self.kept.iter().map(|kept| kept.bytes.len() + OVERHEAD).sum();
             self.last = self.kept.last().map(|kept| kept.key.clone());
@@ -94,9 +86,10 @@ impl Sort {
         self.top.unwrap_or(MOST_EVENTS).min(MOST_EVENTS)
     }
 
-    /// More events are wanted than are kept.
-    fn is_short(&self) -> bool {
-        self.top.is_none_or(|top| top > MOST_EVENTS)
+    /// Events that are wanted and found no room. Those behind the first N are not missed.
+    pub fn dropped(&self) -> u64 {
+        let wanted = self.top.map_or(self.arrived, |top| self.arrived.min(top as u64));
+        wanted.saturating_sub(self.kept.len().min(self.most()) as u64)
     }
 
     /// How many of the first events take three quarters of the room, so that not every event sorts them again.
@@ -198,5 +191,78 @@ impl Count {
         });
         let lines = all.into_iter().take(self.top.unwrap_or(usize::MAX));
         (lines.map(|(json, counted)| Line { json, row: &counted.row, count: counted.count }).collect(), self.counts.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringfence_btf::{Builder, Int, New};
+    use ringfence_value::{Layout, Path};
+
+    use super::*;
+
+    /// Events that are one number.
+    fn view() -> View {
+        let mut b = Builder::new();
+        let int = Int { size: 4, bits: 32, offset: 0, signed: false, char: false, bool: false };
+        let ty = b.add("u32", New::Int(int));
+        let layout = Layout::compile(&b.build().expect("BTF"), ty).expect("a layout");
+        let order = Path::parse("value").and_then(|path| layout.field(&path).ok());
+        let mut view = View::new(None, layout);
+        view.order = order;
+        view
+    }
+
+    fn numbers(sort: &mut Sort) -> Vec<u32> {
+        let number = |kept: Kept| kept.bytes.first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
+        sort.first().into_iter().filter_map(number).collect()
+    }
+
+    /// All numbers below `count`, mixed.
+    fn mixed(count: u32) -> impl Iterator<Item = u32> {
+        (0..count).map(move |n| (u64::from(n) * 7919 % u64::from(count)) as u32)
+    }
+
+    #[test]
+    fn the_first_ones_stay_and_the_others_are_counted() {
+        const COUNT: u32 = 250_000;
+        let view = view();
+        for (descending, top, missed) in [(false, None, 150_000), (true, Some(5), 0), (false, Some(200_000), 100_000)] {
+            let mut sort = Sort::new(Order { descending, by_count: false }, top);
+            mixed(COUNT).for_each(|n| sort.add(0, 0, &view, &n.to_le_bytes()));
+            let kept = numbers(&mut sort);
+            let most = top.unwrap_or(MOST_EVENTS).min(MOST_EVENTS);
+            let wanted = (0..COUNT).map(|n| if descending { COUNT - 1 - n } else { n }).take(most);
+            assert!(kept.iter().copied().eq(wanted), "{top:?}: {:?}", kept.get(..10));
+            assert!(sort.dropped() == missed, "{top:?}: {}", sort.dropped());
+        }
+    }
+
+    #[test]
+    fn large_events_are_bounded_in_bytes() {
+        let view = view();
+        let mut sort = Sort::new(Order { descending: false, by_count: false }, None);
+        let mut event = vec![0; 64 << 10];
+        for n in mixed(2_500) {
+            event[..4].copy_from_slice(&n.to_le_bytes());
+            sort.add(0, 0, &view, &event);
+            assert!(sort.bytes <= MOST_BYTES);
+        }
+        let kept = numbers(&mut sort);
+        assert!(kept.len() > 500 && kept.iter().copied().eq(0..kept.len() as u32));
+        assert_eq!(kept.len() as u64 + sort.dropped(), 2_500);
+    }
+
+    #[test]
+    fn keys_are_bounded() {
+        let view = view();
+        let clock = Clock { now_ns: 0, offset_ns: 0, zone_seconds: 0 };
+        let mut count = Count::new(None, Some(1));
+        let keys = MOST_KEYS as u32 + 10;
+        (0..keys).chain([3, 3]).for_each(|n| count.add(&view, &n.to_le_bytes(), &clock));
+        assert_eq!(count.dropped, 10);
+        let (lines, all) = count.first();
+        assert_eq!((lines.len(), all), (1, MOST_KEYS));
+        assert_eq!(lines.first().map(|line| (line.json, line.count)), Some((&b"3"[..], 3)));
     }
 }

@@ -306,7 +306,7 @@ impl Rows {
         note(unknown, "are of a type that nobody knows, and were left out");
         note(self.rate.as_ref().map_or(0, |rate| rate.dropped), "were not printed (--rate)");
         match &self.collection {
-            Some(Collection::Sort(sort)) => note(sort.dropped, "found no room in what --sort keeps"),
+            Some(Collection::Sort(sort)) => note(sort.dropped(), "found no room in what --sort keeps"),
             Some(Collection::Count(count)) => note(count.dropped, "had values that found no room in what --count-by keeps"),
             None => {}
         }
