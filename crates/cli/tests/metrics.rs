@@ -91,7 +91,8 @@ fn parse(text: &str) -> Metrics {
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# ") {
             let mut words = rest.splitn(3, ' ');
-            let (what, name, rest) = (words.next().unwrap(), words.next().unwrap_or_default(), words.next().unwrap_or_default());
+            let (what, name, rest) =
+                (words.next().unwrap(), words.next().unwrap_or_default(), words.next().unwrap_or_default());
             match what {
                 "HELP" => {
                     family = name.to_owned();
@@ -189,7 +190,8 @@ fn maps_are_scraped_and_series_end_with_their_keys() {
 
 /// What Prometheus itself thinks of the text.
 fn promtool(text: &str) {
-    let command = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let command =
+        Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let Ok(mut child) = command else {
         println!("skipped: promtool is not installed (Debian's package prometheus)");
         return;
@@ -255,6 +257,10 @@ fn other_requests_are_refused_and_nobody_can_block_it() {
     assert!(start.elapsed() < Duration::from_secs(6));
     drop(silent);
     let busy = ringfence().args(["run", "opens", "--metrics", &serving.address]).output().expect("output");
-    assert!(!busy.status.success() && common::stderr(&busy).contains("--metrics 127.0.0.1"), "{}", common::stderr(&busy));
+    assert!(
+        !busy.status.success() && common::stderr(&busy).contains("--metrics 127.0.0.1"),
+        "{}",
+        common::stderr(&busy)
+    );
     serving.end();
 }

@@ -76,7 +76,8 @@ fn only_what_is_asked_for() {
     let _alone = alone();
     let before = held();
     let me = std::process::id();
-    let wanted = format!("pid == {me} && filename ~ '/proc/*' && (ret >= 0 || ret == -ENOENT) && filename != '/proc/uptime'");
+    let wanted =
+        format!("pid == {me} && filename ~ '/proc/*' && (ret >= 0 || ret == -ENOENT) && filename != '/proc/uptime'");
     let (out, notes) = run_opens(&["-o", "json", "--where", &wanted, "--fields", "filename,pid"]);
     let line = |name: &str| format!("{{\"filename\":\"/proc/{name}\",\"pid\":{me}}}\n");
     assert_eq!(out, [line("version"), line("version"), line("no-such-file")].concat(), "{notes}");

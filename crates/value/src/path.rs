@@ -29,7 +29,8 @@ impl Path {
         for (n, piece) in text.split('.').enumerate() {
             let (name, indexes) = piece.split_at(piece.find('[').unwrap_or(piece.len()));
             let fits = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
-            if name.is_empty() || !name.chars().all(fits) || (n == 0 && name.starts_with(|c: char| c.is_ascii_digit())) {
+            if name.is_empty() || !name.chars().all(fits) || (n == 0 && name.starts_with(|c: char| c.is_ascii_digit()))
+            {
                 return None;
             }
             parts.push(Part::Name(name.into()));
@@ -235,7 +236,9 @@ impl Layout {
         let (mut at, mut shift) = (0, 0usize);
         let mut parts = path.parts.iter();
         // A type without members has one name.
-        if !matches!(root.what, What::Record { .. }) && !matches!(parts.next(), Some(Part::Name(name)) if &**name == "value") {
+        if !matches!(root.what, What::Record { .. })
+            && !matches!(parts.next(), Some(Part::Name(name)) if &**name == "value")
+        {
             return Err(unknown());
         }
         for part in parts {
@@ -253,7 +256,10 @@ impl Layout {
                     at = element;
                 }
                 (Part::Name(_), What::List { .. }) => {
-                    return Err(Miss::Whole(step.name.to_string(), format!("an array; name an element: {}[0]", step.name)));
+                    return Err(Miss::Whole(
+                        step.name.to_string(),
+                        format!("an array; name an element: {}[0]", step.name),
+                    ));
                 }
                 (Part::Name(_), What::Leaf(_)) | (Part::Index(_), What::Leaf(_) | What::Record { .. }) => {
                     return Err(unknown());
@@ -266,9 +272,8 @@ impl Layout {
 
 /// A leaf whose frame begins `shift` bytes later.
 fn rebased(leaf: Leaf, shift: usize) -> Leaf {
-    let moved = |family: Option<Family>| {
-        family.map(|family| Family { offset: family.offset.saturating_add(shift), ..family })
-    };
+    let moved =
+        |family: Option<Family>| family.map(|family| Family { offset: family.offset.saturating_add(shift), ..family });
     match leaf {
         Leaf::Ipv4 { family, other } => Leaf::Ipv4 { family: moved(family), other },
         Leaf::Ipv6 { family, other, number, sure } => Leaf::Ipv6 { family: moved(family), other, number, sure },

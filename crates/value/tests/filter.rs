@@ -211,7 +211,10 @@ fn chosen_fields() {
     let mut row = Row::new();
     chosen.row(&record, None, &mut row).unwrap();
     assert_eq!(chosen.columns(), ["comm", "path[1].x", "path[1].y", "p.y", "path", "ports[1]", "state"]);
-    assert_eq!(row.cells().collect::<Vec<_>>(), ["sshd: root", "5", "-6", "2", "[{x=3 y=4} {x=5 y=-6}]", "443", "OPEN"]);
+    assert_eq!(
+        row.cells().collect::<Vec<_>>(),
+        ["sshd: root", "5", "-6", "2", "[{x=3 y=4} {x=5 y=-6}]", "443", "OPEN"]
+    );
     assert_eq!(chosen.need(), layout.need());
     assert!(matches!(select(&layout, &["pid", "nope"]), Err(Miss::Unknown(name)) if name == "nope"));
     assert!(matches!(select(&layout, &["ports[3]"]), Err(Miss::Beyond(_, 3))));

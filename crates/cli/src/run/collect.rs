@@ -190,7 +190,10 @@ impl Count {
             by.then_with(|| left_json.cmp(right_json))
         });
         let lines = all.into_iter().take(self.top.unwrap_or(usize::MAX));
-        (lines.map(|(json, counted)| Line { json, row: &counted.row, count: counted.count }).collect(), self.counts.len())
+        (
+            lines.map(|(json, counted)| Line { json, row: &counted.row, count: counted.count }).collect(),
+            self.counts.len(),
+        )
     }
 }
 

@@ -245,8 +245,9 @@ impl Rows {
             if lines.is_empty() {
                 return;
             }
-            let head: Vec<String> =
-                std::iter::once("COUNT".to_owned()).chain(count.columns.iter().map(|name| name.to_uppercase())).collect();
+            let head: Vec<String> = std::iter::once("COUNT".to_owned())
+                .chain(count.columns.iter().map(|name| name.to_uppercase()))
+                .collect();
             let rows = lines.iter().map(|line| {
                 let cells = line.row.cells().map(str::to_owned);
                 std::iter::once(line.count.to_string()).chain(cells).collect::<Vec<_>>()
@@ -307,7 +308,9 @@ impl Rows {
         note(self.rate.as_ref().map_or(0, |rate| rate.dropped), "were not printed (--rate)");
         match &self.collection {
             Some(Collection::Sort(sort)) => note(sort.dropped(), "found no room in what --sort keeps"),
-            Some(Collection::Count(count)) => note(count.dropped, "had values that found no room in what --count-by keeps"),
+            Some(Collection::Count(count)) => {
+                note(count.dropped, "had values that found no room in what --count-by keeps")
+            }
             None => {}
         }
         notes
@@ -513,15 +516,20 @@ mod tests {
     fn rows(format: Format) -> Rows {
         let mut b = Builder::new();
         let mut int = |name: &str, size: u8, char| {
-            b.add(name, New::Int(Int { size: size.into(), bits: size * 8, offset: 0, signed: false, char, bool: false }))
+            b.add(
+                name,
+                New::Int(Int { size: size.into(), bits: size * 8, offset: 0, signed: false, char, bool: false }),
+            )
         };
         let (wide, narrow, char) = (int("u64", 8, false), int("u32", 4, false), int("char", 1, true));
         let text = b.add("", New::Array(Array { element: char, index: narrow, len: 16 }));
         let member = |name, ty, byte: u32| Member { name, ty, bit_offset: byte * 8, bit_size: 0 };
-        let members = [member("ts_ns", wide, 0), member("pid", narrow, 8), member("uid", narrow, 12), member("comm", text, 16)];
+        let members =
+            [member("ts_ns", wide, 0), member("pid", narrow, 8), member("uid", narrow, 12), member("comm", text, 16)];
         let ty = b.add("event", New::Struct { size: 32, members: &members });
         let layout = Layout::compile(&b.build().expect("BTF"), ty).expect("a layout");
-        let mut conditions = Filter::parse("pid == 7 && comm ~ 'ba*'").and_then(|filter| filter.bind([&layout])).expect("it fits");
+        let mut conditions =
+            Filter::parse("pid == 7 && comm ~ 'ba*'").and_then(|filter| filter.bind([&layout])).expect("it fits");
         let view = View::new(conditions.pop(), layout.clone());
         let source = |map: &str| {
             let columns = layout.columns().into_iter().map(|head| Column { width: head.len(), head });

@@ -52,7 +52,11 @@ impl Filter {
                 // Of several reasons, that of a type which has the field.
                 let mut errors: Vec<FilterError> = bound.into_iter().filter_map(Result::err).collect();
                 let best = errors.iter().position(|error| error.unknown.is_none()).unwrap_or(0);
-                Err(if best < errors.len() { errors.swap_remove(best) } else { self.error(place, "there are no events") })
+                Err(if best < errors.len() {
+                    errors.swap_remove(best)
+                } else {
+                    self.error(place, "there are no events")
+                })
             }
         }
     }
@@ -71,7 +75,8 @@ impl Filter {
         let (leaf, field) = self.find(layout, path, place)?;
         match leaf {
             Leaf::Text { .. } | Leaf::Bytes { .. } | Leaf::Ipv4 { .. } | Leaf::Ipv6 { .. } | Leaf::Mac => {
-                let says = format!("`{path}` is {}: a comparison is wanted, such as {path} == {}", kind(leaf), sample(leaf));
+                let says =
+                    format!("`{path}` is {}: a comparison is wanted, such as {path} == {}", kind(leaf), sample(leaf));
                 Err(self.error(place, says))
             }
             Leaf::Unsigned(_)

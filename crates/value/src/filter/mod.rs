@@ -187,9 +187,7 @@ impl Test {
             (Test::Integer(op, right), value) => op.of(integer(value)?, *right),
             (Test::Float(op, right), value) => op.of(float(value)?, *right),
             (Test::Text(op, right), Scalar::Text(left)) => op.of(text::until_nul(left), &**right),
-            (Test::Text(op, right), Scalar::Joined(left)) => {
-                op.same(text::joined(left).eq(right.iter().copied()))
-            }
+            (Test::Text(op, right), Scalar::Joined(left)) => op.same(text::joined(left).eq(right.iter().copied())),
             (Test::Like(op, glob), Scalar::Text(left)) => op.same(glob.matches(text::until_nul(left), false)),
             (Test::Like(op, glob), Scalar::Joined(left)) => op.same(glob.matches(text::used(left), true)),
             (Test::Net(op, net, bits), Scalar::Ipv4(left)) => op.same(within(Ipv4Addr::from(left).into(), *net, *bits)),

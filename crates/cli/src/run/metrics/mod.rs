@@ -170,7 +170,8 @@ fn add_map(page: &mut Page, table: &Table, scale: Scale) {
                 }
             }
         }
-        let start = if table.data { "ringfence_global".to_owned() } else { format!("ringfence_map_{}", name(map.name())) };
+        let start =
+            if table.data { "ringfence_global".to_owned() } else { format!("ringfence_map_{}", name(map.name())) };
         let mut walk = Walk { page, map: map.name(), scale, series: 0 };
         if map.is_per_cpu() {
             for one in per_cpu(value, map.value_size() as usize) {

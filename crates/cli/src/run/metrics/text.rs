@@ -77,10 +77,11 @@ impl Page {
             Some(family) if family.kind != kind => format!("{name}_{}", kind.word()),
             _ => name.to_owned(),
         };
-        let family = self
-            .families
-            .entry(name)
-            .or_insert_with(|| Family { kind, help: help.to_owned(), samples: BTreeMap::new() });
+        let family = self.families.entry(name).or_insert_with(|| Family {
+            kind,
+            help: help.to_owned(),
+            samples: BTreeMap::new(),
+        });
         let series = match &sample {
             Sample::Slots(slots) => slots.len() + 2,
             Sample::Integer(_) | Sample::Float(_) => 1,
