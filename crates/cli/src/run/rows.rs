@@ -215,7 +215,8 @@ impl Rows {
 
     /// Adds what was collected. `end`: no more comes; else only for a person who is waiting.
     pub fn collected(&mut self, end: bool) {
-        if !end && !(self.format == Format::Table && std::io::stdout().is_terminal()) {
+        let person = self.format == Format::Table && std::io::stdout().is_terminal();
+        if !end && !person {
             return;
         }
         let start = self.out.len();

@@ -126,7 +126,7 @@ impl Shape {
             order.map(|order| Collection::Sort(Sort::new(order, top)))
         } else {
             let order = match &self.sort {
-                Some(_) => order.map_or_else(|| self.direction(), |order| Ok(order)).map(Some)?,
+                Some(_) => order.map_or_else(|| self.direction(), Ok).map(Some)?,
                 None => None,
             };
             Some(Collection::Count(Count::new(order, top)))
