@@ -31,6 +31,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("lz4", "unpacks kernels"),
     ("iproute2", "network namespaces and veth pairs in tests"),
     ("mount", "tracefs and bpffs"),
+    ("gron", "a stripped program written in Go"),
 ];
 
 /// File systems that programs are attached or pinned through: type and place.

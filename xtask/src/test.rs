@@ -71,8 +71,12 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Tells tests where the objects and kernels are. A broken link in the documentation is an error.
+/// Tells tests where the objects, kernels and programs are. A broken link in the documentation is an error.
 pub(crate) fn with_material(command: &mut Command) -> &mut Command {
-    let material = [("RINGFENCE_OBJECTS", objects::place()), ("RINGFENCE_KERNELS", kernels::place())];
+    let material = [
+        ("RINGFENCE_OBJECTS", objects::place()),
+        ("RINGFENCE_KERNELS", kernels::place()),
+        ("RINGFENCE_GO_BINARY", "/usr/bin/gron".into()),
+    ];
     command.envs(material).env("RUSTDOCFLAGS", "-D warnings")
 }

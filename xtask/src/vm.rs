@@ -32,7 +32,7 @@ echo \"== ringfence exit $? in 3 s\"
 const MODULES: &[&str] = &["veth", "dummy", "sch_ingress", "cls_bpf", "cls_basic", "act_bpf"];
 
 /// Programs of this machine that tests use, in place of busybox's.
-const TOOLS: &[&str] = &["ip", "setpriv"];
+const TOOLS: &[&str] = &["ip", "setpriv", "gron"];
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     let wanted: Option<String> = arguments.opt_value_from_str("--kernel")?;
@@ -57,7 +57,8 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
         let place = tools::text(&mut command("sh", ["-c", &format!("command -v {tool}")]))?;
         carried.push((PathBuf::from(place).canonicalize()?, format!("/bin/{tool}")));
     }
-    let mut script = "export RINGFENCE_TEST_OBJECTS=/t/objects RUST_TEST_THREADS=1\n".to_string();
+    let mut script =
+        "export RINGFENCE_TEST_OBJECTS=/t/objects RINGFENCE_GO_BINARY=/bin/gron RUST_TEST_THREADS=1\n".to_string();
     for binary in &binaries {
         let name = tools::name(binary);
         // What a program says on stderr is of use only when it fails.

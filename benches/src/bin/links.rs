@@ -4,6 +4,7 @@
 use anyhow::{Context, Result};
 use libbpf_rs::ObjectBuilder;
 use ringfence::hook::{Hook, Tracepoint};
+use ringfence::{Links, Loader};
 use std::time::{Duration, Instant};
 
 const TRACEPOINTS: [&str; 16] = [
@@ -26,18 +27,31 @@ const TRACEPOINTS: [&str; 16] = [
 ];
 
 /// Time to load, and to take 16 links of one program off.
-fn ringfence(file: &str) -> Result<(Duration, Duration)> {
+fn together(file: &str) -> Result<(Duration, Duration)> {
+    ringfence(file, |loader| loader, drop)
+}
+
+/// The same by one thread, and one link after another.
+fn in_turn(file: &str) -> Result<(Duration, Duration)> {
+    ringfence(file, |loader| loader.threads(1), |links| links.into_iter().for_each(drop))
+}
+
+fn ringfence(
+    file: &str,
+    choose: for<'a> fn(Loader<'a>) -> Loader<'a>,
+    close: fn(Links),
+) -> Result<(Duration, Duration)> {
     let kernel = ringfence::Kernel::running();
     let start = Instant::now();
     let object = ringfence::open(file)?;
     let plan = ringfence::plan(&object, &kernel, &ringfence::Settings::new())?;
-    let loaded = ringfence::load(&plan, &kernel)?;
+    let loaded = choose(Loader::new(&plan, &kernel)).load()?;
     let load = start.elapsed();
     let program = loaded.program("nothing")?;
     let links = TRACEPOINTS.iter().map(|name| Tracepoint::new("syscalls", *name).attach(program));
-    let links: ringfence::Links = links.collect::<ringfence::Result<_>>()?;
+    let links: Links = links.collect::<ringfence::Result<_>>()?;
     let start = Instant::now();
-    drop(links);
+    close(links);
     Ok((load, start.elapsed()))
 }
 
@@ -59,7 +73,7 @@ fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let file = arguments.next().context("usage: links OBJECT ROUNDS")?;
     let rounds: usize = arguments.next().context("usage: links OBJECT ROUNDS")?.parse()?;
-    let libraries: [(&str, Measure); 2] = [("ringfence", ringfence), ("libbpf", libbpf)];
+    let libraries: [(&str, Measure); 3] = [("ringfence", together), ("in-turn", in_turn), ("libbpf", libbpf)];
     for round in 0..=rounds {
         for turn in 0..libraries.len() {
             let (library, measure) = libraries[(round + turn) % libraries.len()];
