@@ -60,6 +60,7 @@ pub(crate) fn single(feature: Feature) -> Option<bool> {
         Feature::BtfDeclTag => btf(&[Part::DeclTag]),
         Feature::BtfTypeTag => btf(&[Part::TypeTag]),
         Feature::BtfEnum64 => btf(&[Part::Enum64]),
+        Feature::ArgCtx => arg_ctx(),
         Feature::GlobalData => global_data(),
         Feature::ArrayMmap => map(&MapCreate { flags: sys::flags::BPF_F_MMAPABLE, ..array(4) }),
         Feature::ExpectedAttachType => {
@@ -175,6 +176,27 @@ fn global_data() -> Option<bool> {
         exit,
     ];
     program(ProgramType::SOCKET_FILTER, AttachType(0), "", &insns)
+}
+
+/// A global function that hands its tagged parameter to a helper which takes nothing but a context.
+fn arg_ctx() -> Option<bool> {
+    let mut types = Builder::new();
+    let int = New::Int(Int { size: 4, bits: 32, offset: 0, signed: true, char: false, bool: false });
+    let int = types.add("int", int);
+    let pointer = types.add("", New::Ptr(TypeId::VOID));
+    let mut function = |name| {
+        let params = [Param { name: "context", ty: pointer }];
+        let proto = types.add("", New::FuncProto { ret: int, params: &params });
+        types.add(name, New::Func { proto, linkage: Linkage::Global })
+    };
+    let (main, other) = (function("main"), function("other"));
+    types.add("arg:ctx", New::DeclTag { ty: other, component: Some(0) });
+    let btf = sys::btf_load(&types.finish().ok()?, None, None).ok()?;
+    let [helper, exit] = call(Helper::GET_FUNC_IP);
+    let insns = [insn(Insn::CALL, 0, Insn::PSEUDO_CALL, 0, 1), EXIT, helper, exit];
+    let funcs = [sys::FuncInfo { insn: 0, ty: main.0 }, sys::FuncInfo { insn: 2, ty: other.0 }];
+    let load = ProgLoad { btf: Some(btf.as_fd()), funcs: &funcs, ..ProgLoad::new(ProgramType::KPROBE, &insns, "GPL") };
+    answer(sys::prog_load(&load, None))
 }
 
 fn bind_map() -> Option<bool> {

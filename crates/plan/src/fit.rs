@@ -9,25 +9,37 @@ use std::collections::BTreeSet;
 use ringfence_btf::{self as btf, Btf, Builder, Def, Int, Linkage, New, Newer, Param, SectionVar, TypeId};
 use ringfence_kernel::{Feature, Kernel};
 use ringfence_object::{DatasecLayout, Object, Visibility};
+use ringfence_uapi::ProgramType;
+
+use crate::arg_ctx::Contexts;
 
 /// The section of subprograms; a program elsewhere is entered by the kernel and never static.
-const SUBPROGRAMS: &str = ".text";
+pub(crate) const SUBPROGRAMS: &str = ".text";
 const EXTERNS: &str = ".ksyms";
 
-/// The bytes for BPF_BTF_LOAD; `None`: the object has no types, or the kernel takes none.
+/// The bytes for BPF_BTF_LOAD (`None`: the object has no types, or the kernel takes none), and which of its types describe
+/// a function to this kernel in programs of these types.
 ///
 /// # Errors
 /// The object's types are damaged.
-pub(crate) fn fit_btf(object: &Object, kernel: &Kernel) -> Result<Option<Vec<u8>>, btf::Error> {
-    fit(object, |feature| kernel.has(feature))
+pub(crate) fn fit_btf(
+    object: &Object,
+    kernel: &Kernel,
+    kinds: &BTreeSet<ProgramType>,
+) -> Result<(Option<Vec<u8>>, Contexts), btf::Error> {
+    fit(object, kinds, |feature| kernel.has(feature))
 }
 
 /// `has` is only asked about what the object's types use.
-fn fit(object: &Object, has: impl Fn(Feature) -> bool) -> Result<Option<Vec<u8>>, btf::Error> {
-    let Some(btf) = object.btf.as_ref().filter(|btf| !btf.is_empty()) else { return Ok(None) };
-    if !has(Feature::Btf) {
-        return Ok(None);
-    }
+fn fit(
+    object: &Object,
+    kinds: &BTreeSet<ProgramType>,
+    has: impl Fn(Feature) -> bool,
+) -> Result<(Option<Vec<u8>>, Contexts), btf::Error> {
+    let mut contexts = Contexts::default();
+    let Some(btf) = object.btf.as_ref().filter(|btf| !btf.is_empty() && has(Feature::Btf)) else {
+        return Ok((None, contexts));
+    };
     let mut fitting = Fitting { btf, out: Builder::copy_of(btf)?, int: None, stand_in: None };
     fitting.define_externs()?;
     let mut names = BTreeSet::new();
@@ -44,13 +56,16 @@ fn fit(object: &Object, has: impl Fn(Feature) -> bool) -> Result<Option<Vec<u8>>
             out.set_linkage(id, Linkage::Static)?;
         }
     }
+    if Contexts::are_used(object) && !has(Feature::ArgCtx) {
+        contexts = Contexts::add(object, kinds, &mut out)?;
+    }
     for what in Newer::ALL {
         if out.uses(what) && !has(feature(what)) {
             out.avoid(what)?;
         }
     }
     out.simplify_names()?;
-    out.finish().map(Some)
+    Ok((Some(out.finish()?), contexts))
 }
 
 fn feature(what: Newer) -> Feature {

@@ -6,6 +6,10 @@ use ringfence_btf::{Composite, Kind};
 
 use super::*;
 
+fn fit(object: &Object, has: impl Fn(Feature) -> bool) -> Result<Option<Vec<u8>>, btf::Error> {
+    super::fit(object, &BTreeSet::new(), has).map(|(bytes, _)| bytes)
+}
+
 /// Every feature that comes with or after this one is missing.
 fn older_than(missing: Newer) -> impl Fn(Feature) -> bool {
     let first = Newer::ALL.iter().position(|what| *what == missing).unwrap();

@@ -11,6 +11,7 @@
     clippy::arithmetic_side_effects
 )]
 
+mod arg_ctx;
 mod attach;
 mod code;
 mod core;

@@ -62,9 +62,14 @@ impl Guest {
     }
 
     pub(super) fn run(&self, job: &Job<'_>) -> Result<Answer> {
+        self.run_from(&self.initrd(job)?)
+    }
+
+    /// Boots into a file system whose `/init` keeps to the three serial ports.
+    pub(super) fn run_from(&self, initrd: &[u8]) -> Result<Answer> {
         ensure!(have("qemu-system-x86_64"), "qemu-system-x86 is not installed; `cargo xtask setup` does");
         let scratch = Scratch::new("vm")?;
-        fs::write(scratch.path().join("initrd"), self.initrd(job)?)?;
+        fs::write(scratch.path().join("initrd"), initrd)?;
         let start = Instant::now();
         for _ in 0..2 {
             if let Some((code, output)) = self.boot(scratch.path())? {
