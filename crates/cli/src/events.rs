@@ -56,7 +56,7 @@ pub fn choose(source: &Source, given: &[(String, String)]) -> Result<Choices, Fa
     let mut choices = Choices::default();
     for (map, name) in given {
         let known: Vec<_> =
-            source.object.maps.iter().filter(|map| sends(map.kind)).map(|map| map.name.as_str()).collect();
+            source.object.maps.iter().filter(|map| sends_events(map.kind)).map(|map| map.name.as_str()).collect();
         if !known.contains(&map.as_str()) {
             let known = if known.is_empty() { "it has none".to_owned() } else { known.join(", ") };
             return Err(Failure::usage(format_args!("--event {map}={name}: no map of events has that name ({known})")));
@@ -115,7 +115,12 @@ fn types(source: &Source, which: Types) -> Option<&Btf> {
     }
 }
 
-fn sends(kind: MapType) -> bool {
+/// Whether the object has a map of events.
+pub fn sends(source: &Source) -> bool {
+    source.object.maps.iter().any(|map| sends_events(map.kind))
+}
+
+fn sends_events(kind: MapType) -> bool {
     matches!(kind, MapType::RINGBUF | MapType::PERF_EVENT_ARRAY)
 }
 
@@ -179,7 +184,7 @@ pub fn rows(source: &Source) -> Vec<Row> {
     let said = ringfence_flow::event_types(&source.object, source.debug.as_ref());
     let recovered = recovered(source, &said);
     let mut rows: Vec<Row> = said.iter().filter_map(|choice| row(source, choice, &recovered)).collect();
-    for map in source.object.maps.iter().filter(|map| sends(map.kind)) {
+    for map in source.object.maps.iter().filter(|map| sends_events(map.kind)) {
         if !rows.iter().any(|row| row.map == map.name) {
             let why = "no program was seen to send to it".to_owned();
             let (size, fields, candidates) = (serde_json::Value::Null, Vec::new(), Vec::new());

@@ -55,7 +55,7 @@ pub use object::{
 #[doc(hidden)]
 pub use perf::BITS as PERF_EVENT_BITS;
 pub use perf::{
-    PerfOpen, PerfTarget, Sampling, Wakeup, perf_disable, perf_enable, perf_event_open, perf_set_period,
+    PerfOpen, PerfTarget, Sampling, Wakeup, perf_disable, perf_enable, perf_event_open, perf_lost, perf_set_period,
     perf_set_program,
 };
 pub use perf_ring::{PerfRecord, PerfRing};
