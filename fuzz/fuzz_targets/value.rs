@@ -27,7 +27,7 @@ fuzz_target!(|bytes: &[u8]| {
             assert_eq!(layout.value(record).is_ok(), fits);
             if let Ok(text) = std::str::from_utf8(record) {
                 match Filter::parse(text).and_then(|filter| filter.bind([&layout])) {
-                    Ok(conditions) => assert_eq!(conditions.iter().filter(|one| one.holds(types)).count() / 2, 0),
+                    Ok(conditions) => conditions.iter().for_each(|one| _ = one.holds(types)),
                     Err(error) => assert_eq!(error.to_string().lines().count(), 3),
                 }
             }
@@ -36,7 +36,7 @@ fuzz_target!(|bytes: &[u8]| {
                 let Ok(chosen) = layout.select([&path]) else { continue };
                 json.clear();
                 assert_eq!(chosen.json(record, &mut json).is_ok(), fits);
-                layout.field(&path).ok().map(|field| field.sort_key(record));
+                let _ = layout.field(&path).map(|field| field.sort_key(record));
             }
             if fits {
                 assert!(std::str::from_utf8(&json).is_ok());
