@@ -102,14 +102,16 @@ fn verdicts(file: &Path) -> Result<()> {
         }
     };
     let programs = object.programs();
-    object.fill_in();
-    let whole = object.load().is_ok();
-    drop(object);
-    let verdicts = programs.into_iter().enumerate().map(|(index, program)| {
-        let alone = alone(file, index, program);
-        // Some programs live only together with others: a tail call's target, a subprogram's replacement.
-        Verdict { ok: alone.ok || (whole && alone.program.autoload), ..alone }
-    });
+    let alone = programs.into_iter().enumerate().map(|(index, program)| alone(file, index, program));
+    let mut verdicts: Vec<Verdict> = alone.collect();
+    // Some programs live only together with others: a tail call's target, a subprogram's replacement.
+    let together = |verdict: &Verdict| !verdict.ok && verdict.program.autoload;
+    if verdicts.iter().any(together) {
+        object.fill_in();
+        if object.load().is_ok() {
+            verdicts.iter_mut().filter(|verdict| together(verdict)).for_each(|verdict| verdict.ok = true);
+        }
+    }
     let mut lines = String::new();
     for verdict in verdicts {
         let program = json!({
@@ -123,7 +125,7 @@ fn verdicts(file: &Path) -> Result<()> {
         });
         write!(lines, "{}{program}", if lines.is_empty() { "" } else { "," })?;
     }
-    println!(r#"{{"object":{},"whole":{whole},"programs":[{lines}]}}"#, json!(file));
+    println!(r#"{{"object":{},"programs":[{lines}]}}"#, json!(file));
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! `cargo xtask vm`: the command and test programs on other kernels, each in a small virtual machine that boots in two
 //! seconds without hardware virtualisation.
 
-mod guest;
+pub(crate) mod guest;
 mod initrd;
 mod report;
 mod sections;
@@ -75,7 +75,8 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
         script += &format!("echo '== ringfence'\n{SMOKE}");
     }
     let modules: Vec<&str> = MODULES.iter().copied().chain(modules.iter().flat_map(|list| list.split(','))).collect();
-    let job = Job { script: &script, files: &carried, modules: &modules };
+    let job =
+        Job { script: &script, files: &carried, modules: &modules, memory: Job::MEMORY, limit: Job::LIMIT };
 
     let reports = parallel(&kernels, |kernel| {
         let answer = Guest::of(kernel).and_then(|guest| guest.run(&job));
@@ -101,7 +102,7 @@ fn here(binaries: &[PathBuf], carried: &[(PathBuf, String)]) -> Result<Option<Re
     let code = output.status.code().unwrap_or(-1);
     let text = String::from_utf8_lossy(&output.stdout);
     let output = format!("== sections\n{text}\n== sections exit {code} in 0 s\n");
-    let answer = Answer { code: 0, output, time: Default::default() };
+    let answer = Answer { code: Some(0), output, console: String::new(), time: Default::default() };
     Ok(Some(Report::new("here", Ok(answer))))
 }
 
