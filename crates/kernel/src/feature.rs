@@ -56,6 +56,8 @@ features! {
     BtfTypeTag = "type tags in BTF", "5.17", AnyEnumerator("BTF_KIND_TYPE_TAG");
     /// `BTF_KIND_ENUM64`
     BtfEnum64 = "64-bit enumerations in BTF", "6.0", Struct("btf_enum64");
+    /// Parameters of global functions marked as context
+    ArgCtxTag = "__arg_ctx", "6.8", Struct("bpf_subprog_arg_info");
     /// Data sections as maps
     GlobalData = "global data", "5.2", Member("bpf_map_ops", "map_direct_value_addr");
     /// `BPF_F_MMAPABLE` arrays

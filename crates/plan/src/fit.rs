@@ -9,21 +9,33 @@ use std::collections::BTreeSet;
 use ringfence_btf::{self as btf, Btf, Builder, Def, Int, Linkage, New, Newer, Param, SectionVar, TypeId};
 use ringfence_kernel::{Feature, Kernel};
 use ringfence_object::{DatasecLayout, Object, Visibility};
+use ringfence_uapi::ProgramType;
+
+use crate::contexts::{self, Contexts};
 
 /// The section of subprograms; a program elsewhere is entered by the kernel and never static.
 const SUBPROGRAMS: &str = ".text";
 const EXTERNS: &str = ".ksyms";
 
-/// The bytes for BPF_BTF_LOAD; `None`: the object has no types, or the kernel takes none.
+/// The bytes for BPF_BTF_LOAD, and what is another type in programs of some type; `None`: the object has no types, or
+/// the kernel takes none.
 ///
 /// # Errors
 /// The object's types are damaged.
-pub(crate) fn fit_btf(object: &Object, kernel: &Kernel) -> Result<Option<Vec<u8>>, btf::Error> {
-    fit(object, |feature| kernel.has(feature))
+pub(crate) fn fit_btf(
+    object: &Object,
+    kernel: &Kernel,
+    kinds: &BTreeSet<ProgramType>,
+) -> Result<Option<(Vec<u8>, Contexts)>, btf::Error> {
+    fit(object, kinds, |feature| kernel.has(feature))
 }
 
 /// `has` is only asked about what the object's types use.
-fn fit(object: &Object, has: impl Fn(Feature) -> bool) -> Result<Option<Vec<u8>>, btf::Error> {
+fn fit(
+    object: &Object,
+    kinds: &BTreeSet<ProgramType>,
+    has: impl Fn(Feature) -> bool,
+) -> Result<Option<(Vec<u8>, Contexts)>, btf::Error> {
     let Some(btf) = object.btf.as_ref().filter(|btf| !btf.is_empty()) else { return Ok(None) };
     if !has(Feature::Btf) {
         return Ok(None);
@@ -38,19 +50,26 @@ fn fit(object: &Object, has: impl Fn(Feature) -> bool) -> Result<Option<Vec<u8>>
         fitting.place_variables(layout)?;
     }
     let mut out = fitting.out;
+    let mut hidden = BTreeSet::new();
     for function in &object.functions {
         // Verified with what their callers know, which hidden visibility asks for (libbpf, `mark_btf_static`).
         if let (Visibility::Hidden, SUBPROGRAMS, Some(id)) = (function.visibility, &*function.section, function.btf) {
             out.set_linkage(id, Linkage::Static)?;
+            hidden.insert(id);
         }
     }
+    let marked = contexts::marked(btf)?;
+    let contexts = match marked.is_empty() || has(Feature::ArgCtxTag) {
+        true => Contexts::default(),
+        false => Contexts::add(btf, &mut out, &marked, &hidden, kinds)?,
+    };
     for what in Newer::ALL {
         if out.uses(what) && !has(feature(what)) {
             out.avoid(what)?;
         }
     }
     out.simplify_names()?;
-    out.finish().map(Some)
+    Ok(Some((out.finish()?, contexts)))
 }
 
 fn feature(what: Newer) -> Feature {

@@ -13,6 +13,7 @@
 
 mod attach;
 mod code;
+mod contexts;
 mod core;
 mod error;
 mod externs;

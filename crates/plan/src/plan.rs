@@ -12,6 +12,7 @@ use ringfence_object::{FunctionId, MapId, Object, Program, Role as MapRole};
 use ringfence_uapi::{AttachType, Helper, ProgramType};
 
 use crate::code::Filler;
+use crate::contexts::Contexts;
 use crate::core::Relocator;
 use crate::error::no_such;
 use crate::externs::Externs;
@@ -50,7 +51,8 @@ pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Pla
     {
         btf.len();
     }
-    let btf = fit::fit_btf(object, kernel)?;
+    let kinds = roles.iter().map(|role| role.kind).collect();
+    let (btf, contexts) = fit::fit_btf(object, kernel, &kinds)?.unzip();
     let externs = Externs::new(object, kernel, settings.kconfig.as_deref())?;
     let mut ops = StructOpsMaps::new(object, kernel, &roles, &wanted);
     let planner = Planner { object, kernel, settings, with_btf: btf.is_some() };
@@ -76,6 +78,7 @@ pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Pla
         problems: Vec::new(),
         own_types: settings.core_btf.is_none(),
         origins: Vec::new(),
+        contexts: contexts.unwrap_or_default(),
     };
     for ((id, program), role) in object.programs.iter().enumerate().zip(roles) {
         if wanted.reason(id).is_none()
@@ -326,6 +329,7 @@ struct Programs<'a> {
     own_types: bool,
     /// One for each of the plans.
     origins: Vec<Origin>,
+    contexts: Contexts,
 }
 
 impl Programs<'_> {
@@ -363,7 +367,8 @@ impl Programs<'_> {
         let relocated = linked.parts.iter().filter_map(function).any(|function| !function.core.is_empty());
         self.origins.push(Origin { reads_symbols: filled.reads_symbols, relocated: relocated && self.own_types });
         let names = self.kernel.has(Feature::Names);
-        let (funcs, lines) = if self.describe { (linked.funcs, linked.lines) } else { Default::default() };
+        let (mut funcs, lines) = if self.describe { (linked.funcs, linked.lines) } else { Default::default() };
+        funcs.iter_mut().for_each(|(_, function)| *function = self.contexts.of(role.kind, *function));
         self.plans.push(ProgramPlan {
             function: program.function,
             name: program.name.clone(),
