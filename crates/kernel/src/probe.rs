@@ -60,7 +60,8 @@ pub(crate) fn single(feature: Feature) -> Option<bool> {
         Feature::BtfDeclTag => btf(&[Part::DeclTag]),
         Feature::BtfTypeTag => btf(&[Part::TypeTag]),
         Feature::BtfEnum64 => btf(&[Part::Enum64]),
-        Feature::ArgCtxTag => arg_ctx_tag(),
+        Feature::ArgCtxTag => global_function(true),
+        Feature::GlobalFuncPointers => global_function(false),
         Feature::GlobalData => global_data(),
         Feature::ArrayMmap => map(&MapCreate { flags: sys::flags::BPF_F_MMAPABLE, ..array(4) }),
         Feature::ExpectedAttachType => {
@@ -178,25 +179,31 @@ fn global_data() -> Option<bool> {
     program(ProgramType::SOCKET_FILTER, AttachType(0), "", &insns)
 }
 
-/// A global function whose parameter is a context by its mark alone: a helper takes it.
-fn arg_ctx_tag() -> Option<bool> {
+/// A global function that takes a pointer: a number's, or by its mark alone the context, which the helper wants.
+fn global_function(marked: bool) -> Option<bool> {
     let mut types = Builder::new();
     let int = New::Int(Int { size: 4, bits: 32, offset: 0, signed: true, char: false, bool: false });
     let int = types.add("int", int);
-    let pointer = types.add("", New::Ptr(TypeId::VOID));
-    let mut function = |name| {
-        let proto = types.add("", New::FuncProto { ret: int, params: &[Param { name: "a", ty: pointer }] });
+    let [number, context] = [int, TypeId::VOID].map(|to| types.add("", New::Ptr(to)));
+    let mut function = |name, ty| {
+        let proto = types.add("", New::FuncProto { ret: int, params: &[Param { name: "a", ty }] });
         types.add(name, New::Func { proto, linkage: Linkage::Global })
     };
-    let (main, marked) = (function("main"), function("marked"));
-    types.add("arg:ctx", New::DeclTag { ty: marked, component: Some(0) });
+    let main = function("main", context);
+    let sub = function("sub", if marked { context } else { number });
+    if marked {
+        types.add("arg:ctx", New::DeclTag { ty: sub, component: Some(0) });
+    }
     let btf = match sys::btf_load(&types.finish().ok()?, None, None) {
         Ok(btf) => btf,
         Err(errno) => return answer::<()>(Err(errno)),
     };
-    let [helper, exit] = call(Helper::GET_FUNC_IP);
-    let insns = [insn(Insn::CALL, 0, Insn::PSEUDO_CALL, 0, 1), exit, helper, exit];
-    let funcs = [sys::FuncInfo { insn: 0, ty: main.0 }, sys::FuncInfo { insn: 2, ty: marked.0 }];
+    let (zero, [helper, exit]) = (insn(0xb7, 0, 0, 0, 0), call(Helper::GET_FUNC_IP));
+    // `main` hands the second one a null pointer, which it may: a kernel takes it or knows no pointers at all.
+    let null = insn(0xb7, 1, 0, 0, 0);
+    let (first, last) = if marked { (mov(1, 1), helper) } else { (null, zero) };
+    let insns = [first, insn(Insn::CALL, 0, Insn::PSEUDO_CALL, 0, 1), exit, last, exit];
+    let funcs = [sys::FuncInfo { insn: 0, ty: main.0 }, sys::FuncInfo { insn: 3, ty: sub.0 }];
     let load = ProgLoad { btf: Some(btf.as_fd()), funcs: &funcs, ..ProgLoad::new(ProgramType::KPROBE, &insns, "GPL") };
     answer(sys::prog_load(&load, None))
 }

@@ -106,7 +106,7 @@ fn is_other(btf: &Btf, kind: ProgramType, name: &str, id: TypeId) -> Result<bool
 }
 
 /// Under which name kernels know the context of a type of program; `None`: under no single one.
-fn type_name(kind: ProgramType) -> Option<&'static str> {
+pub(crate) fn type_name(kind: ProgramType) -> Option<&'static str> {
     Some(match kind {
         ProgramType::CGROUP_SKB
         | ProgramType::FLOW_DISSECTOR

@@ -52,8 +52,12 @@ fn fit(
     let mut out = fitting.out;
     let mut hidden = BTreeSet::new();
     for function in &object.functions {
-        // Verified with what their callers know, which hidden visibility asks for (libbpf, `mark_btf_static`).
-        if let (Visibility::Hidden, SUBPROGRAMS, Some(id)) = (function.visibility, &*function.section, function.btf) {
+        let (SUBPROGRAMS, Some(id)) = (&*function.section, function.btf) else { continue };
+        // Verified with what their callers know, which hidden visibility asks for (libbpf, `mark_btf_static`). So are those that
+        // the kernel would refuse to verify alone.
+        if function.visibility == Visibility::Hidden
+            || takes_pointers(btf, id, kinds)? && !has(Feature::GlobalFuncPointers)
+        {
             out.set_linkage(id, Linkage::Static)?;
             hidden.insert(id);
         }
@@ -70,6 +74,21 @@ fn fit(
     }
     out.simplify_names()?;
     Ok(Some((out.finish()?, contexts)))
+}
+
+/// Whether a function with global linkage takes a pointer to what is no context.
+fn takes_pointers(btf: &Btf, id: TypeId, kinds: &BTreeSet<ProgramType>) -> Result<bool, btf::Error> {
+    let Def::Func { proto, linkage: Linkage::Global } = btf.get(id)?.def else { return Ok(false) };
+    let Def::FuncProto(proto) = btf.get(proto)?.def else { return Ok(false) };
+    for param in proto.params() {
+        if let Def::Ptr(to) = btf.resolve(param?.ty)?.def {
+            let name = btf.resolve(to)?.name;
+            if !kinds.iter().any(|kind| contexts::type_name(*kind) == Some(name)) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 fn feature(what: Newer) -> Feature {

@@ -161,7 +161,7 @@ fn kernels_are_asked_only_for_what_is_used_and_get_nothing_newer() {
     }
     assert!(fit(&object, &BTreeSet::new(), |feature| feature != Feature::Btf).unwrap().is_none());
 
-    let plain = compile("int f(void *c) { return 0; }");
+    let plain = compile("int f(int c) { return 0; }");
     let asked = std::cell::RefCell::new(Vec::new());
     let bytes = fit(&plain, &BTreeSet::new(), |feature| {
         asked.borrow_mut().push(feature);
@@ -215,6 +215,26 @@ fn contexts_without_the_mark_are_known_by_name() {
     assert_eq!(btf.get(to).unwrap().name, "xdp_md");
 }
 
+#[test]
+fn functions_with_pointers_are_static_where_they_could_not_be_verified_alone() {
+    let object = compile(CONTEXTS);
+    let kinds = BTreeSet::from([ProgramType::XDP]);
+    let (bytes, contexts) = fit(&object, &kinds, |asked| {
+        !matches!(asked, Feature::ArgCtxTag | Feature::GlobalFuncPointers)
+    })
+    .unwrap()
+    .unwrap();
+    let btf = Btf::parse(Arc::new(bytes)).unwrap();
+    let linkage = |name| match btf.get(btf.find(name, Kind::Func).unwrap()).unwrap().def {
+        Def::Func { proto: _, linkage } => linkage,
+        other => panic!("{other:?}"),
+    };
+    let found = ["plain", "named", "hidden", "drop"].map(linkage);
+    assert_eq!(found, [Linkage::Static, Linkage::Global, Linkage::Static, Linkage::Global]);
+    let plain = btf.find("plain", Kind::Func).unwrap();
+    assert_eq!(contexts.of(ProgramType::XDP, plain), plain, "its callers know what it gets");
+}
+
 /// Every real object's types load here, as they are for this kernel and as they would be for older ones.
 #[test]
 fn real_objects_load() {
@@ -232,8 +252,8 @@ fn real_objects_load() {
         }
         // Kernels that know lists of objects insist on the tags that older kernels do not know.
         let lists = object.tags.iter().any(|tag| tag.text.starts_with("contains:"));
-        let older = |what| fit(&object, &BTreeSet::new(), |asked| has(asked) && older_than(what)(asked)).unwrap().unwrap();
-        if let Some(bytes) = fit(&object, &BTreeSet::new(), has).unwrap() {
+        let older = |what| fit(&object, &BTreeSet::new(), |asked| has(asked) && older_than(what)(asked)).unwrap().unwrap().0;
+        if let Some((bytes, _)) = fit(&object, &BTreeSet::new(), has).unwrap() {
             count += 1;
             let older = [Newer::Enum64, Newer::Float, Newer::Datasec].into_iter().filter(|_| !lists).map(older);
             for fitted in [bytes].into_iter().chain(older) {
