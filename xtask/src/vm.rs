@@ -75,8 +75,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
         script += &format!("echo '== ringfence'\n{SMOKE}");
     }
     let modules: Vec<&str> = MODULES.iter().copied().chain(modules.iter().flat_map(|list| list.split(','))).collect();
-    let job =
-        Job { script: &script, files: &carried, modules: &modules, memory: Job::MEMORY, limit: Job::LIMIT };
+    let job = Job { script: &script, files: &carried, modules: &modules, memory: Job::MEMORY, limit: Job::LIMIT };
 
     let reports = parallel(&kernels, |kernel| {
         let answer = Guest::of(kernel).and_then(|guest| guest.run(&job));

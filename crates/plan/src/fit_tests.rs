@@ -219,11 +219,10 @@ fn contexts_without_the_mark_are_known_by_name() {
 fn functions_with_pointers_are_static_where_they_could_not_be_verified_alone() {
     let object = compile(CONTEXTS);
     let kinds = BTreeSet::from([ProgramType::XDP]);
-    let (bytes, contexts) = fit(&object, &kinds, |asked| {
-        !matches!(asked, Feature::ArgCtxTag | Feature::GlobalFuncPointers)
-    })
-    .unwrap()
-    .unwrap();
+    let (bytes, contexts) =
+        fit(&object, &kinds, |asked| !matches!(asked, Feature::ArgCtxTag | Feature::GlobalFuncPointers))
+            .unwrap()
+            .unwrap();
     let btf = Btf::parse(Arc::new(bytes)).unwrap();
     let linkage = |name| match btf.get(btf.find(name, Kind::Func).unwrap()).unwrap().def {
         Def::Func { proto: _, linkage } => linkage,
@@ -252,7 +251,8 @@ fn real_objects_load() {
         }
         // Kernels that know lists of objects insist on the tags that older kernels do not know.
         let lists = object.tags.iter().any(|tag| tag.text.starts_with("contains:"));
-        let older = |what| fit(&object, &BTreeSet::new(), |asked| has(asked) && older_than(what)(asked)).unwrap().unwrap().0;
+        let older =
+            |what| fit(&object, &BTreeSet::new(), |asked| has(asked) && older_than(what)(asked)).unwrap().unwrap().0;
         if let Some((bytes, _)) = fit(&object, &BTreeSet::new(), has).unwrap() {
             count += 1;
             let older = [Newer::Enum64, Newer::Float, Newer::Datasec].into_iter().filter(|_| !lists).map(older);

@@ -71,8 +71,8 @@ pub(super) fn run(mut arguments: Arguments) -> Result<()> {
     let ringfence: Option<PathBuf> = arguments.opt_value_from_str("--ringfence")?;
     let write = arguments.contains("--write");
     finish(arguments)?;
-    let whole = kernel.is_none() && set.is_none() && object.is_none();
-    ensure!(whole || !write, "--write is for a whole run");
+    let all_objects = set.is_none() && object.is_none();
+    ensure!(all_objects || !write, "--write is for all objects");
     let asked = match kept.as_deref() {
         None => &LOADERS[..],
         Some("libbpf") => &LOADERS[1..],
@@ -80,7 +80,8 @@ pub(super) fn run(mut arguments: Arguments) -> Result<()> {
         Some(other) => bail!("--kept {other}: libbpf or all"),
     };
 
-    let of = |list: &Option<String>, name: &str| list.as_ref().is_none_or(|list| list.split(',').any(|one| one == name));
+    let of =
+        |list: &Option<String>, name: &str| list.as_ref().is_none_or(|list| list.split(',').any(|one| one == name));
     let mut cases = Vec::new();
     for kernel in KERNELS.iter().copied().filter(|name| of(&kernel, name)) {
         if kernels::btf(kernel).is_err() {
@@ -104,7 +105,7 @@ pub(super) fn run(mut arguments: Arguments) -> Result<()> {
     let page = page::Page::new(&cases, &outcomes, &known);
     print!("{}", page.table());
     page.unexplained().for_each(|difference| println!("{difference}"));
-    let stale = if whole { page.stale() } else { Vec::new() };
+    let stale = if all_objects && kernel.is_none() { page.stale() } else { Vec::new() };
     stale.iter().for_each(|row| println!("oracle/verdicts.txt explains what does not occur: {row}"));
     if write {
         ensure!(stale.is_empty(), "take those {} rows out first", stale.len());
@@ -151,9 +152,7 @@ fn ask_guests(loaders: &Loaders, cases: &[&Case], asked: &[&str]) -> Result<()> 
             (loaders.ringfence.clone(), "/t/ringfence".to_string()),
         ];
         let wanted: BTreeSet<&String> = questions.iter().map(|(_, case)| &case.object).collect();
-        carried.extend(
-            wanted.iter().map(|object| (objects::place().join(object), format!("/t/objects/{object}"))),
-        );
+        carried.extend(wanted.iter().map(|object| (objects::place().join(object), format!("/t/objects/{object}"))));
         let limit = Duration::from_secs(3600);
         let job = Job { script: SCRIPT, files: &carried, modules: &[], memory: 2048, limit };
         let answer = Guest::of(kernel)?.run(&job)?;
@@ -221,13 +220,13 @@ fn verdicts(ours: &Answer, theirs: &Answer) -> Outcome {
             Some(code) if code == 101 || code >= 124 => {
                 differ("*", what, format!("exit {code}: {}", compare::last_line(answer)));
             }
-            Some(0) if compare::programs(&answer.out).is_none() => differ("*", what, "its answer cannot be read".into()),
+            Some(0) if compare::programs(&answer.out).is_none() => {
+                differ("*", what, "its answer cannot be read".into())
+            }
             Some(_) => {}
         }
     }
-    let whole = |answer: &Answer, said: Option<&str>| {
-        said.map_or_else(|| compare::last_line(answer), str::to_string)
-    };
+    let whole = |answer: &Answer, said: Option<&str>| said.map_or_else(|| compare::last_line(answer), str::to_string);
     let their_object = serde_json::from_str::<serde_json::Value>(&theirs.out).unwrap_or_default();
     let (our_programs, their_programs) = (compare::programs(&ours.out), compare::programs(&theirs.out));
     let (our_programs, their_programs) = (our_programs.unwrap_or_default(), their_programs.unwrap_or_default());
@@ -282,9 +281,7 @@ mod tests {
     use super::*;
 
     fn answer(verdicts: &[(&str, i32)]) -> Answer {
-        let program = |(at, (verdict, errno)): (usize, &(&str, i32))| {
-            serde_json::json!({ "name": format!("p{at}"), "verdict": verdict, "errno": errno, "reason": "so" })
-        };
+        let program = |(at, (verdict, errno)): (usize, &(&str, i32))| serde_json::json!({ "name": format!("p{at}"), "verdict": verdict, "errno": errno, "reason": "so" });
         let programs: Vec<_> = verdicts.iter().enumerate().map(program).collect();
         Answer { code: Some(0), out: serde_json::json!({ "programs": programs }).to_string(), err: String::new() }
     }

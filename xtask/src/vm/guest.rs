@@ -160,7 +160,18 @@ impl Guest {
         }
         // Dies with the thread that started it, so that no machine is left behind.
         let mut qemu = command("setpriv", ["--pdeathsig", "KILL", "qemu-system-x86_64"]);
-        qemu.args(["-machine", "q35", "-m", &job.memory.to_string(), "-smp", "1", "-nodefaults", "-no-user-config", "-display", "none"]);
+        qemu.args([
+            "-machine",
+            "q35",
+            "-m",
+            &job.memory.to_string(),
+            "-smp",
+            "1",
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+        ]);
         qemu.args(["-no-reboot", "-accel"]).args(accelerator());
         qemu.arg("-kernel").arg(self.dir.join("vmlinux")).arg("-initrd").arg(dir.join("initrd"));
         let fast = "mitigations=off cryptomgr.notests random.trust_cpu=on";
