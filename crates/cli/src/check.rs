@@ -22,6 +22,9 @@ pub struct Args {
     /// Also programs that are off by default (their section starts with `?`).
     #[arg(long)]
     all: bool,
+    /// The licence of an object that has no licence section (`GPL`, `Dual MIT/GPL`).
+    #[arg(long, value_name = "TEXT")]
+    license: Option<String>,
     /// The verifier's whole log of each refused program.
     #[arg(long)]
     log: bool,
@@ -69,8 +72,20 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let off = source.object.programs.iter().filter(|program| args.all && !program.autoload);
     let settings =
         off.fold(Settings::new().fill_sizes(true), |settings, program| settings.program(&program.name, true));
+    let settings = args.license.iter().fold(settings, |settings, text| settings.license(text));
     let plan = ringfence::plan(&source.object, &kernel, &settings).map_err(|error| failure(&error))?;
-    let results: BTreeMap<_, _> = Loader::new(&plan, &kernel).load_each().into_iter().collect();
+    let mut results: BTreeMap<_, _> = Loader::new(&plan, &kernel).load_each().into_iter().collect();
+    // Programs that cannot share such a map may still load, each with maps of its own.
+    if plan.maps.iter().any(ringfence_plan::MapPlan::runs_programs) {
+        for (name, result) in results.iter_mut().filter(|(_, result)| result.is_err()) {
+            let alone = ringfence::plan(&source.object, &kernel, &settings.clone().only([name.as_str()]));
+            let alone = alone.map_err(|error| failure(&error))?;
+            let mut loaded = Loader::new(&alone, &kernel).load_each().into_iter();
+            if let Some((_, again)) = loaded.find(|(program, _)| program == name) {
+                *result = again;
+            }
+        }
+    }
     // A missing right says nothing about the object: there is no verdict.
     let denied =
         results.values().filter_map(|result| result.as_ref().err()).find(|error| error.kind() == Kind::Permission);

@@ -23,6 +23,7 @@ fn one_bad_program_hides_no_other() {
     };
     assert_eq!(row("good")["verdict"], "ok");
     assert_eq!(row("good")["errno"], Value::Null);
+    assert_eq!((&row("calls_on")["verdict"], &row("of_another_type")["verdict"]), (&"ok".into(), &"ok".into()));
     assert_eq!(row("null_check_forgotten")["verdict"], "refused");
     assert_eq!(row("null_check_forgotten")["errno"], 13);
     assert!(row("null_check_forgotten")["reason"].as_str().expect("a reason").contains("map_value_or_null"));

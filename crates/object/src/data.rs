@@ -19,18 +19,18 @@ const NAME_LEN: usize = 15;
 /// `BPF_F_RDONLY_PROG`.
 pub(crate) const RDONLY_PROG: u32 = 1 << 7;
 
-/// The object's name: the file's up to its first dot, at most 15 bytes (libbpf, `bpf_object__new`).
+/// The object's name: the file's up to its first dot (libbpf, `bpf_object__new`, which keeps 15 bytes of it).
 pub(crate) fn object_name(file: &str) -> String {
     let base = file.rsplit('/').next().unwrap_or(file);
-    let base = base.split('.').next().unwrap_or(base);
-    base.get(..base.floor_char_boundary(NAME_LEN)).unwrap_or_default().into()
+    base.split('.').next().unwrap_or(base).into()
 }
 
-/// `PREFIX.rodata`: the name of a data section's map (libbpf, `internal_map_name`).
+/// `PREFIX.rodata`: the name of the map of the section `.data`, `.rodata` or `.kconfig`, or of one for zeros, in the object of
+/// this name (libbpf, `internal_map_name`).
 ///
 /// The section's name takes 7 bytes even when it is shorter; what is left of 15 goes to the object's name,
 /// unless the section is a custom one with a second dot.
-fn map_name(object: &str, section: &str) -> String {
+pub fn data_map_name(object: &str, section: &str) -> String {
     let suffix = section.len().clamp(7, NAME_LEN);
     let custom = section.get(1..).is_some_and(|rest| rest.contains('.'));
     let prefix = if custom { 0 } else { NAME_LEN.saturating_sub(suffix) };
@@ -153,7 +153,7 @@ pub(crate) fn maps(
         // Users know custom `.data` and `.rodata` sections by their own name, `.bss` ones by the kernel's
         // (libbpf, `map_uses_real_name`).
         let own_name = !bss && !matches!(section.name, ".data" | ".rodata");
-        let name = if own_name { section.name.into() } else { map_name(object, section.name) };
+        let name = if own_name { section.name.into() } else { data_map_name(object, section.name) };
         elf.spend(section.name.len().saturating_mul(2).saturating_add(size_of::<Map>()))?;
         let datasec = types.datasec(section.name).and_then(|at| datasecs.get(at));
         let exported = datasec.is_some_and(|d| d.vars.iter().any(|var| var.linkage != Linkage::Static));
@@ -169,7 +169,7 @@ pub(crate) fn maps(
 
 /// The map of `.kconfig`, whose contents the kernel's configuration decides.
 pub(crate) fn kconfig(object: &str, types: &Types<'_>, size: u32) -> Map {
-    let map = array(&map_name(object, ".kconfig"), ".kconfig", size, RDONLY_PROG, Role::Kconfig);
+    let map = array(&data_map_name(object, ".kconfig"), ".kconfig", size, RDONLY_PROG, Role::Kconfig);
     let datasec = types.datasec(".kconfig").and_then(|at| types.datasecs.get(at));
     Map { value_type: datasec.map(|(id, _)| *id), ..map }
 }

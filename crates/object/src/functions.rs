@@ -1,6 +1,6 @@
 //! The functions of executable sections, and which of them are programs.
 
-use object::elf::{STB_LOCAL, STB_WEAK, STT_FUNC};
+use object::elf::{STB_LOCAL, STB_WEAK, STT_FUNC, STT_NOTYPE};
 use ringfence_uapi::Insn;
 
 use crate::elf::{Elf, Home, Symbol};
@@ -27,13 +27,14 @@ struct Place {
 
 impl Functions {
     pub(crate) fn collect(elf: &Elf<'_>, layout: &Layout) -> Result<Functions, Error> {
-        let mut symbols: Vec<(usize, Symbol<'_>)> = elf
-            .symbols()
-            .filter_map(|symbol| match symbol.home {
-                Home::Section(at) if symbol.kind == STT_FUNC && layout.is_code(at) => Some((at, symbol)),
-                _ => None,
-            })
-            .collect();
+        let symbols = elf.symbols().filter_map(|symbol| match symbol.home {
+            Home::Section(at) if layout.is_code(at) => Some((at, symbol)),
+            _ => None,
+        });
+        let (mut symbols, others): (Vec<_>, Vec<_>) = symbols.partition(|(_, symbol)| symbol.kind == STT_FUNC);
+        if symbols.is_empty() {
+            symbols = untyped(elf, others);
+        }
         symbols.sort_by_key(|(section, symbol)| (*section, symbol.value));
         let mut functions = Functions::default();
         for (section, symbol) in symbols {
@@ -149,6 +150,27 @@ impl Function {
             self.problem = Some(Error::Insn { object, function, section, insn, what });
         }
     }
+}
+
+/// The functions among symbols that have neither type nor size, as clang has written them up to version 8: each ends where the
+/// next one starts. Labels are not functions.
+fn untyped<'a>(elf: &Elf<'a>, symbols: Vec<(usize, Symbol<'a>)>) -> Vec<(usize, Symbol<'a>)> {
+    let label = |name: &str| name.is_empty() || name.starts_with(".L") || name.starts_with("LBB");
+    let mut found: Vec<_> =
+        symbols.into_iter().filter(|(_, symbol)| symbol.kind == STT_NOTYPE && !label(symbol.name)).collect();
+    found.sort_by_key(|(section, symbol)| (*section, symbol.value));
+    let mut next = None;
+    for (section, symbol) in found.iter_mut().rev() {
+        let end = match next {
+            Some((same, start)) if same == *section => start,
+            _ => elf.sections.get(*section).map_or(0, |section| section.size),
+        };
+        if symbol.size == 0 {
+            symbol.size = end.saturating_sub(symbol.value);
+        }
+        next = Some((*section, symbol.value));
+    }
+    found
 }
 
 /// A function's bytes.

@@ -34,6 +34,7 @@ mod section;
 mod struct_ops;
 mod types;
 
+pub use data::data_map_name;
 pub use dwarf::debug_types;
 pub use error::Error;
 pub use model::{

@@ -9,7 +9,7 @@ use crate::Error;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Object {
-    /// The file's name up to its first dot, at most 15 bytes: the prefix of the names of data maps.
+    /// The file's name up to its first dot; its start is the prefix of the names of data maps.
     pub name: String,
     /// Compiled for big-endian machines.
     pub big_endian: bool,

@@ -103,7 +103,9 @@ impl<'a> Targets<'a> {
             }
             (_, true) => Err(format!("it calls {name}, which is data")),
             (Part::Maps | Part::LegacyMaps, false) => {
-                let offset = symbol.value.wrapping_add_signed(imm);
+                // GNU as up to 2.40 writes the symbol's value into the instruction as well.
+                let twice = symbol.kind != STT_SECTION && imm.cast_unsigned() == symbol.value;
+                let offset = if twice { symbol.value } else { symbol.value.wrapping_add_signed(imm) };
                 let map = self.maps.get(&(section, offset));
                 map.map(|id| Target::Map(*id)).ok_or_else(|| format!("{name} is inside of a map's definition"))
             }

@@ -5,6 +5,37 @@ mod common;
 use common::{compile, function, names, object, targets};
 use ringfence_object::{CoreKind, ExternKind, KconfigType, Object, Visibility};
 
+/// Clang up to version 8 wrote symbols without type and size.
+#[test]
+fn functions_whose_symbols_say_nothing() {
+    let Some(bytes) = compile("relocs.c", &[]) else { return };
+    let object = Object::parse("new.o", &bytes).expect("it is sound");
+    let old = Object::parse("old.o", &without_types(bytes)).expect("it is sound");
+    let shape = |object: &Object| -> Vec<(String, String, u64, usize)> {
+        let functions = object.functions.iter();
+        functions.map(|f| (f.name.clone(), f.section.clone(), f.offset, f.insns.len())).collect()
+    };
+    assert_eq!(shape(&old), shape(&object));
+    assert!(old.functions.iter().all(|function| function.problem.is_none()));
+}
+
+/// The file with `STT_NOTYPE` and no size in each symbol of a function.
+fn without_types(mut bytes: Vec<u8>) -> Vec<u8> {
+    let number = |bytes: &[u8], at: usize, len: usize| {
+        bytes[at..at + len].iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte))
+    };
+    let headers = common::Headers::of(&bytes);
+    let symbols = *headers.list.iter().find(|at| headers.kind(&bytes, **at) == 2).expect("a symbol table");
+    let (start, size) = (number(&bytes, symbols + 24, 8), number(&bytes, symbols + 32, 8));
+    for symbol in (start..start + size).step_by(24) {
+        if bytes[symbol + 4] & 15 == 2 {
+            bytes[symbol + 4] &= 0xf0;
+            bytes[symbol + 16..symbol + 24].fill(0);
+        }
+    }
+    bytes
+}
+
 #[test]
 fn instructions_refer_to_maps_data_and_functions() {
     let Some(object) = object("relocs.c", &[]) else { return };

@@ -116,11 +116,18 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// The settings give a licence to an object that states another one.
+    #[error("the object states its licence, \"{stated}\": it cannot be given another one (\"{given}\")")]
+    LicenceStated {
+        /// The object's.
+        stated: String,
+        /// That of the settings.
+        given: String,
+    },
     /// The kernel refuses this to programs whose licence it does not take for GPL.
     #[error(
-        "program {program} {what}, which the kernel allows only under a GPL-compatible licence, and {}; {}",
-        licence(license),
-        LICENCE_HELP
+        "program {program} {what}, which the kernel allows only under a GPL-compatible licence, and {}",
+        licence(license)
     )]
     Licence {
         /// The program.
@@ -171,8 +178,6 @@ impl From<ringfence_kernel::Error> for Error {
     }
 }
 
-const LICENCE_HELP: &str = "add to the source: char LICENSE[] SEC(\"license\") = \"GPL\";";
-
 fn hint(near: &[String], known: &[String]) -> String {
     match (near, known) {
         ([], []) => String::new(),
@@ -181,10 +186,15 @@ fn hint(near: &[String], known: &[String]) -> String {
     }
 }
 
+const LICENCE_HELP: &str = "char LICENSE[] SEC(\"license\") = \"GPL\"";
+
 fn licence(license: &Option<String>) -> String {
     match license {
-        Some(text) => format!("its licence is \"{text}\""),
-        None => "the object has no licence section".to_owned(),
+        Some(text) => format!("its licence is \"{text}\": {LICENCE_HELP} is wanted"),
+        None => format!(
+            "the object has no licence section: add {LICENCE_HELP} to its source, or give the licence that its authors name \
+             elsewhere (`--license`, `Settings::license`)"
+        ),
     }
 }
 

@@ -109,6 +109,12 @@ impl MapPlan {
             filled: Vec::new(),
         }
     }
+
+    /// The kernel lets only programs of one kind share it, like the first one that is loaded with it
+    /// (`bpf_prog_map_compatible` of kernel/bpf/core.c).
+    pub fn runs_programs(&self) -> bool {
+        matches!(self.kind, MapType::PROG_ARRAY | MapType::CPUMAP | MapType::DEVMAP | MapType::DEVMAP_HASH)
+    }
 }
 
 /// A struct_ops map.

@@ -42,6 +42,7 @@ pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Pla
     check_byte_order(object)?;
     let roles = roles(object, settings)?;
     let wanted = Wanted::new(object, settings)?;
+    let license = license(object, settings)?;
     let core_kernel = settings.core_btf.as_ref().map(|btf| Kernel::from_btf(btf.clone()));
     let core_kernel = core_kernel.as_ref().unwrap_or(kernel);
 
@@ -73,7 +74,7 @@ pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Pla
         filler: Filler::new(object, kernel, &externs),
         bind: read_only(object, &maps),
         // The kernel reads no more (bpf_prog_load).
-        license: object.license.iter().flat_map(|text| text.chars()).take(LICENSE_LEN).collect(),
+        license: license.map(|text| text.chars().take(LICENSE_LEN).collect()),
         plans: Vec::new(),
         problems: Vec::new(),
         own_types: settings.core_btf.is_none(),
@@ -128,6 +129,16 @@ fn check_byte_order(object: &Object) -> Result<(), Error> {
         ours: name(here),
         target: if here { "bpfeb" } else { "bpfel" },
     })
+}
+
+/// What the programs' licence is; `None`: nobody says.
+fn license<'a>(object: &'a Object, settings: &'a Settings) -> Result<Option<&'a str>, Error> {
+    match (&object.license, &settings.license) {
+        (Some(stated), Some(given)) if stated != given => {
+            Err(Error::LicenceStated { stated: stated.clone(), given: given.clone() })
+        }
+        (stated, given) => Ok(stated.as_deref().or(given.as_deref())),
+    }
 }
 
 fn roles(object: &Object, settings: &Settings) -> Result<Vec<Role>, Error> {
@@ -322,7 +333,7 @@ struct Programs<'a> {
     linker: Linker<'a>,
     filler: Filler<'a>,
     bind: Vec<PlanMap>,
-    license: String,
+    license: Option<String>,
     plans: Vec<ProgramPlan>,
     problems: Vec<Problem>,
     /// CO-RE asks the kernel's own types.
@@ -377,7 +388,7 @@ impl Programs<'_> {
             kind: role.kind,
             attach_type: hook,
             flags: role.flags,
-            license: self.license.clone(),
+            license: self.license.clone().unwrap_or_default(),
             kernel_version: self.kernel_version(role.kind),
             insns: linked.insns,
             fixups: filled.fixups,
@@ -422,7 +433,7 @@ impl Programs<'_> {
 
     /// What the kernel refuses without a GPL-compatible licence, as far as instructions and type tell.
     fn licence(&self, program: &Program, role: &Role, linked: &Linked) -> Option<Error> {
-        if self.object.license.as_deref().is_some_and(since::is_gpl) {
+        if self.license.as_deref().is_some_and(since::is_gpl) {
             return None;
         }
         let what = match role.kind {
@@ -442,7 +453,7 @@ impl Programs<'_> {
                 format!("calls {}", calls?)
             }
         };
-        let (program, license) = (program.name.clone(), self.object.license.clone());
+        let (program, license) = (program.name.clone(), self.license.clone());
         Some(Error::Licence { program, what, license })
     }
 }

@@ -22,6 +22,7 @@ pub struct Settings {
     pub(crate) core_btf: Option<Btf>,
     pub(crate) fill_sizes: bool,
     pub(crate) pins: Option<PathBuf>,
+    pub(crate) license: Option<String>,
 }
 
 /// What a global variable is given.
@@ -142,6 +143,13 @@ impl Settings {
     /// enumerator, the text of a character array, `1,2,3` for the elements of another array.
     pub fn global_text(mut self, path: impl Into<String>, text: impl Into<String>) -> Settings {
         self.globals.push((path.into(), Given::Text(text.into())));
+        self
+    }
+
+    /// The licence of an object that has no licence section, as the kernel wants it: `GPL`, `Dual MIT/GPL`. Objects that state
+    /// theirs are not asked to change it.
+    pub fn license(mut self, text: impl Into<String>) -> Settings {
+        self.license = Some(text.into());
         self
     }
 

@@ -165,8 +165,13 @@ fn licences() {
     // A helper that anybody may call.
     assert!(!plan.problems.iter().any(|problem| problem.program == "plain"));
     assert_eq!(program(&plan, "plain").license, "");
+    let plan = planned(&object, &kernel, &Settings::new().license("GPL"));
+    assert_eq!(program(&plan, "reads").license, "GPL");
 
     let object = common::object("programs.c", &["-DLICENCE=\"Proprietary\""]).unwrap();
+    let said = super_plan(&object, &Settings::new().license("GPL"));
+    assert!(said.contains("states its licence, \"Proprietary\""), "{said}");
+    planned(&object, &kernel, &Settings::new().license("Proprietary"));
     let plan = planned(&object, &kernel, &Settings::new());
     assert!(problem(&plan, "reads").to_string().contains("its licence is \"Proprietary\""));
     let object = common::object("programs.c", &["-DLICENCE=\"Dual BSD/GPL\""]).unwrap();

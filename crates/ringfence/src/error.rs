@@ -151,7 +151,7 @@ pub enum Error {
         source: Box<ringfence_object::Error>,
     },
     /// No plan can be made, or a program of it cannot be loaded for a reason known without asking the kernel.
-    #[error("{object}: {source}")]
+    #[error("{}{source}", before(object, source))]
     Plan {
         /// Name of the object.
         object: String,
@@ -263,6 +263,11 @@ pub enum Error {
         /// Why.
         cause: Box<Cause>,
     },
+}
+
+/// What is said of the object itself names it.
+fn before(object: &str, source: &ringfence_plan::Error) -> String {
+    if matches!(source, ringfence_plan::Error::Object(_)) { String::new() } else { of(object) }
 }
 
 fn of(object: &str) -> String {

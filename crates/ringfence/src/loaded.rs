@@ -58,8 +58,9 @@ impl Loaded {
     /// # Errors
     /// There is none; the error holds names that are close.
     pub fn map(&self, name: &str) -> Result<&Map> {
-        let data = |map: &&Map| name.starts_with('.') && map.name().strip_prefix(self.object.as_str()) == Some(name);
-        let found = self.maps.iter().find(|map| map.name() == name).or_else(|| self.maps.iter().find(data));
+        let named = |name: &str| self.maps.iter().find(|map| map.name() == name);
+        let data = || named(&ringfence_object::data_map_name(&self.object, name));
+        let found = named(name).or_else(|| data().filter(|_| name.starts_with('.')));
         found.ok_or_else(|| Error::no_such(&self.object, "map", name, self.maps.iter().map(Map::name)))
     }
 

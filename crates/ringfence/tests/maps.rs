@@ -250,6 +250,15 @@ fn names_that_are_wrong_get_a_hint() {
 }
 
 #[test]
+fn data_sections_are_found_by_their_own_name() {
+    // Eight bytes of the object's name are in the maps' names.
+    let loaded = common::load_object("sections_net", ringfence::Settings::new().only(["packet"]));
+    assert_eq!(loaded.map(".bss").unwrap().name(), "sections.bss");
+    assert_eq!(loaded.map("sections.bss").unwrap().name(), "sections.bss");
+    assert!(loaded.map(".data").is_err());
+}
+
+#[test]
 fn members_are_compared_with_the_objects_types() {
     let loaded = common::load_object("shapes", ringfence::Settings::new());
     let map = loaded.map("traffic").unwrap();

@@ -4,7 +4,7 @@ mod common;
 
 use common::{insn, load, object, plan, program, returns};
 use ringfence::{AttachType, Error, Kernel, Kind, Loader, Map, MapType, ProgramType, Settings};
-use ringfence_plan::{Attach, Fixup, FixupWith, LoadTarget, Need, Needed, PlanMap};
+use ringfence_plan::{Attach, Fixup, FixupWith, LoadTarget, MapPlan, Need, Needed, PlanMap};
 use ringfence_uapi::Insn;
 
 fn refused() -> ringfence::Plan {
@@ -183,6 +183,32 @@ fn missing_rights_are_named() {
         }
         _ => println!("skipped: there is no setpriv"),
     }
+}
+
+#[test]
+fn a_program_array_of_another_type_is_named() {
+    let kernel = Kernel::running();
+    let mut plan = plan("shared");
+    plan.maps.push(MapPlan::new("table", MapType::PROG_ARRAY, 4, 4, 1));
+    let calls = [
+        insn(0x18, 2, 1, 0, 0),
+        insn(0, 0, 0, 0, 0),
+        insn(0xb7, 3, 0, 0, 0),
+        insn(0x85, 0, 0, 0, 12),
+        insn(0xb7, 0, 0, 0, 0),
+        insn(Insn::EXIT, 0, 0, 0, 0),
+    ];
+    for (name, kind) in [("filter", ProgramType::SOCKET_FILTER), ("packets", ProgramType::XDP)] {
+        let mut program = program(name, kind, &calls);
+        program.fixups.push(Fixup { insn: 0, with: FixupWith::Map(PlanMap(0)) });
+        plan.programs.push(program);
+    }
+    let error = Loader::new(&plan, &kernel).threads(1).load().unwrap_err();
+    let said = error.to_string();
+    assert!(said.contains("`packets`") && said.contains("`table` belongs to programs of type socket_filter"), "{said}");
+    assert_eq!(error.kind(), Kind::Invalid);
+    plan.programs.remove(0);
+    ringfence::load(&plan, &kernel).unwrap();
 }
 
 #[test]

@@ -44,6 +44,9 @@ pub struct Args {
     /// Entries of a map for which the object leaves that to its user.
     #[arg(long, value_name = "MAP=N", value_parser = entries)]
     entries: Vec<(String, u32)>,
+    /// The licence of an object that has no licence section (`GPL`, `Dual MIT/GPL`).
+    #[arg(long, value_name = "TEXT")]
+    license: Option<String>,
     #[command(flatten)]
     places: place::Places,
     /// Leave out, and name, what cannot be loaded or attached here instead of giving up.
@@ -86,6 +89,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let entries = args.entries.iter();
     let settings = entries.fold(settings, |settings, (map, number)| settings.map_entries(map, *number));
     let settings = if args.only.is_empty() { settings } else { settings.only(args.only.iter().cloned()) };
+    let settings = args.license.iter().fold(settings, |settings, text| settings.license(text));
     let plan = ringfence::plan(&source.object, &kernel, &settings).map_err(|error| failure(&error))?;
     let statistics = ringfence::run_time_statistics();
     let loaded = load(&plan, &kernel, args)?;

@@ -24,6 +24,28 @@ int null_check_forgotten(struct __sk_buff *skb)
 	return *value;
 }
 
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} next SEC(".maps");
+
+/* The kernel lets programs of one type use a program array. */
+SEC("socket")
+int calls_on(struct __sk_buff *skb)
+{
+	bpf_tail_call(skb, &next, 0);
+	return 0;
+}
+
+SEC("xdp")
+int of_another_type(struct xdp_md *ctx)
+{
+	bpf_tail_call(ctx, &next, 0);
+	return XDP_PASS;
+}
+
 SEC("my_own_section")
 int of_no_type(void *ctx)
 {

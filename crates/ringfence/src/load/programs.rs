@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use ringfence_btf::{Btf, Def};
-use ringfence_plan::{FixupWith, LoadTarget, ProgramPlan};
+use ringfence_plan::{FixupWith, LoadTarget, MapPlan, PlanMap, ProgramPlan};
 use ringfence_sys as sys;
 use ringfence_uapi::{Insn, ProgramType};
 use rustix::io::Errno;
-use sys::{BtfFd, Log, ProgLoad, ProgramFd, Target};
+use sys::{BtfFd, Log, ProgLoad, ProgramFd, Target, flags};
 
 use super::{Run, log};
 use crate::error::{Cause, Error, Kind, Refusal, Result};
@@ -143,7 +143,12 @@ impl Run<'_> {
             token: self.loader.token,
             ..ProgLoad::new(plan.kind, &insns, &plan.license)
         };
-        let (fd, log) = self.verify(plan, &load)?;
+        let (fd, log) = self.verify(plan, &load).map_err(|error| match self.owned(plan, maps) {
+            Some(cause) if error.errno() == Some(Errno::INVAL.raw_os_error()) => {
+                fail(LOADING, cause.errno(Errno::INVAL))
+            }
+            _ => error,
+        })?;
         for map in &plan.bind {
             if let Some(Ok(map)) = maps.get(map.0) {
                 // Only so that tools can find the map from the program: libbpf does not mind either when it fails. To
@@ -219,6 +224,35 @@ impl Run<'_> {
             insns.get_mut(at).ok_or_else(bad)?.imm = fd;
         }
         Ok(insns)
+    }
+
+    /// Why this program cannot use a map that runs programs: it belongs to others.
+    fn owned(&self, plan: &ProgramPlan, maps: &Maps<'_>) -> Option<Cause> {
+        let uses = |plan: &ProgramPlan, map| plan.fixups.iter().any(|fixup| fixup.with == FixupWith::Map(map));
+        let owned = |map: PlanMap| {
+            let at = maps.get(map.0)?.ok().filter(|_| self.plan.maps.get(map.0).is_some_and(MapPlan::runs_programs))?;
+            let other_type =
+                || at.owner().filter(|owner| *owner != plan.kind).map(|owner| format!("programs of type {owner}"));
+            let unlike = |other: &&ProgramPlan| {
+                let frags = flags::BPF_F_XDP_HAS_FRAGS;
+                (other.kind, other.attach_type, other.flags & frags)
+                    != (plan.kind, plan.attach_type, plan.flags & frags)
+            };
+            let other_kind = || {
+                let other = self.plan.programs.iter().filter(|other| uses(other, map)).find(unlike)?;
+                Some(format!("programs like `{}` ({})", other.name, other.section))
+            };
+            let whose = other_type().or_else(other_kind)?;
+            let why = format!(
+                "its map `{}` belongs to {whose}: the kernel lets only programs of one kind share it",
+                at.name()
+            );
+            Some(Cause::invalid(why).action("load them apart, each with maps of its own (`--only`, `Settings::only`)"))
+        };
+        plan.fixups.iter().find_map(|fixup| match &fixup.with {
+            FixupWith::Map(map) => owned(*map),
+            FixupWith::ModuleBtf(_) => None,
+        })
     }
 
     fn kfunc_modules(&self, plan: &ProgramPlan) -> Result<Vec<Arc<BtfFd>>, Cause> {

@@ -20,7 +20,7 @@ use std::sync::{Arc, OnceLock};
 
 use ringfence_btf::{Btf, TypeId};
 use ringfence_sys as sys;
-use ringfence_uapi::MapType;
+use ringfence_uapi::{MapType, ProgramType};
 use rustix::io::Errno;
 use sys::{MapFd, MapMemory};
 
@@ -242,10 +242,21 @@ impl Map {
     }
 
     fn frozen(&self) -> bool {
-        // Only /proc tells: `frozen: 1` (bpf_map_show_fdinfo).
+        self.told("frozen") == Some(1)
+    }
+
+    /// Type of the programs to which a program array belongs since the first one that uses it was loaded
+    /// (`bpf_prog_map_compatible` of kernel/bpf/core.c).
+    pub(crate) fn owner(&self) -> Option<ProgramType> {
+        self.told("owner_prog_type").map(ProgramType)
+    }
+
+    /// What only /proc tells (`bpf_map_show_fdinfo`).
+    fn told(&self, name: &str) -> Option<u32> {
         use std::os::fd::AsRawFd;
         let path = format!("/proc/self/fdinfo/{}", self.as_fd().as_raw_fd());
-        std::fs::read_to_string(path).is_ok_and(|text| text.lines().any(|line| line == "frozen:\t1"))
+        let text = std::fs::read_to_string(path).ok()?;
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t")?.parse().ok())
     }
 
     /// Bytes of all that a lookup gives: one value, or all CPUs' values.
