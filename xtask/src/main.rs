@@ -109,7 +109,7 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         name: "oracle --verdicts",
-        arguments: "[--kernel LIST] [--set LIST] [--object NAME] [--kept libbpf|all] [--ringfence PROGRAM] [--write]",
+        arguments: "[--kernel LIST] [--set LIST] [--object LIST] [--kept libbpf|all] [--ringfence PROGRAM] [--write]",
         help: "compare what loads on other kernels with what libbpf loads there; --write: into docs/verdicts.md",
         run: oracle::run,
     },

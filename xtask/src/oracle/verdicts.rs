@@ -94,7 +94,7 @@ pub(super) fn run(mut arguments: Arguments) -> Result<()> {
             }
         }
     }
-    cases.retain(|case| object.as_ref().is_none_or(|object| case.object.contains(object)));
+    cases.retain(|case| object.as_ref().is_none_or(|list| list.split(',').any(|one| case.object.contains(one))));
     ensure!(!cases.is_empty(), "nothing to compare; `cargo xtask objects` and `kernels` make the material");
     if !asked.is_empty() {
         ask(&build(ringfence)?, &cases, asked)?;
