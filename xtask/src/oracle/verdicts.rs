@@ -26,8 +26,8 @@ const SCRIPT: &str = "\
 while read -r loader object; do
 echo \"== $loader $object\"
 case $loader in
-libbpf) timeout 100 ./oracle verdicts objects/$object 2>/tmp/said;;
-ringfence) timeout 100 ./ringfence check --all -o json objects/$object 2>/tmp/said;;
+libbpf) timeout 300 ./oracle verdicts objects/$object 2>/tmp/said;;
+ringfence) timeout 300 ./ringfence check --all -o json objects/$object 2>/tmp/said;;
 esac
 code=$?
 echo; echo '-- said'; tail -n 2 /tmp/said | cut -c 1-600; echo \"== exit $code\"
