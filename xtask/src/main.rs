@@ -67,8 +67,9 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         name: "vm",
-        arguments: "[--kernel LIST] [--package NAME] [--modules LIST] [--write] [TEST...]",
-        help: "the command and the library's tests (or those of a package) on other kernels; --write: docs/sections.md",
+        arguments: "[--kernel LIST] [--package NAME] [--modules LIST] [--write] [--static] [TEST...]",
+        help: "the command and the library's tests (or those of a package) on other kernels; --write: docs/sections.md; \
+               --static: the command alone in guests that hold nothing else",
         run: vm::run,
     },
     Verb {

@@ -35,7 +35,7 @@ const STEPS: &[Step] = &[
     Step { name: "tests", work: Work::Cargo(&["test", "--workspace", "--locked"]) },
     Step { name: "doc", work: Work::Cargo(&["doc", "--workspace", "--no-deps", "--locked", "--quiet"]) },
     Step { name: "api", work: Work::Verb(api::run, &[]) },
-    Step { name: "release", work: Work::Cargo(&["build", "--release", "--locked"]) },
+    Step { name: "static", work: Work::Verb(vm::run, &["--static"]) },
     Step { name: "oracle", work: Work::Verb(oracle::run, &[]) },
     Step {
         name: "verdicts",

@@ -44,15 +44,25 @@ pub(crate) fn cargo<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> 
     command(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()), arguments)
 }
 
-/// The command `ringfence`: this one, or else built as users build it.
+/// The command `ringfence`: this one, or else built as it is released: one static file.
 pub(crate) fn ringfence(given: Option<PathBuf>) -> Result<PathBuf> {
     match given {
         Some(path) => path.canonicalize().with_context(|| path.display().to_string()),
         None => {
-            run(&mut cargo(["build", "--quiet", "--release", "--locked", "--package", "ringfence-cli"]))?;
-            Ok(target().join("release/ringfence"))
+            let host = host()?;
+            let mut build = cargo(["build", "--quiet", "--release", "--locked", "--package", "ringfence-cli"]);
+            // With a target given, the flags are the command's alone: macros of the compiler's cannot be static.
+            run(build.args(["--target", &host]).env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
+            Ok(target().join(host).join("release/ringfence"))
         }
     }
+}
+
+/// This machine, as compilers name it.
+fn host() -> Result<String> {
+    let version = text(&mut command("rustc", ["-vV"]))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).context("rustc does not say for which machine it is")
 }
 
 fn shown(command: &Command) -> String {

@@ -1,6 +1,7 @@
 //! `cargo xtask vm`: the command and test programs on other kernels, each in a small virtual machine that boots in two
 //! seconds without hardware virtualisation.
 
+mod alone;
 pub(crate) mod guest;
 mod initrd;
 mod report;
@@ -29,12 +30,16 @@ echo \"== ringfence exit $? in 3 s\"
 ";
 
 /// What tests use where the kernel has it.
-const MODULES: &[&str] = &["veth", "dummy", "sch_ingress", "cls_bpf", "cls_basic", "act_bpf"];
+const MODULES: &[&str] =
+    &["veth", "dummy", "sch_ingress", "cls_bpf", "cls_basic", "act_bpf", "nf_conntrack", "x_tables"];
 
 /// Programs of this machine that tests use, in place of busybox's.
 const TOOLS: &[&str] = &["ip", "setpriv", "gron"];
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
+    if arguments.contains("--static") {
+        return alone::run(arguments);
+    }
     let wanted: Option<String> = arguments.opt_value_from_str("--kernel")?;
     let package: Option<String> = arguments.opt_value_from_str("--package")?;
     let modules: Option<String> = arguments.opt_value_from_str("--modules")?;

@@ -94,7 +94,7 @@ fn program_table(machine: &Machine, programs: &[&Program]) -> String {
         [
             program.info.id.to_string(),
             program.info.kind.to_string(),
-            program.info.name.clone(),
+            program.name.clone(),
             program.memory.map_or_else(|| "-".to_owned(), output::bytes),
             first(&places, "-"),
             owner(machine, program.id()),
@@ -141,7 +141,7 @@ fn link_table(machine: &Machine, links: &[&Link]) -> String {
 fn btf_table(machine: &Machine, btfs: &[&Btf]) -> String {
     let row = |btf: &&Btf| {
         let users = machine.programs.iter().filter(|program| program.info.btf_id == btf.info.id);
-        let users: Vec<_> = users.map(|program| format!("{} {}", program.info.id, program.info.name)).collect();
+        let users: Vec<_> = users.map(|program| format!("{} {}", program.info.id, program.name)).collect();
         let name = btf.info.name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| "-".to_owned());
         let size = output::bytes(btf.info.size.into());
         [btf.info.id.to_string(), name, size, first(&users, "-"), owner(machine, btf.id())]
@@ -197,7 +197,8 @@ fn program(machine: &Machine, program: &Program) -> Value {
     json!({
         "id": info.id,
         "type": info.kind.to_string(),
-        "name": info.name,
+        "name": program.name,
+        "kernel_name": info.name,
         "tag": info.tag.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
         "loaded_at": time(program.loaded),
         "uid": info.created_by_uid,

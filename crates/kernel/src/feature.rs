@@ -56,8 +56,8 @@ features! {
     BtfTypeTag = "type tags in BTF", "5.17", AnyEnumerator("BTF_KIND_TYPE_TAG");
     /// `BTF_KIND_ENUM64`
     BtfEnum64 = "64-bit enumerations in BTF", "6.0", Struct("btf_enum64");
-    /// Parameters of global functions marked as context
-    ArgCtxTag = "__arg_ctx", "6.8", Struct("bpf_subprog_arg_info");
+    /// `__arg_ctx` on parameters of global functions
+    ArgCtx = "tagged context parameters (__arg_ctx)", "6.8", Struct("bpf_subprog_arg_info");
     /// Global functions that take pointers to memory
     GlobalFuncPointers = "pointers as arguments of global functions", "5.12", Function(&["check_mem_reg"]);
     /// Data sections as maps

@@ -105,10 +105,12 @@ impl Facts {
         }
         let load = || match sys::kernel_btf("vmlinux") {
             Ok(bytes) => Btf::parse(bytes).map(Some).map_err(|cause| Error::Btf { name: "vmlinux".to_owned(), cause }),
-            Err(Errno::NOENT) => Ok(None),
+            // Where sysfs is there, a kernel without the file was built without types.
+            Err(Errno::NOENT) if std::path::Path::new("/sys/kernel").exists() => Ok(None),
             Err(cause) => {
                 let path = "/sys/kernel/btf/vmlinux".to_owned();
-                Err(Error::Read { path, cause, hint: "the kernel's types are read there" })
+                let hint = "the kernel's types are read there: mount sysfs (`mount -t sysfs sysfs /sys`)";
+                Err(Error::Read { path, cause, hint })
             }
         };
         self.btf.get_or_init(load).as_ref().map(Option::as_ref).map_err(Error::clone)

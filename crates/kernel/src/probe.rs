@@ -60,7 +60,7 @@ pub(crate) fn single(feature: Feature) -> Option<bool> {
         Feature::BtfDeclTag => btf(&[Part::DeclTag]),
         Feature::BtfTypeTag => btf(&[Part::TypeTag]),
         Feature::BtfEnum64 => btf(&[Part::Enum64]),
-        Feature::ArgCtxTag => global_function(true),
+        Feature::ArgCtx => global_function(true),
         Feature::GlobalFuncPointers => global_function(false),
         Feature::GlobalData => global_data(),
         Feature::ArrayMmap => map(&MapCreate { flags: sys::flags::BPF_F_MMAPABLE, ..array(4) }),
@@ -179,8 +179,8 @@ fn global_data() -> Option<bool> {
     program(ProgramType::SOCKET_FILTER, AttachType(0), "", &insns)
 }
 
-/// A global function that takes a pointer: a number's, or by its mark alone the context, which the helper wants.
-fn global_function(marked: bool) -> Option<bool> {
+/// A global function that takes a pointer: a number's, or by its tag alone the context, which the helper wants.
+fn global_function(tagged: bool) -> Option<bool> {
     let mut types = Builder::new();
     let int = New::Int(Int { size: 4, bits: 32, offset: 0, signed: true, char: false, bool: false });
     let int = types.add("int", int);
@@ -190,20 +190,23 @@ fn global_function(marked: bool) -> Option<bool> {
         types.add(name, New::Func { proto, linkage: Linkage::Global })
     };
     let main = function("main", context);
-    let sub = function("sub", if marked { context } else { number });
-    if marked {
-        types.add("arg:ctx", New::DeclTag { ty: sub, component: Some(0) });
+    let other = function("other", if tagged { context } else { number });
+    if tagged {
+        types.add("arg:ctx", New::DeclTag { ty: other, component: Some(0) });
     }
-    let btf = match sys::btf_load(&types.finish().ok()?, None, None) {
+    let btf = sys::btf_load(&types.finish().ok()?, None, None);
+    let btf = match btf {
         Ok(btf) => btf,
         Err(errno) => return answer::<()>(Err(errno)),
     };
-    let (zero, [helper, exit]) = (insn(0xb7, 0, 0, 0, 0), call(Helper::GET_FUNC_IP));
-    // `main` hands the second one a null pointer, which it may: a kernel takes it or knows no pointers at all.
-    let null = insn(0xb7, 1, 0, 0, 0);
-    let (first, last) = if marked { (mov(1, 1), helper) } else { (null, zero) };
+    let [helper, exit] = call(Helper::GET_FUNC_IP);
+    // The null pointer may be handed over: a kernel takes it, or knows no pointers at all.
+    let (first, last) = match tagged {
+        true => (mov(1, 1), helper),
+        false => (insn(0xb7, 1, 0, 0, 0), insn(0xb7, 0, 0, 0, 0)),
+    };
     let insns = [first, insn(Insn::CALL, 0, Insn::PSEUDO_CALL, 0, 1), exit, last, exit];
-    let funcs = [sys::FuncInfo { insn: 0, ty: main.0 }, sys::FuncInfo { insn: 3, ty: sub.0 }];
+    let funcs = [sys::FuncInfo { insn: 0, ty: main.0 }, sys::FuncInfo { insn: 3, ty: other.0 }];
     let load = ProgLoad { btf: Some(btf.as_fd()), funcs: &funcs, ..ProgLoad::new(ProgramType::KPROBE, &insns, "GPL") };
     answer(sys::prog_load(&load, None))
 }

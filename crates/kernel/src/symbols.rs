@@ -47,7 +47,7 @@ pub(crate) fn search(names: &[&str]) -> Result<Symbols, Error> {
     open.and_then(|file| search_in(file, names)).map_err(|error| Error::Read {
         path: "/proc/kallsyms".to_owned(),
         cause: errno(&error),
-        hint: "addresses of kernel symbols are read there (CONFIG_KALLSYMS, proc mounted)",
+        hint: "addresses of kernel symbols are read there: mount proc (`mount -t proc proc /proc`); the kernel needs CONFIG_KALLSYMS",
     })
 }
 

@@ -4,7 +4,7 @@ use crate::read;
 
 /// `uname -r`.
 pub(crate) fn release() -> String {
-    read("/proc/sys/kernel/osrelease").map(|text| text.trim_end().to_owned()).unwrap_or_default()
+    ringfence_sys::kernel_release().0
 }
 
 /// `KERNEL_VERSION(a, b, c)` of the running kernel, 0 when nothing tells it.
@@ -13,8 +13,8 @@ pub(crate) fn release() -> String {
 /// libbpf's get_kernel_version.
 pub(crate) fn code() -> u32 {
     let signature = read("/proc/version_signature").unwrap_or_default();
-    let version = read("/proc/sys/kernel/version").unwrap_or_default();
-    from_texts(&signature, &version, &release())
+    let (release, version) = ringfence_sys::kernel_release();
+    from_texts(&signature, &version, &release)
 }
 
 fn from_texts(signature: &str, version: &str, release: &str) -> u32 {

@@ -19,7 +19,7 @@ const EXPECTED: &[(Feature, [bool; 5])] = &[
     (Feature::BtfDeclTag, [false, true, true, true, true]),
     (Feature::BtfTypeTag, [false, true, true, true, true]),
     (Feature::BtfEnum64, [false, true, true, true, true]),
-    (Feature::ArgCtxTag, [false, false, true, true, true]),
+    (Feature::ArgCtx, [false, false, true, true, true]),
     (Feature::GlobalFuncPointers, [false, true, true, true, true]),
     (Feature::GlobalData, [true, true, true, true, true]),
     (Feature::ArrayMmap, [true, true, true, true, true]),

@@ -11,14 +11,14 @@ use ringfence_kernel::{Feature, Kernel};
 use ringfence_object::{DatasecLayout, Object, Visibility};
 use ringfence_uapi::ProgramType;
 
-use crate::contexts::{self, Contexts};
+use crate::arg_ctx::{self, Contexts};
 
 /// The section of subprograms; a program elsewhere is entered by the kernel and never static.
-const SUBPROGRAMS: &str = ".text";
+pub(crate) const SUBPROGRAMS: &str = ".text";
 const EXTERNS: &str = ".ksyms";
 
-/// The bytes for BPF_BTF_LOAD, and what is another type in programs of some type; `None`: the object has no types, or
-/// the kernel takes none.
+/// The bytes for BPF_BTF_LOAD (`None`: the object has no types, or the kernel takes none), and which of its types describe
+/// a function to this kernel in programs of these types.
 ///
 /// # Errors
 /// The object's types are damaged.
@@ -26,7 +26,7 @@ pub(crate) fn fit_btf(
     object: &Object,
     kernel: &Kernel,
     kinds: &BTreeSet<ProgramType>,
-) -> Result<Option<(Vec<u8>, Contexts)>, btf::Error> {
+) -> Result<(Option<Vec<u8>>, Contexts), btf::Error> {
     fit(object, kinds, |feature| kernel.has(feature))
 }
 
@@ -35,11 +35,11 @@ fn fit(
     object: &Object,
     kinds: &BTreeSet<ProgramType>,
     has: impl Fn(Feature) -> bool,
-) -> Result<Option<(Vec<u8>, Contexts)>, btf::Error> {
-    let Some(btf) = object.btf.as_ref().filter(|btf| !btf.is_empty()) else { return Ok(None) };
-    if !has(Feature::Btf) {
-        return Ok(None);
-    }
+) -> Result<(Option<Vec<u8>>, Contexts), btf::Error> {
+    let mut contexts = Contexts::default();
+    let Some(btf) = object.btf.as_ref().filter(|btf| !btf.is_empty() && has(Feature::Btf)) else {
+        return Ok((None, contexts));
+    };
     let mut fitting = Fitting { btf, out: Builder::copy_of(btf)?, int: None, stand_in: None };
     fitting.define_externs()?;
     let mut names = BTreeSet::new();
@@ -50,7 +50,6 @@ fn fit(
         fitting.place_variables(layout)?;
     }
     let mut out = fitting.out;
-    let mut hidden = BTreeSet::new();
     for function in &object.functions {
         let (SUBPROGRAMS, Some(id)) = (&*function.section, function.btf) else { continue };
         // Verified with what their callers know, which hidden visibility asks for (libbpf, `mark_btf_static`). So are those that
@@ -59,21 +58,19 @@ fn fit(
             || takes_pointers(btf, id, kinds)? && !has(Feature::GlobalFuncPointers)
         {
             out.set_linkage(id, Linkage::Static)?;
-            hidden.insert(id);
         }
     }
-    let marked = contexts::marked(btf)?;
-    let contexts = match marked.is_empty() || has(Feature::ArgCtxTag) {
-        true => Contexts::default(),
-        false => Contexts::add(btf, &mut out, &marked, &hidden, kinds)?,
-    };
+    // What could be described otherwise takes a pointer, and is static without the second.
+    if Contexts::are_used(object) && !has(Feature::ArgCtx) && has(Feature::GlobalFuncPointers) {
+        contexts = Contexts::add(object, kinds, &mut out)?;
+    }
     for what in Newer::ALL {
         if out.uses(what) && !has(feature(what)) {
             out.avoid(what)?;
         }
     }
     out.simplify_names()?;
-    Ok(Some((out.finish()?, contexts)))
+    Ok((Some(out.finish()?), contexts))
 }
 
 /// Whether a function with global linkage takes a pointer to what is no context.
@@ -83,7 +80,7 @@ fn takes_pointers(btf: &Btf, id: TypeId, kinds: &BTreeSet<ProgramType>) -> Resul
     for param in proto.params() {
         if let Def::Ptr(to) = btf.resolve(param?.ty)?.def {
             let name = btf.resolve(to)?.name;
-            if !kinds.iter().any(|kind| contexts::type_name(*kind) == Some(name)) {
+            if !arg_ctx::CONTEXTS.iter().any(|(kind, context)| kinds.contains(kind) && *context == name) {
                 return Ok(true);
             }
         }

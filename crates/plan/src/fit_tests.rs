@@ -6,6 +6,10 @@ use ringfence_btf::{Composite, Kind};
 
 use super::*;
 
+fn fit(object: &Object, has: impl Fn(Feature) -> bool) -> Result<Option<Vec<u8>>, btf::Error> {
+    super::fit(object, &BTreeSet::new(), has).map(|(bytes, _)| bytes)
+}
+
 /// Every feature that comes with or after this one is missing.
 fn older_than(missing: Newer) -> impl Fn(Feature) -> bool {
     let first = Newer::ALL.iter().position(|what| *what == missing).unwrap();
@@ -97,7 +101,7 @@ char licence[] SEC("license") = "GPL";
 "#;
 
 fn fitted(object: &Object, has: impl Fn(Feature) -> bool) -> Btf {
-    let (bytes, _) = fit(object, &BTreeSet::new(), has).unwrap().unwrap();
+    let bytes = fit(object, has).unwrap().unwrap();
     load(&bytes).unwrap_or_else(|error| panic!("{error}"));
     Btf::parse(Arc::new(bytes)).unwrap()
 }
@@ -159,11 +163,11 @@ fn kernels_are_asked_only_for_what_is_used_and_get_nothing_newer() {
             assert_eq!(again.uses(what), at < index, "{what:?} for a kernel without {missing:?}");
         }
     }
-    assert!(fit(&object, &BTreeSet::new(), |feature| feature != Feature::Btf).unwrap().is_none());
+    assert_eq!(fit(&object, |feature| feature != Feature::Btf).unwrap(), None);
 
     let plain = compile("int f(int c) { return 0; }");
     let asked = std::cell::RefCell::new(Vec::new());
-    let bytes = fit(&plain, &BTreeSet::new(), |feature| {
+    let bytes = fit(&plain, |feature| {
         asked.borrow_mut().push(feature);
         true
     });
@@ -179,59 +183,28 @@ fn unions_take_the_place_of_wide_enums() {
     assert_eq!((wide.size, names(wide)), (8, vec!["WIDE_A".to_owned(), "WIDE_B".to_owned()]));
 }
 
-const CONTEXTS: &str = r#"
+const POINTERS: &str = r#"
 #define SEC(name) __attribute__((section(name), used))
-#define CTX __attribute__((btf_decl_tag("arg:ctx")))
 struct xdp_md;
-__attribute__((noinline)) int plain(int number, void *ctx CTX) { return number + (ctx != 0); }
-__attribute__((noinline)) int named(struct xdp_md *ctx CTX) { return ctx != 0; }
-__attribute__((noinline, visibility("hidden"))) int hidden(void *ctx CTX) { return ctx != 0; }
-SEC("xdp") int drop(void *ctx) { return plain(1, ctx) + named(ctx) + hidden(ctx); }
-SEC("tp/x/y") int point(void *ctx) { return plain(1, ctx) + hidden(ctx); }
+__attribute__((noinline)) int plain(int number, int *to) { return number + (to != 0); }
+__attribute__((noinline)) int context(struct xdp_md *ctx) { return ctx != 0; }
+SEC("xdp") int drop(void *ctx) { int one = 1; return plain(1, &one) + context(ctx); }
 "#;
 
 #[test]
-fn contexts_without_the_mark_are_known_by_name() {
-    let object = compile(CONTEXTS);
-    let kinds = BTreeSet::from([ProgramType::XDP, ProgramType::TRACEPOINT]);
-    let (_, none) = fit(&object, &kinds, |_| true).unwrap().unwrap();
-    let (bytes, contexts) = fit(&object, &kinds, |asked| asked != Feature::ArgCtxTag).unwrap().unwrap();
-    load(&bytes).unwrap_or_else(|error| panic!("{error}"));
-    let btf = Btf::parse(Arc::new(bytes)).unwrap();
-    let function = |name: &str| object.btf.as_ref().unwrap().find(name, Kind::Func).unwrap();
-    for name in ["plain", "named", "hidden"] {
-        assert_eq!(none.of(ProgramType::XDP, function(name)), function(name), "{name}: the kernel knows the mark");
-        // A tracepoint's context has no name.
-        assert_eq!(contexts.of(ProgramType::TRACEPOINT, function(name)), function(name), "{name}");
-    }
-    assert_eq!(contexts.of(ProgramType::XDP, function("named")), function("named"));
-    let new = contexts.of(ProgramType::XDP, function("plain"));
-    assert_ne!(new, function("plain"));
-    let Def::Func { proto, linkage: Linkage::Global } = btf.get(new).unwrap().def else { panic!() };
-    let Def::FuncProto(proto) = btf.get(proto).unwrap().def else { panic!() };
-    let params: Vec<_> = proto.params().map(Result::unwrap).collect();
-    assert_eq!(params.iter().map(|param| param.name).collect::<Vec<_>>(), ["number", "ctx"]);
-    let Def::Ptr(to) = btf.get(params.last().unwrap().ty).unwrap().def else { panic!() };
-    assert_eq!(btf.get(to).unwrap().name, "xdp_md");
-}
-
-#[test]
-fn functions_with_pointers_are_static_where_they_could_not_be_verified_alone() {
-    let object = compile(CONTEXTS);
-    let kinds = BTreeSet::from([ProgramType::XDP]);
-    let (bytes, contexts) =
-        fit(&object, &kinds, |asked| !matches!(asked, Feature::ArgCtxTag | Feature::GlobalFuncPointers))
-            .unwrap()
-            .unwrap();
-    let btf = Btf::parse(Arc::new(bytes)).unwrap();
-    let linkage = |name| match btf.get(btf.find(name, Kind::Func).unwrap()).unwrap().def {
-        Def::Func { proto: _, linkage } => linkage,
-        other => panic!("{other:?}"),
+fn functions_with_pointers_are_static_where_they_cannot_be_verified_alone() {
+    let object = compile(POINTERS);
+    let linkages = |has: bool| {
+        let kinds = BTreeSet::from([ProgramType::XDP]);
+        let (bytes, _) = super::fit(&object, &kinds, |asked| has || asked != Feature::GlobalFuncPointers).unwrap();
+        let btf = Btf::parse(Arc::new(bytes.unwrap())).unwrap();
+        ["plain", "context", "drop"].map(|name| match btf.get(btf.find(name, Kind::Func).unwrap()).unwrap().def {
+            Def::Func { linkage, .. } => linkage,
+            other => panic!("{other:?}"),
+        })
     };
-    let found = ["plain", "named", "hidden", "drop"].map(linkage);
-    assert_eq!(found, [Linkage::Static, Linkage::Global, Linkage::Static, Linkage::Global]);
-    let plain = btf.find("plain", Kind::Func).unwrap();
-    assert_eq!(contexts.of(ProgramType::XDP, plain), plain, "its callers know what it gets");
+    assert_eq!(linkages(true), [Linkage::Global; 3]);
+    assert_eq!(linkages(false), [Linkage::Static, Linkage::Global, Linkage::Global]);
 }
 
 /// Every real object's types load here, as they are for this kernel and as they would be for older ones.
@@ -251,9 +224,8 @@ fn real_objects_load() {
         }
         // Kernels that know lists of objects insist on the tags that older kernels do not know.
         let lists = object.tags.iter().any(|tag| tag.text.starts_with("contains:"));
-        let older =
-            |what| fit(&object, &BTreeSet::new(), |asked| has(asked) && older_than(what)(asked)).unwrap().unwrap().0;
-        if let Some((bytes, _)) = fit(&object, &BTreeSet::new(), has).unwrap() {
+        let older = |what| fit(&object, |asked| has(asked) && older_than(what)(asked)).unwrap().unwrap();
+        if let Some(bytes) = fit(&object, has).unwrap() {
             count += 1;
             let older = [Newer::Enum64, Newer::Float, Newer::Datasec].into_iter().filter(|_| !lists).map(older);
             for fitted in [bytes].into_iter().chain(older) {

@@ -11,11 +11,10 @@ use crate::settings::{Given, Value};
 
 /// A variable, an element of one or a member of one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Place {
-    map: MapId,
-    ty: TypeId,
+pub(crate) struct Place {
+    pub(crate) ty: TypeId,
     /// Bits from the start of the section.
-    bit: u64,
+    pub(crate) bit: u64,
     /// Width of a bit-field.
     bits: Option<u64>,
 }
@@ -29,12 +28,18 @@ pub(crate) fn set<'a>(
     given: &Given,
     contents: impl FnOnce(MapId) -> Option<&'a mut Vec<u8>>,
 ) -> Result<(), Error> {
-    let problem = |problem: String| Error::Global { path: path.to_owned(), problem };
     let Some(btf) = &object.btf else {
         return Err(Error::NoObjectBtf { what: format!("setting the global {path}") });
     };
-    let place = find(object, btf, path)?;
-    let bytes = contents(place.map).ok_or_else(|| problem("its section is left out of the plan".to_owned()))?;
+    let (map, place) = find(object, btf, path)?;
+    let left_out =
+        || Error::Global { path: path.to_owned(), problem: "its section is left out of the plan".to_owned() };
+    write(btf, path, place, given, contents(map).ok_or_else(left_out)?)
+}
+
+/// Writes a value into the bytes of a variable or section.
+pub(crate) fn write(btf: &Btf, path: &str, place: Place, given: &Given, bytes: &mut [u8]) -> Result<(), Error> {
+    let problem = |problem: String| Error::Global { path: path.to_owned(), problem };
     let size = btf.size_of(place.ty)?;
     let at = usize::try_from(place.bit / 8).unwrap_or(usize::MAX);
     let end = at.saturating_add(usize::try_from(size).unwrap_or(usize::MAX));
@@ -52,8 +57,13 @@ pub(crate) fn set<'a>(
     }
 }
 
-fn find(object: &Object, btf: &Btf, path: &str) -> Result<Place, Error> {
-    let (name, rest) = path.split_at(path.find(['.', '[']).unwrap_or(path.len()));
+/// The name of the variable in a path, and the way on from there.
+pub(crate) fn split(path: &str) -> (&str, &str) {
+    path.split_at(path.find(['.', '[']).unwrap_or(path.len()))
+}
+
+fn find(object: &Object, btf: &Btf, path: &str) -> Result<(MapId, Place), Error> {
+    let (name, rest) = split(path);
     // A variable that the whole program knows hides those inside functions.
     let named = |is_static: bool| object.globals.iter().filter(move |g| g.name == name && g.is_static == is_static);
     let mut found = named(false).chain(named(true).filter(|_| named(false).next().is_none()));
@@ -69,7 +79,15 @@ fn find(object: &Object, btf: &Btf, path: &str) -> Result<Place, Error> {
         return Err(problem("several static variables have this name"));
     }
     let ty = global.ty.ok_or_else(|| problem("the object's BTF does not describe it"))?;
-    let mut place = Place { map: global.map, ty, bit: u64::from(global.offset).saturating_mul(8), bits: None };
+    let mut place = inside(btf, path, ty, rest)?;
+    place.bit = place.bit.saturating_add(u64::from(global.offset).saturating_mul(8));
+    Ok((global.map, place))
+}
+
+/// The element or member of a variable of this type to which the rest of a path leads.
+pub(crate) fn inside(btf: &Btf, path: &str, ty: TypeId, rest: &str) -> Result<Place, Error> {
+    let problem = |problem: &str| Error::Global { path: path.to_owned(), problem: problem.to_owned() };
+    let mut place = Place { ty, bit: 0, bits: None };
     let mut rest = rest;
     while let Some(index) = rest.strip_prefix('[') {
         let (index, behind) = index.split_once(']').ok_or_else(|| problem("a [ without ]"))?;

@@ -11,9 +11,9 @@
     clippy::arithmetic_side_effects
 )]
 
+mod arg_ctx;
 mod attach;
 mod code;
-mod contexts;
 mod core;
 mod error;
 mod externs;

@@ -20,6 +20,8 @@ use crate::struct_ops::Converted;
 
 /// `BPF_F_*` of `include/uapi/linux/bpf.h` that data sections take.
 const F_RDONLY_PROG: u32 = 1 << 7;
+/// The pages of an arena are made by programs alone.
+const F_SEGV_ON_FAULT: u32 = 1 << 17;
 const F_MMAPABLE: u32 = 1 << 10;
 const F_LINK: u32 = 1 << 13;
 /// Of the kernel's own, for a struct_ops map whose structure is a module's.
@@ -159,7 +161,14 @@ impl Planner<'_> {
                 plan.contents = Some(externs.kconfig_contents(plan.value_size));
                 plan.freeze = true;
             }
-            Role::Data(data) if map.kind == MapType::ARENA => plan.contents = Some(data.bytes.clone()),
+            Role::Data(data) if map.kind == MapType::ARENA => {
+                if plan.flags & F_SEGV_ON_FAULT != 0 && data.bytes.iter().any(|byte| *byte != 0) {
+                    let problem = "its variables have values, which user space writes first, and BPF_F_SEGV_ON_FAULT \
+                                   ends a process that does; set them in a program";
+                    return Ok(Err(Place::Broken(map_error(map, problem.to_owned()))));
+                }
+                plan.contents = Some(data.bytes.clone());
+            }
             Role::Data(data) => {
                 if !data.bss {
                     let mut bytes = data.bytes.clone();

@@ -4,15 +4,15 @@
 //! maps and their contents -> code -> what is needed. Nothing here changes anything: the same object, kernel facts
 //! and settings give the same plan.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use ringfence_btf::TypeId;
 use ringfence_kernel::{Feature, Kernel};
-use ringfence_object::{FunctionId, MapId, Object, Program, Role as MapRole};
-use ringfence_uapi::{AttachType, Helper, ProgramType};
+use ringfence_object::{FunctionId, MapId, Object, Program, Role as MapRole, Target};
+use ringfence_uapi::{AttachType, Helper, MapType, ProgramType};
 
+use crate::arg_ctx::Contexts;
 use crate::code::Filler;
-use crate::contexts::Contexts;
 use crate::core::Relocator;
 use crate::error::no_such;
 use crate::externs::Externs;
@@ -40,25 +40,31 @@ const MOST_HINTS: usize = 50;
 /// object, or a fact about the kernel cannot be had. What concerns single programs is in [`Plan::problems`].
 pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Plan, Error> {
     check_byte_order(object)?;
+    let shadow = struct_ops::shadow(object, &settings.globals)?;
+    let object = shadow.as_ref().map_or(object, |shadow| &shadow.object);
     let roles = roles(object, settings)?;
-    let wanted = Wanted::new(object, settings)?;
+    let mut wanted = Wanted::new(object, settings)?;
+    if let Some(shadow) = &shadow {
+        wanted.take_out(object, &shadow.taken_out);
+    }
     let license = license(object, settings)?;
     let core_kernel = settings.core_btf.as_ref().map(|btf| Kernel::from_btf(btf.clone()));
     let core_kernel = core_kernel.as_ref().unwrap_or(kernel);
 
     // Relocations need the kernel's types. Read first, they also answer what would else take attempts.
-    if object.functions.iter().any(|function| !function.core.is_empty())
-        && let Ok(Some(btf)) = kernel.btf()
-    {
-        btf.len();
+    if object.functions.iter().any(|function| !function.core.is_empty()) {
+        core_kernel.btf()?;
+        if let Ok(Some(btf)) = kernel.btf() {
+            btf.len();
+        }
     }
-    let kinds = roles.iter().map(|role| role.kind).collect();
-    let (btf, contexts) = fit::fit_btf(object, kernel, &kinds)?.unzip();
+    let kinds: BTreeSet<ProgramType> = roles.iter().map(|role| role.kind).collect();
+    let (btf, contexts) = fit::fit_btf(object, kernel, &kinds)?;
     let externs = Externs::new(object, kernel, settings.kconfig.as_deref())?;
     let mut ops = StructOpsMaps::new(object, kernel, &roles, &wanted);
     let planner = Planner { object, kernel, settings, with_btf: btf.is_some() };
     let mut maps = planner.plan(&externs, |id| ops.take(id))?;
-    for (path, given) in &settings.globals {
+    for (path, given) in settings.globals.iter().filter(|(path, _)| !struct_ops::is_member(object, path)) {
         globals::set(object, path, given, |map| maps.planned(map).map(maps::contents))?;
     }
 
@@ -70,6 +76,7 @@ pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Pla
         object,
         kernel,
         describe: btf.is_some() && kernel.has(Feature::BtfFunc),
+        contexts,
         linker: Linker::new(object, relocator),
         filler: Filler::new(object, kernel, &externs),
         bind: read_only(object, &maps),
@@ -79,7 +86,6 @@ pub fn plan(object: &Object, kernel: &Kernel, settings: &Settings) -> Result<Pla
         problems: Vec::new(),
         own_types: settings.core_btf.is_none(),
         origins: Vec::new(),
-        contexts: contexts.unwrap_or_default(),
     };
     for ((id, program), role) in object.programs.iter().enumerate().zip(roles) {
         if wanted.reason(id).is_none()
@@ -211,6 +217,20 @@ impl Wanted {
         Ok(Wanted { programs, maps })
     }
 
+    /// Programs that are in no struct_ops variable any more (libbpf, `bpf_map__init_kern_struct_ops`).
+    fn take_out(&mut self, object: &Object, programs: &BTreeSet<FunctionId>) {
+        let used = |function: FunctionId| {
+            object.maps.iter().any(|map| {
+                matches!(&map.role, MapRole::StructOps(ops) if ops.functions.iter().any(|(_, used)| *used == function))
+            })
+        };
+        for (program, slot) in object.programs.iter().zip(&mut self.programs) {
+            if programs.contains(&program.function) && !used(program.function) {
+                *slot = Some("the settings took it out of its struct_ops map".to_owned());
+            }
+        }
+    }
+
     fn reason(&self, program: usize) -> Option<&str> {
         self.programs.get(program)?.as_deref()
     }
@@ -330,6 +350,7 @@ struct Programs<'a> {
     kernel: &'a Kernel,
     /// Function and line records are passed on.
     describe: bool,
+    contexts: Contexts,
     linker: Linker<'a>,
     filler: Filler<'a>,
     bind: Vec<PlanMap>,
@@ -340,7 +361,6 @@ struct Programs<'a> {
     own_types: bool,
     /// One for each of the plans.
     origins: Vec<Origin>,
-    contexts: Contexts,
 }
 
 impl Programs<'_> {
@@ -352,6 +372,7 @@ impl Programs<'_> {
         maps: &mut Maps,
     ) -> Result<(), Error> {
         let mut linked = self.linker.link(program, self.kernel)?;
+        self.has_jump_tables(program, &linked)?;
         let filled = self.filler.fill(&mut linked, maps)?;
         role.fit(self.kernel);
         let (target, hook) = match (role.kind, member.cloned().transpose()?) {
@@ -379,7 +400,7 @@ impl Programs<'_> {
         self.origins.push(Origin { reads_symbols: filled.reads_symbols, relocated: relocated && self.own_types });
         let names = self.kernel.has(Feature::Names);
         let (mut funcs, lines) = if self.describe { (linked.funcs, linked.lines) } else { Default::default() };
-        funcs.iter_mut().for_each(|(_, function)| *function = self.contexts.of(role.kind, *function));
+        funcs.iter_mut().for_each(|(_, function)| *function = self.contexts.describe(*function, role.kind));
         self.plans.push(ProgramPlan {
             function: program.function,
             name: program.name.clone(),
@@ -400,6 +421,17 @@ impl Programs<'_> {
             kfunc_modules: filled.modules,
         });
         Ok(())
+    }
+
+    /// A table of jump targets is a map of a type that came late.
+    fn has_jump_tables(&self, program: &Program, linked: &Linked) -> Result<(), Error> {
+        let kind = MapType::INSN_ARRAY;
+        let jumps = linked.open.iter().any(|(_, target)| matches!(target, Target::JumpTable { .. }));
+        if !jumps || self.kernel.knows_map_type(kind) != Some(false) {
+            return Ok(());
+        }
+        let what = format!("jump tables (maps of type {kind})");
+        Err(Error::Unsupported { program: program.name.clone(), what, since: since::map_type(kind) })
     }
 
     fn problem(&mut self, program: &Program, error: Error) {

@@ -134,6 +134,9 @@ impl Settings {
     }
 
     /// Sets a global variable before the programs load: `target_pid`, an element `name[3]`, a member `cfg.field`.
+    ///
+    /// Also a member of a struct_ops variable: `control.name`; one that holds a program by the program's name
+    /// (`control.init`), which with an empty name is taken out.
     pub fn global(mut self, path: impl Into<String>, value: impl Into<Value>) -> Settings {
         self.globals.push((path.into(), Given::Value(value.into())));
         self

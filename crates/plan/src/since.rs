@@ -103,9 +103,10 @@ const MAP_TYPES: Firsts = &[
     (MapType::USER_RINGBUF.0, "6.1"),
     (MapType::CGRP_STORAGE.0, "6.2"),
     (MapType::ARENA.0, "6.9"),
+    (MapType::INSN_ARRAY.0, "6.19"),
 ];
 /// The first map type whose release is not in the table.
-const MAP_TYPES_END: u32 = MapType::INSN_ARRAY.0;
+const MAP_TYPES_END: u32 = MapType::INSN_ARRAY.0.saturating_add(1);
 
 /// `CGROUP_INET_INGRESS` is 0, which is also "none": it has no row.
 const ATTACH_TYPES: Firsts = &[

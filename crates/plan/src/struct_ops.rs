@@ -3,15 +3,17 @@
 //! The kernel wraps the structure `X` into `struct bpf_struct_ops_X`; that is the map's value. Members go by
 //! name; one that this kernel lacks must be zero. The rules are libbpf's (`bpf_map__init_kern_struct_ops`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ringfence_btf::{Btf, Composite, Def, Kind, Member, TypeId, essential_name};
 use ringfence_kernel::Kernel;
-use ringfence_object::{FunctionId, Map, Object, StructOps};
+use ringfence_object::{FunctionId, Map, Object, Role, StructOps};
 
-use crate::Error;
+use crate::error::no_such;
 use crate::externs::{KernelType, find_typed};
 use crate::model::StructOpsPlan;
+use crate::settings::{Given, Value};
+use crate::{Error, globals};
 
 /// What every wrapper's name begins with.
 const WRAPPER: &str = "bpf_struct_ops_";
@@ -28,6 +30,66 @@ pub(crate) struct Converted<'k> {
     pub(crate) module: Option<&'k str>,
     /// `(program, index of the kernel's member)`.
     pub(crate) members: Vec<(FunctionId, u32)>,
+}
+
+/// An object with what the settings put into its struct_ops variables.
+#[derive(Debug)]
+pub(crate) struct Shadow {
+    pub(crate) object: Object,
+    /// Programs that the settings took out of a variable.
+    pub(crate) taken_out: BTreeSet<FunctionId>,
+}
+
+/// Whether a setting of a global is about a struct_ops variable.
+pub(crate) fn is_member(object: &Object, path: &str) -> bool {
+    let (name, _) = globals::split(path);
+    object.maps.iter().any(|map| map.name == name && matches!(map.role, Role::StructOps(_)))
+}
+
+/// Sets members of struct_ops variables: numbers and text as those of other variables, pointers to functions by the name
+/// of a program, and to nothing by an empty name. `None`: no setting is about one.
+///
+/// # Errors
+/// There is no such member or program, or the value does not fit.
+pub(crate) fn shadow(object: &Object, given: &[(String, Given)]) -> Result<Option<Shadow>, Error> {
+    if !given.iter().any(|(path, _)| is_member(object, path)) {
+        return Ok(None);
+    }
+    let mut shadow = Shadow { object: object.clone(), taken_out: BTreeSet::new() };
+    let Shadow { object: changed, taken_out } = &mut shadow;
+    for (path, given) in given {
+        let (name, rest) = globals::split(path);
+        let mut maps = changed.maps.iter_mut().filter(|map| map.name == name);
+        let Some(Role::StructOps(ops)) = maps.next().map(|map| &mut map.role) else { continue };
+        let Some(btf) = &object.btf else { continue };
+        let place = globals::inside(btf, path, ops.ty, rest)?;
+        let is_function = match btf.resolve(place.ty)?.def {
+            Def::Ptr(to) => matches!(btf.resolve(to)?.def, Def::FuncProto(_)),
+            _ => false,
+        };
+        if !is_function {
+            globals::write(btf, path, place, given, &mut ops.bytes)?;
+            continue;
+        }
+        let program = match given {
+            Given::Text(text) | Given::Value(Value::Text(text)) => text.as_str(),
+            Given::Value(_) => {
+                let problem = "it holds a program: give the program's name, or an empty one for none".to_owned();
+                return Err(Error::Global { path: path.clone(), problem });
+            }
+        };
+        let at = u32::try_from(place.bit / 8).unwrap_or(u32::MAX);
+        taken_out.extend(ops.functions.iter().filter(|(offset, _)| *offset == at).map(|(_, function)| *function));
+        ops.functions.retain(|(offset, _)| *offset != at);
+        if !program.is_empty() {
+            let found = object.programs.iter().find(|known| known.name == program);
+            let names = || object.programs.iter().map(|known| known.name.as_str());
+            let found = found.ok_or_else(|| no_such("program", program, names()))?;
+            ops.functions.push((at, found.function));
+            ops.functions.sort_by_key(|(offset, _)| *offset);
+        }
+    }
+    Ok(Some(shadow))
 }
 
 /// Names that [`convert`] will look for in the kernel's BTF.

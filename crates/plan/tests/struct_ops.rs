@@ -87,3 +87,35 @@ fn its_shape_is_the_kernel_s() {
     let error = ringfence_plan::plan(&object, &kernel, &Settings::new().map_entries("ops", 3)).unwrap_err();
     assert!(error.to_string().contains("as the kernel wants it"), "{error}");
 }
+
+#[test]
+fn members_are_set() {
+    let Some(object) = common::object("struct_ops.c", &["-DGONE"]) else { return };
+    let Some(kernel) = small_kernel(&[]) else { return };
+    // The member that the kernel lacks is cleared; the program of one member serves another table.
+    let settings = Settings::new()
+        .global("ops.old_member", 0u32)
+        .global("ops.flags", 5u32)
+        .global("ops.stop", "")
+        .map("again", true)
+        .global("again.stop", "stop");
+    let plan = planned(&object, &kernel, &settings);
+    let ops = map(&plan, "ops").struct_ops.as_ref().unwrap();
+    assert_eq!(ops.value[24..28], 5u32.to_le_bytes());
+    assert_eq!(ops.programs, [(16, function(&object, "start"))]);
+    let again = map(&plan, "again").struct_ops.as_ref().unwrap();
+    assert_eq!(again.programs, [(16, function(&object, "start")), (32, function(&object, "stop"))]);
+
+    let without = planned(&object, &kernel, &Settings::new().global("ops.old_member", 0u32).global("ops.stop", ""));
+    assert!(left_out(&without, "stop").contains("took it out"));
+
+    let refused = |path: &str, value: ringfence_plan::Value| {
+        ringfence_plan::plan(&object, &kernel, &Settings::new().global(path, value)).unwrap_err().to_string()
+    };
+    assert!(refused("ops.start", 1u32.into()).contains("the program's name"));
+    assert!(refused("ops.start", "stat".into()).contains("start"));
+    assert!(refused("ops.begin", "start".into()).contains("no such member"));
+    assert!(refused("ops.flags", (1u64 << 32).into()).contains("does not fit"));
+    let plain = planned(&object, &kernel, &Settings::new().global("ops.old_member", 0u32).global("ops.stop", "plain"));
+    assert!(left_out(&plain, "ops").contains("no struct_ops program"));
+}

@@ -67,6 +67,17 @@ fn links_of_tracing_say_where_they_are() {
 }
 
 #[test]
+fn programs_have_their_whole_names() {
+    let _alone = alone();
+    let name = "on_sk_skb_stream_parser";
+    let loaded = load_object("sections_net", Settings::new().only([name]));
+    let machine = Machine::read().unwrap();
+    let found = machine.program(loaded.program(name).unwrap().info().unwrap().id).unwrap();
+    assert_eq!((found.name.as_str(), found.info.name.as_str()), (name, "on_sk_skb_strea"));
+    assert_eq!(machine.name(found.id()), name);
+}
+
+#[test]
 fn a_perf_event_without_a_link_is_a_holder() {
     let _alone = alone();
     let loaded = trace();

@@ -77,6 +77,25 @@ fn a_table_takes_the_place_of_another() {
 }
 
 #[test]
+fn members_are_chosen() {
+    let _names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    let unrestricted = 1u32; // TCP_CONG_NON_RESTRICTED
+    let settings = Settings::new().map("by_value", false).global("linked.name", "rf_chosen");
+    let settings = settings.global("linked.flags", unrestricted).global("linked.init", "");
+    let Some(loaded) = load_since((6, 4), "congestion", settings) else { return };
+    assert!(loaded.program("begin").is_err(), "nothing calls it");
+    let link = loaded.register("linked").unwrap();
+    assert!(registered("rf_chosen") && !registered("rf_linked"));
+    let allowed = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_allowed_congestion_control").unwrap();
+    assert!(allowed.contains("rf_chosen"), "{allowed}");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    rustix::net::sockopt::set_tcp_congestion(&listener, "rf_chosen").unwrap();
+    let _stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    assert_eq!(loaded.variable("started").unwrap().get::<u64>().unwrap(), 0);
+    drop((listener, link));
+}
+
+#[test]
 fn a_scheduler_of_tasks() {
     let state = || std::fs::read_to_string("/sys/kernel/sched_ext/state").unwrap_or_default().trim().to_owned();
     let kernel = Kernel::running();

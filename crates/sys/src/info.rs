@@ -174,6 +174,24 @@ impl ProgramFd {
         Ok(ids)
     }
 
+    /// The type of its first function, the one by which it is entered, in the BTF that it was loaded with.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn entry_type(&self) -> Result<Option<u32>> {
+        // `struct bpf_func_info`: instruction, type.
+        let mut function = [0u32; 2];
+        let mut raw = RawProgInfo {
+            nr_func_info: 1,
+            func_info_rec_size: length(size_of_val(&function))?,
+            func_info: address_mut(&mut function),
+            ..RawProgInfo::ZERO
+        };
+        // SAFETY: it is a program; `function` has room for one record of that size, all other lengths are 0.
+        unsafe { get_info(self.as_fd(), &mut raw)? };
+        Ok((raw.nr_func_info > 0).then_some(function[1]))
+    }
+
     /// Where its machine code lies in the kernel: address and bytes of each function. None: it is interpreted, or the
     /// process may not know (kernel.kptr_restrict, CAP_SYSLOG).
     ///

@@ -58,7 +58,7 @@ pub use perf::{
 };
 pub use perf_ring::{PerfRecord, PerfRing};
 pub use process::{
-    CapabilitySet, Epoll, capabilities, descriptor_of, enter_network_namespace, memlock_limit, mount,
+    CapabilitySet, Epoll, capabilities, descriptor_of, enter_network_namespace, kernel_release, memlock_limit, mount,
     new_network_namespace, page_size, set_memlock_limit,
 };
 pub use program::{

@@ -125,6 +125,13 @@ pub fn new_network_namespace() -> Result<()> {
     unsafe { unshare_unsafe(UnshareFlags::NEWNET) }
 }
 
+/// Release and version of the kernel, as `uname -r` and `uname -v` say. Nothing has to be mounted for it.
+pub fn kernel_release() -> (String, String) {
+    let name = rustix::system::uname();
+    let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
+    (text(name.release()), text(name.version()))
+}
+
 /// Bytes of a page.
 pub fn page_size() -> usize {
     rustix::param::page_size()

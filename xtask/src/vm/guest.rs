@@ -74,12 +74,17 @@ impl Guest {
     }
 
     pub(crate) fn run(&self, job: &Job<'_>) -> Result<Answer> {
+        self.run_from(&self.initrd(job)?, job.memory, job.limit)
+    }
+
+    /// Boots into a file system whose `/init` keeps to the three serial ports.
+    pub(crate) fn run_from(&self, initrd: &[u8], memory: u32, limit: Duration) -> Result<Answer> {
         ensure!(have("qemu-system-x86_64"), "qemu-system-x86 is not installed; `cargo xtask setup` does");
         let scratch = Scratch::new("vm")?;
-        fs::write(scratch.path().join("initrd"), self.initrd(job)?)?;
+        fs::write(scratch.path().join("initrd"), initrd)?;
         let start = Instant::now();
         for _ in 0..2 {
-            if let Some((code, output)) = self.boot(scratch.path(), job)? {
+            if let Some((code, output)) = self.boot(scratch.path(), memory, limit)? {
                 let console = tail(&scratch.path().join("console"));
                 return Ok(Answer { code, output, console, time: start.elapsed() });
             }
@@ -153,7 +158,7 @@ impl Guest {
     }
 
     /// Boots and waits. `None`: it never came up.
-    fn boot(&self, dir: &Path, job: &Job<'_>) -> Result<Option<(Option<i32>, String)>> {
+    fn boot(&self, dir: &Path, memory: u32, limit: Duration) -> Result<Option<(Option<i32>, String)>> {
         let [console, output, code] = ["console", "output", "code"].map(|name| dir.join(name));
         for file in [&console, &output, &code] {
             fs::write(file, "")?;
@@ -164,7 +169,7 @@ impl Guest {
             "-machine",
             "q35",
             "-m",
-            &job.memory.to_string(),
+            &memory.to_string(),
             "-smp",
             "1",
             "-nodefaults",
@@ -186,7 +191,7 @@ impl Guest {
         if !up {
             return Ok(None);
         }
-        wait(&mut machine, job.limit, || false)?;
+        wait(&mut machine, limit, || false)?;
         let said = fs::read_to_string(&code)?;
         let code = said.lines().nth(1).and_then(|line| line.trim().parse().ok());
         let output = String::from_utf8_lossy(&fs::read(&output)?).replace('\r', "");

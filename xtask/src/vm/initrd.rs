@@ -9,6 +9,9 @@ use std::path::Path;
 const DIRECTORY: u32 = 0o040_755;
 const LINK: u32 = 0o120_777;
 const FILE: u32 = 0o100_000;
+const TERMINAL: u32 = 0o020_600;
+/// Major number of serial ports.
+const TTY: u32 = 4;
 
 /// An archive that grows.
 #[derive(Default)]
@@ -40,6 +43,14 @@ impl Initrd {
         self.entry(path, FILE | permissions, contents);
     }
 
+    /// The serial port `/dev/ttySN`.
+    pub(super) fn serial(&mut self, number: u32) {
+        let path = format!("/dev/ttyS{number}");
+        self.above(&path);
+        self.names.insert(path.clone());
+        self.record(&path[1..], TERMINAL, [TTY, 64 + number], &[]);
+    }
+
     /// A copy of a file of this machine.
     pub(super) fn copy(&mut self, from: &Path, path: &str) -> Result<()> {
         let contents = fs::read(from).with_context(|| from.display().to_string())?;
@@ -60,16 +71,16 @@ impl Initrd {
 
     fn entry(&mut self, path: &str, mode: u32, contents: &[u8]) {
         self.names.insert(path.to_string());
-        self.record(path.trim_start_matches('/'), mode, contents);
+        self.record(path.trim_start_matches('/'), mode, [0, 0], contents);
     }
 
     /// `Documentation/driver-api/early-userspace/buffer-format.rst`.
-    fn record(&mut self, name: &str, mode: u32, contents: &[u8]) {
+    fn record(&mut self, name: &str, mode: u32, [major, minor]: [u32; 2], contents: &[u8]) {
         let inode = self.names.len() as u32;
         let (size, name_size) = (contents.len() as u32, name.len() as u32 + 1);
         self.bytes.extend(b"070701");
         // inode, mode, owner, group, links, time, size, 2 x device, 2 x special device, length of name, checksum
-        for field in [inode, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, name_size, 0] {
+        for field in [inode, mode, 0, 0, 1, 0, size, 0, 0, major, minor, name_size, 0] {
             self.bytes.extend(format!("{field:08x}").bytes());
         }
         self.bytes.extend(name.bytes());
@@ -85,7 +96,7 @@ impl Initrd {
 
     /// The archive.
     pub(super) fn finish(mut self) -> Vec<u8> {
-        self.record("TRAILER!!!", 0, &[]);
+        self.record("TRAILER!!!", 0, [0, 0], &[]);
         self.bytes
     }
 }

@@ -208,13 +208,15 @@ impl Run<'_> {
 /// Writes what a map holds at first.
 fn fill(fd: &MapFd, contents: &[u8]) -> sys::Result<()> {
     let shape = fd.shape();
-    // What the kernel has made is zero already (`.bss`).
-    if contents.iter().all(|byte| *byte == 0) {
-        return Ok(());
-    }
+    let zeros = contents.iter().all(|byte| *byte == 0);
     if shape.kind == MapType::ARENA {
-        // It has no entries: it is written in memory, at the address for which the programs were compiled.
-        return sys::MapMemory::map(fd, true)?.write(0, contents);
+        // It has no entries: it is written in memory. Its first mapping also fixes its address, without which no program loads.
+        let memory = sys::MapMemory::map(fd, true)?;
+        return if zeros { Ok(()) } else { memory.write(0, contents) };
+    }
+    // What the kernel has made is zero already (`.bss`).
+    if zeros {
+        return Ok(());
     }
     if shape.max_entries == 1 {
         return fd.update(&0u32.to_ne_bytes(), contents, 0);

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use ringfence_sys::{self as sys, Errno, Ids};
+use ringfence_btf::TypeId;
+use ringfence_sys::{self as sys, Errno, Ids, ProgramFd, ProgramInfo};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{Btf, Link, Map, Program, words};
@@ -75,13 +77,42 @@ fn refused(kind: Ids, errno: Errno) -> Error {
 /// The process may not list them (CAP_SYS_ADMIN).
 pub fn programs() -> Result<impl Iterator<Item = Result<Program>>> {
     let boot = boot_time();
+    let mut names = Names::default();
     objects(Ids::Program, move |id| {
         let program = sys::open_program(id)?;
         let info = program.info()?;
         let maps = if info.map_count == 0 { Vec::new() } else { program.map_ids()? };
         let memory = fdinfo(program.as_fd()).get("memlock").and_then(|bytes| bytes.parse().ok());
-        Ok(Program { loaded: boot + Duration::from_nanos(info.load_time_ns), maps, memory, info })
+        let name = names.of(&program, &info);
+        Ok(Program { loaded: boot + Duration::from_nanos(info.load_time_ns), name, maps, memory, info })
     })
+}
+
+/// Bytes of a name that the kernel keeps (`BPF_OBJ_NAME_LEN`, with a zero behind them).
+const KERNEL_NAME: usize = 15;
+
+/// Whole names of programs, from the types that they were loaded with (bpftool, `get_prog_full_name`).
+#[derive(Default)]
+struct Names {
+    /// By id; programs of one object share their types.
+    types: BTreeMap<u32, Option<ringfence_btf::Btf>>,
+}
+
+impl Names {
+    fn of(&mut self, program: &ProgramFd, info: &ProgramInfo) -> String {
+        let whole = || {
+            let types = self.types.entry(info.btf_id).or_insert_with(|| {
+                let bytes = sys::open_btf(info.btf_id).and_then(|btf| btf.bytes()).ok()?;
+                ringfence_btf::Btf::parse(Arc::new(bytes)).ok()
+            });
+            let entry = TypeId(program.entry_type().ok()??);
+            let name = types.as_ref()?.get(entry).ok()?.name;
+            // A function of another name: whoever loaded it chose the name.
+            name.starts_with(&info.name).then(|| name.to_owned())
+        };
+        let cut = info.name.len() == KERNEL_NAME && info.btf_id != 0;
+        cut.then(whole).flatten().unwrap_or_else(|| info.name.clone())
+    }
 }
 
 /// Every map of the kernel.

@@ -9,7 +9,7 @@
 //! # fn show() -> Result<(), ringfence::Error> {
 //! for program in machine::programs()? {
 //!     let program = program?;
-//!     println!("{} {} {} runs", program.info.id, program.info.name, program.info.run_count);
+//!     println!("{} {} {} runs", program.info.id, program.name, program.info.run_count);
 //! }
 //! let machine = Machine::read()?;
 //! for link in &machine.links {
@@ -85,6 +85,8 @@ impl fmt::Display for Id {
 pub struct Program {
     /// What the kernel tells of it.
     pub info: ProgramInfo,
+    /// Its name in its source: the kernel keeps 15 bytes of it, the types of the program the whole.
+    pub name: String,
     /// When it was loaded, by the wall clock.
     pub loaded: SystemTime,
     /// Ids of the maps that it uses.
@@ -274,7 +276,7 @@ impl Machine {
             attached: Vec::new(),
         };
         let kernel = Kernel::running();
-        let processes = process::scan(&machine);
+        let processes = process::scan(&machine)?;
         let mut notices = processes.notices();
         machine.closed_processes = processes.closed;
         let pins = pins::scan(&processes.mounts, &mut notices);
@@ -411,10 +413,10 @@ impl Machine {
     /// Its name as the kernel has it; empty where it has none. A link has that of its program.
     pub fn name(&self, id: Id) -> &str {
         let name = match id {
-            Id::Program(id) => self.program(id).map(|program| &program.info.name),
+            Id::Program(id) => self.program(id).map(|program| &program.name),
             Id::Map(id) => self.map(id).map(|map| &map.info.name),
             Id::Btf(id) => self.btf(id).and_then(|btf| btf.info.name.as_ref()),
-            Id::Link(id) => self.link(id).and_then(|link| Some(&self.program(link.info.program_id)?.info.name)),
+            Id::Link(id) => self.link(id).and_then(|link| Some(&self.program(link.info.program_id)?.name)),
         };
         name.map_or("", String::as_str)
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 use ringfence_sys::{self as sys, LinkFd, TaskFdKind};
 
 use super::{Holder, Id, Machine, list};
+use crate::error::{Cause, Error, Kind, Result};
 
 /// What was found.
 #[derive(Default)]
@@ -38,9 +39,17 @@ impl Processes {
 }
 
 /// Looks at every process.
-pub(super) fn scan(machine: &Machine) -> Processes {
+///
+/// # Errors
+/// proc is not mounted: everything would seem to have no owner.
+pub(super) fn scan(machine: &Machine) -> Result<Processes> {
     let mut found = Processes::default();
     let own = std::process::id();
+    if !Path::new("/proc/self").exists() {
+        let why = "the processes that hold them are found in proc, and it is not mounted";
+        let cause = Cause::new(Kind::Io, why).action("mount it: `mount -t proc proc /proc`");
+        return Err(Error::system("looking for owners", cause));
+    }
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut pids: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     // Ours first: where a namespace is ours, it is named as we see it.
@@ -48,7 +57,7 @@ pub(super) fn scan(machine: &Machine) -> Processes {
     for pid in pids {
         look(pid, machine, &mut found);
     }
-    found
+    Ok(found)
 }
 
 fn look(pid: u32, machine: &Machine, found: &mut Processes) {
