@@ -1,9 +1,9 @@
-//! Any types and any record: two bytes say how long the record is, the record follows, the rest is BTF.
+//! Any types, any record, and the record's text as a condition and a path: two bytes say how long the record is, the record follows, the rest is BTF.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use ringfence_btf::{Btf, Kind};
-use ringfence_value::{Layout, Options, Row};
+use ringfence_value::{Filter, Layout, Options, Path, Row};
 use std::sync::Arc;
 
 const TYPES: usize = 200;
@@ -25,6 +25,19 @@ fuzz_target!(|bytes: &[u8]| {
             assert_eq!(layout.row(record, None, &mut row).is_ok(), fits);
             assert_eq!(layout.yaml(record, &mut yaml).is_ok(), fits);
             assert_eq!(layout.value(record).is_ok(), fits);
+            if let Ok(text) = std::str::from_utf8(record) {
+                match Filter::parse(text).and_then(|filter| filter.bind([&layout])) {
+                    Ok(conditions) => assert_eq!(conditions.iter().filter(|one| one.holds(types)).count() / 2, 0),
+                    Err(error) => assert_eq!(error.to_string().lines().count(), 3),
+                }
+            }
+            for name in layout.fields().iter().take(8) {
+                let Some(path) = Path::parse(name) else { continue };
+                let Ok(chosen) = layout.select([&path]) else { continue };
+                json.clear();
+                assert_eq!(chosen.json(record, &mut json).is_ok(), fits);
+                layout.field(&path).ok().map(|field| field.sort_key(record));
+            }
             if fits {
                 assert!(std::str::from_utf8(&json).is_ok());
                 assert_eq!(row.len(), layout.columns().len());

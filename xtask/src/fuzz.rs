@@ -22,6 +22,7 @@ type Seed = fn(&[u8]) -> Option<Vec<u8>>;
 const TARGETS: &[(&str, Seed)] = &[
     ("object", |object| Some(object.to_vec())),
     ("btf", btf),
+    ("flow", |object| Some(object.to_vec())),
     ("plan", |object| Some([&[0], object].concat())),
     // A record of 64 bytes, then the types.
     ("value", |object| Some([[64, 0].as_slice(), [0x41; 64].as_slice(), &btf(object)?].concat())),

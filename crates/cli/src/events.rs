@@ -1,7 +1,7 @@
 //! Which type the events of a map have: what the object says, or what the user says.
 
 use ringfence_btf::{Btf, Def, Kind, TypeId};
-use ringfence_flow::{Candidate, EventChoice, Size, Types};
+use ringfence_flow::{Candidate, Certainty, EventChoice, Layout as Recovered, Size, Types};
 use ringfence_uapi::MapType;
 use ringfence_value::{Layout, Options};
 use serde::Serialize;
@@ -56,7 +56,7 @@ pub fn choose(source: &Source, given: &[(String, String)]) -> Result<Choices, Fa
     let mut choices = Choices::default();
     for (map, name) in given {
         let known: Vec<_> =
-            source.object.maps.iter().filter(|map| sends(map.kind)).map(|map| map.name.as_str()).collect();
+            source.object.maps.iter().filter(|map| sends_events(map.kind)).map(|map| map.name.as_str()).collect();
         if !known.contains(&map.as_str()) {
             let known = if known.is_empty() { "it has none".to_owned() } else { known.join(", ") };
             return Err(Failure::usage(format_args!("--event {map}={name}: no map of events has that name ({known})")));
@@ -64,12 +64,27 @@ pub fn choose(source: &Source, given: &[(String, String)]) -> Result<Choices, Fa
         choices.typed.push(named(source, map, name)?);
     }
     let said = ringfence_flow::event_types(&source.object, source.debug.as_ref());
+    let recovered = recovered(source, &said);
     for choice in said {
         let Some(map) = source.object.maps.get(choice.map.0) else { continue };
+        let by_user = given.iter().any(|(name, _)| *name == map.name);
+        if choice.chosen.is_none()
+            && !by_user
+            && let Some(layout) = layout_of(&recovered, &choice)
+            && layout.fields.iter().any(|field| field.certainty < Certainty::Guessed)
+            && let Ok((types, ty)) = layout.to_btf(source.object.btf.as_ref(), "event")
+        {
+            let least = match choice.size {
+                Size::Exact(_) => None,
+                Size::Between(least, _) => Some(least as usize),
+                Size::Unknown => Some(0),
+            };
+            choices.typed.push(Choice { map: map.name.clone(), size: Some(choice.size), types, ty, least });
+            continue;
+        }
         if let (None, Some(name)) = (&choice.chosen, &choice.said) {
             choices.missing.push((map.name.clone(), name.clone()));
         }
-        let by_user = given.iter().any(|(name, _)| *name == map.name);
         if let (Some(chosen), false) = (&choice.chosen, by_user)
             && let Some(types) = types(source, chosen.types)
         {
@@ -80,6 +95,19 @@ pub fn choose(source: &Source, given: &[(String, String)]) -> Result<Choices, Fa
     Ok(choices)
 }
 
+/// Layouts from the code, where a record has no type.
+fn recovered(source: &Source, said: &[EventChoice]) -> Vec<Recovered> {
+    if said.iter().all(|choice| choice.chosen.is_some()) {
+        return Vec::new();
+    }
+    ringfence_flow::layouts(&source.object)
+}
+
+fn layout_of<'a>(recovered: &'a [Recovered], choice: &EventChoice) -> Option<&'a Recovered> {
+    let of_choice = |layout: &&Recovered| (layout.map, layout.size) == (choice.map, choice.size);
+    recovered.iter().find(of_choice).filter(|layout| !layout.fields.is_empty())
+}
+
 fn types(source: &Source, which: Types) -> Option<&Btf> {
     match which {
         Types::Object => source.object.btf.as_ref(),
@@ -87,7 +115,12 @@ fn types(source: &Source, which: Types) -> Option<&Btf> {
     }
 }
 
-fn sends(kind: MapType) -> bool {
+/// Whether the object has a map of events.
+pub fn sends(source: &Source) -> bool {
+    source.object.maps.iter().any(|map| sends_events(map.kind))
+}
+
+fn sends_events(kind: MapType) -> bool {
     matches!(kind, MapType::RINGBUF | MapType::PERF_EVENT_ARRAY)
 }
 
@@ -135,6 +168,12 @@ struct Field {
     /// First bit in the byte, and bits, of a bit-field.
     #[serde(skip_serializing_if = "Option::is_none")]
     bits: Option<(u32, u8)>,
+    /// How sure it is, of a field that was recovered from the code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certainty: Option<&'static str>,
+    /// The line of source that says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
     /// As C declares it.
     #[serde(skip)]
     declaration: String,
@@ -143,8 +182,9 @@ struct Field {
 /// A row for each map of events and size of record.
 pub fn rows(source: &Source) -> Vec<Row> {
     let said = ringfence_flow::event_types(&source.object, source.debug.as_ref());
-    let mut rows: Vec<Row> = said.iter().filter_map(|choice| row(source, choice)).collect();
-    for map in source.object.maps.iter().filter(|map| sends(map.kind)) {
+    let recovered = recovered(source, &said);
+    let mut rows: Vec<Row> = said.iter().filter_map(|choice| row(source, choice, &recovered)).collect();
+    for map in source.object.maps.iter().filter(|map| sends_events(map.kind)) {
         if !rows.iter().any(|row| row.map == map.name) {
             let why = "no program was seen to send to it".to_owned();
             let (size, fields, candidates) = (serde_json::Value::Null, Vec::new(), Vec::new());
@@ -154,7 +194,7 @@ pub fn rows(source: &Source) -> Vec<Row> {
     rows
 }
 
-fn row(source: &Source, choice: &EventChoice) -> Option<Row> {
+fn row(source: &Source, choice: &EventChoice, recovered: &[Recovered]) -> Option<Row> {
     let map = source.object.maps.get(choice.map.0)?.name.clone();
     let spelled = |candidate: &Candidate| {
         types(source, candidate.types).map(|types| types.c_declaration(candidate.ty, "")).unwrap_or_default()
@@ -165,6 +205,8 @@ fn row(source: &Source, choice: &EventChoice) -> Option<Row> {
         (None, None) => "no struct of the object's types fits".to_owned(),
     };
     let chosen = choice.chosen.as_ref();
+    let layout = layout_of(recovered, choice).filter(|_| chosen.is_none());
+    let why = if layout.is_some() { format!("{why}; these fields are what the code writes") } else { why };
     Some(Row {
         size: match choice.size {
             Size::Exact(bytes) => bytes.into(),
@@ -173,7 +215,11 @@ fn row(source: &Source, choice: &EventChoice) -> Option<Row> {
         },
         kind: chosen.map(spelled),
         candidates: choice.candidates.iter().map(spelled).collect(),
-        fields: chosen.and_then(|chosen| Some(fields(types(source, chosen.types)?, chosen.ty))).unwrap_or_default(),
+        fields: match (chosen, layout) {
+            (Some(chosen), _) => types(source, chosen.types).map(|types| fields(types, chosen.ty)).unwrap_or_default(),
+            (None, Some(layout)) => recovered_fields(source, layout),
+            (None, None) => Vec::new(),
+        },
         map,
         why,
     })
@@ -190,7 +236,15 @@ impl Row {
         let kind = self.kind.as_deref().unwrap_or("type unknown");
         let mut out = format!("{}: {kind}, {size} ({})\n", self.map, self.why);
         for field in &self.fields {
-            out += &format!("    {:>4}  {};\n", field.offset, field.declaration);
+            out += &match (&field.certainty, &field.source) {
+                (Some(sure), Some(line)) => {
+                    format!("    {:>4}  {:<28} // {sure}: {line}\n", field.offset, format!("{};", field.declaration))
+                }
+                (Some(sure), None) => {
+                    format!("    {:>4}  {:<28} // {sure}\n", field.offset, format!("{};", field.declaration))
+                }
+                (None, _) => format!("    {:>4}  {};\n", field.offset, field.declaration),
+            };
         }
         if self.candidates.len() > 1 {
             out += &format!("    these fit as well: {}\n", self.candidates.get(1..).unwrap_or_default().join(", "));
@@ -211,8 +265,26 @@ fn fields(types: &Btf, ty: TypeId) -> Vec<Field> {
             kind: types.c_declaration(member.ty, ""),
             offset: member.bit_offset / 8,
             bits: (member.bit_size > 0).then_some((member.bit_offset % 8, member.bit_size)),
+            certainty: None,
+            source: None,
             declaration: declaration + &width,
         }
     };
     composite.members().filter_map(Result::ok).map(field).collect()
+}
+
+/// The fields of a layout that was recovered, each with the line that it was read from.
+fn recovered_fields(source: &Source, layout: &Recovered) -> Vec<Field> {
+    let own = source.object.btf.as_ref();
+    let field = |recovered: &ringfence_flow::Field| {
+        let one = Recovered { fields: vec![recovered.clone()], ..layout.clone() };
+        let (types, ty) = one.to_btf(own, "event").ok()?;
+        let line = recovered.line.filter(|line| line.line > 0).and_then(|line| {
+            let text = own?.string(line.text).ok()?.trim();
+            (!text.is_empty()).then(|| format!("line {}: {text}", line.line))
+        });
+        let found = fields(&types, ty).into_iter().next()?;
+        Some(Field { certainty: Some(recovered.certainty.word()), source: line, ..found })
+    };
+    layout.fields.iter().filter_map(field).collect()
 }

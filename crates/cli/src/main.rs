@@ -33,7 +33,7 @@ const EXIT_CODES: &str = "Exit codes: 0 fine, 1 error, 2 usage, 3 the kernel lac
 enum Verb {
     Inspect(inspect::Args),
     Check(check::Args),
-    Run(run::Args),
+    Run(Box<run::Args>),
     List(list::Args),
     Audit(audit::Args),
 }

@@ -17,7 +17,11 @@
 )]
 
 pub mod event;
+mod layout;
+mod names;
+mod origin;
 mod outputs;
+mod recover;
 mod source;
 mod state;
 mod uses;
@@ -25,5 +29,7 @@ mod value;
 mod walk;
 
 pub use event::{Basis, Candidate, EventChoice, Types, event_types, slot_scale_is_log2};
+pub use layout::{Certainty, Field, Layout, Meaning};
 pub use outputs::{Kind, Output, Size, Source, outputs};
+pub use recover::layouts;
 pub use uses::{Uses, uses};

@@ -102,7 +102,7 @@ pub fn outputs(object: &Object) -> Vec<Output> {
     found
 }
 
-fn output(object: &Object, call: &walk::Call<'_>) -> Option<Output> {
+pub(crate) fn output(object: &Object, call: &walk::Call<'_>) -> Option<Output> {
     let [a, b, c, d, e] = *call.arguments;
     let (kind, map, data, size, flags) = match call.helper {
         Helper::RINGBUF_RESERVE => (Kind::RingReserve, a, None, b, Value::constant(0)),
@@ -115,7 +115,7 @@ fn output(object: &Object, call: &walk::Call<'_>) -> Option<Output> {
     let source = match data {
         None => Source::Reserved,
         Some(Value::Stack(_, at)) => Source::Stack(at),
-        Some(Value::MapValue(map, at)) => Source::MapValue(map, at),
+        Some(Value::MapValue(map, at) | Value::Either(_, map, at)) => Source::MapValue(map, at),
         Some(Value::Data(map, at)) => u32::try_from(at).map_or(Source::Unknown, |at| Source::Data(map, at)),
         Some(_) => Source::Unknown,
     };

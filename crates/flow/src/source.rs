@@ -143,7 +143,7 @@ pub(crate) fn mentions(btf: &Btf, function: &Function, text: &str) -> bool {
 }
 
 /// Words and single signs.
-fn tokens(text: &str) -> Vec<&str> {
+pub(crate) fn tokens(text: &str) -> Vec<&str> {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut tokens = Vec::new();
     let mut rest = text.trim_start();
@@ -174,7 +174,7 @@ fn type_name<'a, 'b>(tokens: &'b [&'a str]) -> Option<(Named, &'b [&'a str])> {
     }
 }
 
-fn is_name(token: &str) -> bool {
+pub(crate) fn is_name(token: &str) -> bool {
     token.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
 }
 

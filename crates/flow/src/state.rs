@@ -1,6 +1,7 @@
 //! Registers and spilled values at one instruction.
 
-use crate::value::Value;
+use crate::origin::Origin;
+use crate::value::{Frame, Known, Value};
 
 /// Most spilled values that are remembered: the whole of the 512 bytes.
 const MAX_SLOTS: usize = 64;
@@ -9,15 +10,17 @@ const MAX_SLOTS: usize = 64;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct State {
     registers: [Value; 11],
+    /// Where each register's value comes from.
+    origins: [Origin; 11],
     /// Spilled 8-byte values by their offset from the frame's top, sorted.
-    slots: Vec<(i32, Value)>,
-    /// Of this function's calls.
-    pub(crate) frame: u8,
+    slots: Vec<(i32, Known)>,
+    /// This function's.
+    pub(crate) frame: Frame,
 }
 
 impl State {
-    /// At a function's entry; `frame` is how many functions called it.
-    pub(crate) fn entry(arguments: [Value; 5], frame: u8) -> State {
+    /// At a function's entry.
+    pub(crate) fn entry(arguments: [Value; 5], frame: Frame) -> State {
         let mut registers = [Value::Elsewhere; 11];
         for (register, argument) in registers.iter_mut().skip(1).zip(arguments) {
             *register = argument;
@@ -25,7 +28,7 @@ impl State {
         if let Some(fp) = registers.last_mut() {
             *fp = Value::Stack(frame, Some(0));
         }
-        State { registers, slots: Vec::new(), frame }
+        State { registers, origins: [Origin::Other; 11], slots: Vec::new(), frame }
     }
 
     pub(crate) fn get(&self, register: u8) -> Value {
@@ -37,6 +40,18 @@ impl State {
         if let Some(slot) = self.registers.get_mut(usize::from(register)).filter(|_| register < 10) {
             *slot = value;
         }
+        self.mark(register, Origin::Other);
+    }
+
+    /// Says where the value of a register comes from, which [`State::set`] forgot.
+    pub(crate) fn mark(&mut self, register: u8, origin: Origin) {
+        if let Some(slot) = self.origins.get_mut(usize::from(register)) {
+            *slot = origin;
+        }
+    }
+
+    pub(crate) fn origin(&self, register: u8) -> Origin {
+        self.origins.get(usize::from(register)).copied().unwrap_or(Origin::Other)
     }
 
     pub(crate) fn arguments(&self) -> [Value; 5] {
@@ -44,22 +59,20 @@ impl State {
     }
 
     /// A value of 8 bytes that was spilled here.
-    pub(crate) fn spilled(&self, offset: i32) -> Value {
-        match self.slots.binary_search_by_key(&offset, |(at, _)| *at) {
-            Ok(at) => self.slots.get(at).map_or(Value::Unknown, |(_, value)| *value),
-            Err(_) => Value::Unknown,
-        }
+    pub(crate) fn spilled(&self, offset: i32) -> Known {
+        let slot = self.slots.binary_search_by_key(&offset, |(at, _)| *at).ok().and_then(|at| self.slots.get(at));
+        slot.map_or(Known { value: Value::Unknown, origin: Origin::Other }, |(_, known)| *known)
     }
 
     /// A register is stored in this function's frame.
-    pub(crate) fn spill(&mut self, offset: i32, bytes: i32, value: Value) {
+    pub(crate) fn spill(&mut self, offset: i32, bytes: i32, value: Value, origin: Origin) {
         self.clobber(offset, offset.saturating_add(bytes));
         if bytes == 8
             && value != Value::Unknown
             && self.slots.len() < MAX_SLOTS
             && let Err(at) = self.slots.binary_search_by_key(&offset, |(at, _)| *at)
         {
-            self.slots.insert(at, (offset, value));
+            self.slots.insert(at, (offset, Known { value, origin }));
         }
     }
 
@@ -84,7 +97,7 @@ impl State {
     pub(crate) fn clobber_behind(&mut self, pointers: [Value; 5]) {
         let stack =
             |value: Value| matches!(value, Value::Stack(frame, _) if frame == self.frame) || value == Value::Unknown;
-        if pointers.into_iter().any(stack) && self.slots.iter().any(|(_, value)| stack(*value)) {
+        if pointers.into_iter().any(stack) && self.slots.iter().any(|(_, known)| stack(known.value)) {
             self.slots.clear();
         }
         for pointer in pointers {
@@ -103,9 +116,14 @@ impl State {
         for (mine, theirs) in self.registers.iter_mut().zip(other.registers) {
             *mine = mine.join(theirs, widen);
         }
-        self.slots.retain_mut(|(at, value)| {
-            *value = value.join(other.spilled(*at), widen);
-            *value != Value::Unknown
+        for (mine, theirs) in self.origins.iter_mut().zip(other.origins) {
+            *mine = mine.join(theirs);
+        }
+        self.slots.retain_mut(|(at, known)| {
+            let theirs = other.spilled(*at);
+            known.value = known.value.join(theirs.value, widen);
+            known.origin = known.origin.join(theirs.origin);
+            known.value != Value::Unknown
         });
         *self != before
     }

@@ -2,6 +2,33 @@
 
 use ringfence_object::{FunctionId, MapId};
 
+use crate::origin::Origin;
+
+/// A frame of the call stack.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct Frame {
+    /// How many functions called it.
+    pub(crate) depth: u8,
+    /// The function that runs in it.
+    pub(crate) of: FunctionId,
+}
+
+/// The call that reserved a record.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct Site {
+    /// The function that it is in.
+    pub(crate) function: FunctionId,
+    /// Index into its instructions.
+    pub(crate) insn: usize,
+}
+
+/// A value, and where it comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Known {
+    pub(crate) value: Value,
+    pub(crate) origin: Origin,
+}
+
 /// An abstract value. What it says is true of every run; [`Value::Unknown`] says nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[allow(clippy::enum_variant_names, reason = "a map's value is called a map value")]
@@ -16,14 +43,16 @@ pub(crate) enum Value {
     Context,
     /// Address of a map.
     Map(MapId),
-    /// Address in a frame of the call stack: frame (0: the entry program's), bytes from its top. `None`: anywhere in it.
-    Stack(u8, Option<i32>),
+    /// Address in a frame of the call stack: whose, bytes from its top. `None`: anywhere in it.
+    Stack(Frame, Option<i32>),
     /// Address in a value that was looked up, or a map that was looked up in a map of maps. `None`: some offset.
     MapValue(MapId, Option<i32>),
     /// Address in a data section.
     Data(MapId, i64),
     /// Address in a record that was reserved.
-    Record(MapId, Option<i32>),
+    Record(Site, Option<i32>),
+    /// Address in a record that was reserved, or in a map's value where there are no ring buffers.
+    Either(Site, MapId, Option<i32>),
     /// Address of a function.
     Function(FunctionId),
 }
@@ -61,9 +90,21 @@ impl Value {
             (Value::Stack(a, _), Value::Stack(b, _)) if a == b => Value::Stack(a, None),
             (Value::MapValue(a, _), Value::MapValue(b, _)) if a == b => Value::MapValue(a, None),
             (Value::Record(a, _), Value::Record(b, _)) if a == b => Value::Record(a, None),
+            (Value::Record(site, a), Value::MapValue(map, b)) | (Value::MapValue(map, a), Value::Record(site, b)) => {
+                Value::Either(site, map, if a == b { a } else { None })
+            }
+            (Value::Either(s, m, _), Value::Either(t, n, _)) if (s, m) == (t, n) => Value::Either(s, m, None),
+            (Value::Either(s, m, a), Value::Record(t, b)) | (Value::Record(t, b), Value::Either(s, m, a)) if s == t => {
+                Value::Either(s, m, if a == b { a } else { None })
+            }
+            (Value::Either(s, m, a), Value::MapValue(n, b)) | (Value::MapValue(n, b), Value::Either(s, m, a))
+                if m == n =>
+            {
+                Value::Either(s, m, if a == b { a } else { None })
+            }
             // A lookup that failed gives 0; what is read through the pointer later is the value.
-            (pointer @ (Value::MapValue(..) | Value::Record(..)), Value::Number(0, 0))
-            | (Value::Number(0, 0), pointer @ (Value::MapValue(..) | Value::Record(..))) => pointer,
+            (pointer @ (Value::MapValue(..) | Value::Record(..) | Value::Either(..)), Value::Number(0, 0))
+            | (Value::Number(0, 0), pointer @ (Value::MapValue(..) | Value::Record(..) | Value::Either(..))) => pointer,
             _ => self.vague(other),
         }
     }
@@ -93,9 +134,11 @@ impl Value {
             (Value::MapValue(map, at), by @ Value::Number(..)) | (by @ Value::Number(..), Value::MapValue(map, at)) => {
                 Value::MapValue(map, moved(at, by))
             }
-            (Value::Record(map, at), by @ Value::Number(..)) | (by @ Value::Number(..), Value::Record(map, at)) => {
-                Value::Record(map, moved(at, by))
+            (Value::Record(site, at), by @ Value::Number(..)) | (by @ Value::Number(..), Value::Record(site, at)) => {
+                Value::Record(site, moved(at, by))
             }
+            (Value::Either(site, map, at), by @ Value::Number(..))
+            | (by @ Value::Number(..), Value::Either(site, map, at)) => Value::Either(site, map, moved(at, by)),
             (Value::Data(map, at), by @ Value::Number(..)) | (by @ Value::Number(..), Value::Data(map, at)) => {
                 let moved = by.as_constant().and_then(|by| at.checked_add(by.cast_signed()));
                 moved.map_or(Value::Elsewhere, |at| Value::Data(map, at))

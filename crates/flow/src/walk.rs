@@ -9,8 +9,9 @@ use std::rc::Rc;
 use ringfence_object::{Function, FunctionId, MapId, Object, Target};
 use ringfence_uapi::{Helper, Insn};
 
+use crate::origin::Origin;
 use crate::state::State;
-use crate::value::{Op, Value};
+use crate::value::{Frame, Op, Site, Value};
 
 /// Instructions that are looked at for one program.
 const PER_PROGRAM: usize = 500_000;
@@ -29,8 +30,33 @@ pub(crate) struct Call<'a> {
     pub(crate) arguments: &'a [Value; 5],
 }
 
+/// A store to memory.
+pub(crate) struct Store {
+    pub(crate) function: FunctionId,
+    pub(crate) insn: usize,
+    /// Where it goes: the offset of the instruction is in it.
+    pub(crate) to: Value,
+    pub(crate) bytes: u32,
+    pub(crate) value: Value,
+    pub(crate) origin: Origin,
+}
+
+/// What the walk comes across.
+pub(crate) enum Seen<'a> {
+    Call(&'a Call<'a>),
+    Store(&'a Store),
+}
+
 /// Reports every helper call that a program of the object can reach. `false`: the work was too much and some are missing.
 pub(crate) fn calls(object: &Object, report: &mut dyn FnMut(&Call<'_>)) -> bool {
+    walk(object, &mut |seen| match seen {
+        Seen::Call(call) => report(call),
+        Seen::Store(_) => {}
+    })
+}
+
+/// Reports every helper call and every store. `false`: as for [`calls`].
+pub(crate) fn walk(object: &Object, report: &mut dyn FnMut(&Seen<'_>)) -> bool {
     let mut walker = Walker {
         object,
         report,
@@ -56,7 +82,7 @@ pub(crate) fn calls(object: &Object, report: &mut dyn FnMut(&Call<'_>)) -> bool 
 
 struct Walker<'a> {
     object: &'a Object,
-    report: &'a mut dyn FnMut(&Call<'_>),
+    report: &'a mut dyn FnMut(&Seen<'_>),
     facts: HashMap<FunctionId, Rc<Facts<'a>>>,
     /// What a function returns for these arguments; there from the start of its walk, so that recursion ends.
     results: HashMap<(FunctionId, [Value; 5], u8), Value>,
@@ -92,7 +118,7 @@ impl<'a> Facts<'a> {
 }
 
 /// Where a jump goes when it is taken.
-fn jump_target(insn: Insn, at: usize) -> Option<usize> {
+pub(crate) fn jump_target(insn: Insn, at: usize) -> Option<usize> {
     let by = match (insn.class(), insn.code & 0xf0) {
         (Insn::JMP | Insn::JMP32, CALL | EXIT) => return None,
         // `gotol`: the offset is in the immediate.
@@ -101,6 +127,11 @@ fn jump_target(insn: Insn, at: usize) -> Option<usize> {
         _ => return None,
     };
     at.checked_add(1)?.checked_add_signed(isize::try_from(by).ok()?)
+}
+
+/// Whether the instruction behind this one can run next.
+pub(crate) fn falls_through(insn: Insn) -> bool {
+    !matches!((insn.class(), insn.code & 0xf0), (Insn::JMP, EXIT | JA) | (Insn::JMP32, JA))
 }
 
 const JA: u8 = 0x00;
@@ -141,7 +172,7 @@ impl<'a> Walker<'a> {
         }
         let Some(facts) = self.facts(id).filter(|_| frame < MAX_FRAMES) else { return Value::Unknown };
         self.results.entry(key).or_insert(Value::Unknown);
-        let mut entries = BTreeMap::from([(0usize, (State::entry(arguments, frame), 0u32))]);
+        let mut entries = BTreeMap::from([(0usize, (State::entry(arguments, Frame { depth: frame, of: id }), 0u32))]);
         let mut changed = BTreeSet::from([0usize]);
         let mut result = None;
         while let Some(start) = changed.pop_first() {
@@ -239,8 +270,15 @@ impl<'a> Walker<'a> {
                     state.forget_arguments();
                     state.set(0, Value::Number(0, u32::MAX.into()));
                 }
-                (Insn::LDX, _) => load(&mut state, insn),
-                (Insn::ST | Insn::STX, _) => store(&mut state, insn, facts.core.contains(&at)),
+                (Insn::LDX, _) => {
+                    load(&mut state, insn, facts.core.contains(&at).then_some(Site { function: id, insn: at }))
+                }
+                (Insn::ST | Insn::STX, _) => {
+                    if report {
+                        (self.report)(&Seen::Store(&written(&state, insn, id, at, facts.core.contains(&at))));
+                    }
+                    store(&mut state, insn, facts.core.contains(&at));
+                }
                 (Insn::ALU | Insn::ALU64, _) => compute(&mut state, insn, facts.core.contains(&at)),
                 _ => {}
             }
@@ -251,19 +289,21 @@ impl<'a> Walker<'a> {
 
     fn call(&mut self, id: FunctionId, facts: &Facts<'a>, at: usize, insn: Insn, state: &mut State, report: bool) {
         let arguments = state.arguments();
+        let mut origin = Origin::Other;
         let result = match (facts.targets.get(&at), insn.src) {
             (Some(Target::Call(callee)), _) => {
                 state.clobber_behind(arguments);
-                self.run(*callee, arguments, state.frame.saturating_add(1), report)
+                self.run(*callee, arguments, state.frame.depth.saturating_add(1), report)
             }
             (None, 0) => {
                 let helper = Helper(insn.imm.cast_unsigned());
                 if report {
-                    (self.report)(&Call { function: id, insn: at, helper, arguments: &arguments });
+                    (self.report)(&Seen::Call(&Call { function: id, insn: at, helper, arguments: &arguments }));
                 }
                 self.callbacks(helper, arguments, state, report);
                 clobber(helper, arguments, state);
-                returned(helper, arguments)
+                origin = Origin::of_helper(helper);
+                returned(helper, arguments, Site { function: id, insn: at })
             }
             _ => {
                 state.clobber_behind(arguments);
@@ -272,6 +312,7 @@ impl<'a> Walker<'a> {
         };
         state.forget_arguments();
         state.set(0, result);
+        state.mark(0, origin);
     }
 
     /// Functions that a helper calls, with the arguments that it gives them.
@@ -288,7 +329,7 @@ impl<'a> Walker<'a> {
                 (Helper::FIND_VMA, _, 2) => [any, any, fourth, any, any],
                 _ => [any; 5],
             };
-            self.run(callee, given, state.frame.saturating_add(1), report);
+            self.run(callee, given, state.frame.depth.saturating_add(1), report);
         }
     }
 }
@@ -325,7 +366,7 @@ fn clobber(helper: Helper, arguments: [Value; 5], state: &mut State) {
 }
 
 /// What a helper returns.
-fn returned(helper: Helper, arguments: [Value; 5]) -> Value {
+fn returned(helper: Helper, arguments: [Value; 5], site: Site) -> Value {
     let [first, ..] = arguments;
     match (helper, first) {
         (
@@ -338,7 +379,7 @@ fn returned(helper: Helper, arguments: [Value; 5]) -> Value {
             | Helper::CGRP_STORAGE_GET,
             Value::Map(map),
         ) => Value::MapValue(map, Some(0)),
-        (Helper::RINGBUF_RESERVE, Value::Map(map) | Value::MapValue(map, Some(0))) => Value::Record(map, Some(0)),
+        (Helper::RINGBUF_RESERVE, _) => Value::Record(site, Some(0)),
         _ => Value::Elsewhere,
     }
 }
@@ -374,11 +415,29 @@ fn own_frame(state: &State, base: Value, insn: Insn) -> Option<i32> {
     }
 }
 
-fn load(state: &mut State, insn: Insn) {
+/// What a store does.
+fn written(state: &State, insn: Insn, function: FunctionId, at: usize, core: bool) -> Store {
+    let to = state.get(insn.dst).add(Value::constant(i64::from(insn.off).cast_unsigned()));
+    let (value, origin) = match insn.class() {
+        Insn::ST if !core => (Value::constant(i64::from(insn.imm).cast_unsigned()), Origin::Other),
+        Insn::STX => (state.get(insn.src), state.origin(insn.src)),
+        _ => (Value::Unknown, Origin::Other),
+    };
+    Store { function, insn: at, to, bytes: access_bytes(insn), value, origin }
+}
+
+fn load(state: &mut State, insn: Insn, core: Option<Site>) {
     const MEM: u8 = 0x60;
+    const MEMSX: u8 = 0x80;
     let base = state.get(insn.src);
-    let value = match (insn.code & 0xe0, access_bytes(insn), own_frame(state, base, insn)) {
-        (MEM, 8, Some(at)) => state.spilled(at),
+    let at = own_frame(state, base, insn);
+    let spilled =
+        at.map(|at| state.spilled(at)).filter(|known| access_bytes(insn) == 8 && known.value != Value::Unknown);
+    let signed = insn.code & 0xe0 == MEMSX;
+    let origin =
+        spilled.map_or_else(|| Origin::loaded(base, insn.off, access_bytes(insn), core, signed), |known| known.origin);
+    let value = match (insn.code & 0xe0, access_bytes(insn), at) {
+        (MEM, 8, Some(at)) => state.spilled(at).value,
         // The stack can hold addresses of the stack.
         (MEM, 8, None) if matches!(base, Value::Stack(..) | Value::Unknown) => Value::Unknown,
         (MEM, 8, None) => Value::Elsewhere,
@@ -386,6 +445,7 @@ fn load(state: &mut State, insn: Insn) {
         _ => Value::ANY_NUMBER,
     };
     state.set(insn.dst, value);
+    state.mark(insn.dst, origin);
 }
 
 fn store(state: &mut State, insn: Insn, core: bool) {
@@ -406,7 +466,12 @@ fn store(state: &mut State, insn: Insn, core: bool) {
         _ => Value::Unknown,
     };
     match (state.get(insn.dst), own_frame(state, state.get(insn.dst), insn)) {
-        (_, Some(at)) => state.spill(at, bytes, value),
+        (_, Some(at)) => state.spill(
+            at,
+            bytes,
+            value,
+            if insn.class() == Insn::STX { state.origin(insn.src) } else { Origin::Other },
+        ),
         (base, None) => state.clobber_through(base, None),
     }
     if atomic && insn.imm & FETCH != 0 {
@@ -475,7 +540,10 @@ fn compute(state: &mut State, insn: Insn, core: bool) {
         (_, Some(op)) => left.arithmetic(op, right),
         (_, None) => Value::ANY_NUMBER,
     };
+    let from = if insn.code & X != 0 { state.origin(insn.src) } else { Origin::Other };
+    let origin = state.origin(insn.dst).computed(insn.code & 0xf0, right.as_constant(), from, narrow);
     state.set(insn.dst, width(value));
+    state.mark(insn.dst, origin);
 }
 
 /// The state behind a conditional jump, on one of its ways; `None`: that way is never taken.

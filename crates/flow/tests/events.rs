@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use ringfence_btf::{Btf, Builder, Int, Member, New};
-use ringfence_flow::{Basis, EventChoice, Kind, Size, Source, Types, event_types, outputs, uses};
+use ringfence_flow::{Basis, EventChoice, Kind, Size, Source, Types, event_types, layouts, outputs, uses};
 use ringfence_object::{FunctionId, Object};
 use ringfence_uapi::Helper;
 
@@ -177,6 +177,13 @@ fn damaged(damage: &[(usize, u8)]) -> Vec<u8> {
     bytes
 }
 
+/// The layouts, as types where they can be.
+fn typed(object: &Object) {
+    for layout in layouts(object) {
+        let _ = layout.to_btf(object.btf.as_ref(), "event");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 500 } else { 20_000 }))]
 
@@ -185,6 +192,7 @@ proptest! {
         if let Ok(object) = Object::parse("events.o", &damaged(&damage)) {
             outputs(&object);
             event_types(&object, object.btf.as_ref());
+            typed(&object);
             (0..object.functions.len()).for_each(|n| _ = uses(&object, FunctionId(n)));
         }
     }
@@ -205,5 +213,6 @@ proptest! {
             }
         }
         outputs(&object);
+        typed(&object);
     }
 }

@@ -168,6 +168,7 @@ impl Planner<'_> {
                     return Ok(Err(Place::Broken(map_error(map, problem.to_owned()))));
                 }
                 plan.contents = Some(data.bytes.clone());
+                plan.section = data.datasec;
             }
             Role::Data(data) => {
                 if !data.bss {

@@ -63,6 +63,8 @@ pub struct MapPlan {
     pub btf_key: TypeId,
     /// Type of a value in [`Plan::btf`], 0: none.
     pub btf_value: TypeId,
+    /// An arena's variables, in [`Plan::btf`]: a type that is not for the kernel.
+    pub section: Option<TypeId>,
     /// struct_ops: the kernel's wrapper structure, and the module that has it (none: the kernel itself).
     pub struct_ops: Option<StructOpsPlan>,
     /// Shape of the inner maps.
@@ -99,6 +101,7 @@ impl MapPlan {
             numa_node: None,
             btf_key: TypeId::VOID,
             btf_value: TypeId::VOID,
+            section: None,
             struct_ops: None,
             inner: None,
             contents: None,

@@ -69,6 +69,8 @@ pub struct Seen {
     /// Events that were lost because a buffer was full; `None`: a ring buffer, where the kernel does not count what could not
     /// be reserved.
     pub lost: Option<u64>,
+    /// There may be more of them: a kernel before 6.0 tells of losses only with the next event that finds room.
+    pub lost_is_least: bool,
     /// The same for each CPU that lost any.
     pub lost_by_cpu: Vec<(u32, u64)>,
     /// The most bytes that were found waiting in a buffer. Near to `size`, and events were probably lost.

@@ -56,13 +56,16 @@ pub use futures::AsyncEvents;
 pub use link::{Link, Links};
 pub use load::{Loader, load};
 pub use loaded::Loaded;
-pub use map::{Entries, LpmKey, Map, PerCpuTable, PerCpuValues, Plain, Queue, Table, TableEntries, Update, Variable};
+pub use map::{
+    Arena, Bloom, Cpus, Devices, Entries, LpmKey, Map, MapOfMaps, NewMap, PerCpuTable, PerCpuValues, Plain, Queue,
+    Redirect, Storage, Table, TableEntries, Update, UserRing, Variable, pidfd, pidfd_of_thread,
+};
 pub use program::{Program, TestRun};
 pub use ringfence_kernel::Kernel;
 pub use ringfence_object::Object;
 use ringfence_plan::near;
 pub use ringfence_plan::{Plan, Settings, Value};
-pub use ringfence_sys::{LinkDetails, LinkInfo, MapInfo, PerfLinkDetails, ProgramInfo};
+pub use ringfence_sys::{LinkDetails, LinkInfo, MapInfo, PerfLinkDetails, ProgramInfo, UserRecord};
 pub use ringfence_uapi::{AttachType, MapType, ProgramType};
 pub use statistics::{RunTimeStatistics, run_time_statistics};
 
@@ -94,3 +97,8 @@ pub fn open(path: impl AsRef<Path>) -> Result<Object> {
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     Object::parse(&name, &bytes).map_err(|source| Error::Object { path: path.to_owned(), source: source.into() })
 }
+
+/// The code of that page compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/maps.md")]
+struct MapsPage;

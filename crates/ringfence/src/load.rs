@@ -23,6 +23,7 @@ use crate::loaded::Loaded;
 use crate::map::Map;
 use crate::program::Program;
 use crate::usdt::Specs;
+pub(crate) use maps::same_shape;
 use maps::{Made, Pins};
 pub(crate) use programs::function_in;
 
@@ -262,7 +263,7 @@ fn needs_btf(kind: ProgramType) -> bool {
 }
 
 /// Raises the limit on locked memory as far as this process may. `false`: it is as it was.
-fn raise_memlock() -> bool {
+pub(crate) fn raise_memlock() -> bool {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let now = getrlimit(Resource::Memlock);
     let all = [Rlimit { current: None, maximum: None }, Rlimit { current: now.maximum, maximum: now.maximum }];

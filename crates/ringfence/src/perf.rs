@@ -23,6 +23,8 @@ pub(crate) struct PerfSource {
     cpus: BTreeMap<u32, Cpu>,
     /// Events and losses of CPUs that went away.
     gone: (u64, u64),
+    /// The kernel counts all losses: since Linux 6.0. An older one tells of some only with the next event that finds room.
+    counts_lost: bool,
     buffering: Buffering,
     token: u64,
     looked: Instant,
@@ -32,7 +34,9 @@ pub(crate) struct PerfSource {
 struct Cpu {
     ring: PerfRing,
     event: OwnedFd,
+    counts_lost: bool,
     events: u64,
+    /// What records of the ring said.
     lost: u64,
     fullest: usize,
 }
@@ -44,6 +48,7 @@ impl PerfSource {
             map: map.clone(),
             cpus: BTreeMap::new(),
             gone: (0, 0),
+            counts_lost: true,
             buffering: *buffering,
             token,
             looked: now,
@@ -79,12 +84,13 @@ impl PerfSource {
             let stays = online.contains(cpu) || old.ring.pending() > 0;
             if !stays {
                 gone.0 += old.events;
-                gone.1 += old.lost;
+                gone.1 += old.all_lost();
                 let _ = epoll.remove(old.event.as_fd());
             }
             stays
         });
-        for cpu in online.into_iter().filter(|cpu| *cpu < self.map.max_entries()) {
+        let places = self.map.max_entries();
+        for cpu in online.into_iter().filter(|cpu| *cpu < places) {
             if !self.cpus.contains_key(&cpu)
                 && let Some(opened) = self.open(cpu, epoll)?
             {
@@ -95,7 +101,7 @@ impl PerfSource {
     }
 
     /// `None`: the CPU has just gone offline.
-    fn open(&self, cpu: u32, epoll: &sys::Epoll) -> Result<Option<Cpu>> {
+    fn open(&mut self, cpu: u32, epoll: &sys::Epoll) -> Result<Option<Cpu>> {
         let page = sys::page_size();
         let pages = self.buffering.bytes_per_cpu.div_ceil(page).clamp(1, 1 << 18).next_power_of_two();
         let wake = self.buffering.wake_bytes.clamp(1, pages * page / 2);
@@ -104,9 +110,17 @@ impl PerfSource {
             sampling: Sampling::Period(1),
             sample_type: PerfOpen::SAMPLE_RAW,
             wakeup: Wakeup::Bytes(u32::try_from(wake).unwrap_or(u32::MAX)),
+            count_lost: self.counts_lost,
             ..PerfOpen::new(PerfTarget::BPF_OUTPUT)
         };
-        let event = match sys::perf_event_open(&open) {
+        let opened = match sys::perf_event_open(&open) {
+            Err(Errno::INVAL) if self.counts_lost => {
+                self.counts_lost = false;
+                sys::perf_event_open(&PerfOpen { count_lost: false, ..open })
+            }
+            opened => opened,
+        };
+        let event = match opened {
             Ok(event) => event,
             Err(Errno::NODEV | Errno::NXIO) => return Ok(None),
             Err(errno) => return Err(self.map.failed(OPENING, perf_cause(errno))),
@@ -127,7 +141,8 @@ impl PerfSource {
         sys::perf_enable(event.as_fd()).map_err(fail)?;
         epoll.add(event.as_fd(), self.token).map_err(fail)?;
         self.map.set_fd(&cpu.to_ne_bytes(), event.as_fd())?;
-        Ok(Some(Cpu { ring, event, events: 0, lost: 0, fullest: 0 }))
+        let counts_lost = self.counts_lost;
+        Ok(Some(Cpu { ring, event, counts_lost, events: 0, lost: 0, fullest: 0 }))
     }
 
     #[inline]
@@ -165,14 +180,24 @@ impl PerfSource {
     }
 
     pub(crate) fn seen(&self) -> Seen {
+        let lost: Vec<(u32, u64)> = self.cpus.iter().map(|(number, cpu)| (*number, cpu.all_lost())).collect();
         Seen {
             map: self.map.name().to_owned(),
             events: self.gone.0 + self.cpus.values().map(|cpu| cpu.events).sum::<u64>(),
-            lost: Some(self.gone.1 + self.cpus.values().map(|cpu| cpu.lost).sum::<u64>()),
-            lost_by_cpu: self.cpus.iter().filter(|(_, cpu)| cpu.lost > 0).map(|(n, cpu)| (*n, cpu.lost)).collect(),
+            lost: Some(self.gone.1 + lost.iter().map(|(_, lost)| lost).sum::<u64>()),
+            lost_is_least: !self.counts_lost,
+            lost_by_cpu: lost.into_iter().filter(|(_, lost)| *lost > 0).collect(),
             fullest: self.cpus.values().map(|cpu| cpu.fullest).max().unwrap_or(0),
             size: self.cpus.values().next().map_or(0, |cpu| cpu.ring.size()),
         }
+    }
+}
+
+impl Cpu {
+    /// Losses that the kernel counts, those that no record has told of yet included.
+    fn all_lost(&self) -> u64 {
+        let counted = if self.counts_lost { sys::perf_lost(self.event.as_fd()).ok() } else { None };
+        counted.unwrap_or(0).max(self.lost)
     }
 }
 

@@ -50,6 +50,7 @@ impl RingSource {
             map: self.map.name().to_owned(),
             events: self.events,
             lost: None,
+            lost_is_least: false,
             lost_by_cpu: Vec::new(),
             fullest: self.fullest,
             size: self.consumer.size(),

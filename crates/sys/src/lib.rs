@@ -10,7 +10,8 @@
 //! - file descriptors that decide how the kernel reads a structure are typed ([`MapFd`], [`ProgramFd`],
 //!   [`LinkFd`], [`BtfFd`]);
 //! - memory that the kernel may change at any time is never handed out as `&[u8]`: [`MapMemory`] copies,
-//!   and [`RingConsumer`] and [`PerfRing`] lend records that the kernel has given to user space.
+//!   [`RingConsumer`] and [`PerfRing`] lend records that the kernel has given to user space, and
+//!   [`UserRing`] lends room that the kernel leaves to user space.
 //!
 //! A program that is loaded can write anywhere it likes (`bpf_probe_write_user`): like `/proc/self/mem`,
 //! that is outside of what a type can promise.
@@ -34,6 +35,7 @@ mod ring;
 pub mod rtnetlink;
 mod socket;
 pub mod survey;
+mod user_ring;
 
 #[doc(hidden)]
 pub use attr::{Layout, layout};
@@ -45,7 +47,7 @@ pub use link::{
     link_update_map, program_attach, program_detach, program_query, raw_tracepoint_open,
 };
 pub use map::{Batch, BatchError, BatchPosition, MapBtf, MapCreate, MapShape, map_create, possible_cpus};
-pub use memory::MapMemory;
+pub use memory::{MapMemory, Words};
 pub use object::{
     Ids, TaskFd, TaskFdKind, enable_run_time_stats, object_get, object_pin, open_btf, open_link, open_map,
     open_program, task_fd_query, token_create,
@@ -53,13 +55,13 @@ pub use object::{
 #[doc(hidden)]
 pub use perf::BITS as PERF_EVENT_BITS;
 pub use perf::{
-    PerfOpen, PerfTarget, Sampling, Wakeup, perf_disable, perf_enable, perf_event_open, perf_set_period,
+    PerfOpen, PerfTarget, Sampling, Wakeup, perf_disable, perf_enable, perf_event_open, perf_lost, perf_set_period,
     perf_set_program,
 };
 pub use perf_ring::{PerfRecord, PerfRing};
 pub use process::{
     CapabilitySet, Epoll, capabilities, descriptor_of, enter_network_namespace, kernel_release, memlock_limit, mount,
-    new_network_namespace, page_size, set_memlock_limit,
+    new_network_namespace, page_size, process_descriptor, set_memlock_limit,
 };
 pub use program::{
     FuncInfo, LineInfo, Log, ProgLoad, Target, TestRun, TestRunResult, btf_load, prog_bind_map, prog_load, test_run,
@@ -67,6 +69,7 @@ pub use program::{
 pub use ring::{Drained, RingConsumer, RingError};
 pub use rustix::io::Errno;
 pub use socket::{reuseport_attach, reuseport_detach, socket_attach, socket_detach};
+pub use user_ring::{UserRecord, UserRing};
 
 /// What every call here gives back.
 pub type Result<T, E = Errno> = std::result::Result<T, E>;

@@ -103,6 +103,16 @@ impl Drop for Exclusive {
     }
 }
 
+/// process_vm_readv(2) or process_vm_writev(2).
+type CopyCall = unsafe extern "C" fn(
+    libc::pid_t,
+    *const libc::iovec,
+    libc::c_ulong,
+    *const libc::iovec,
+    libc::c_ulong,
+    libc::c_ulong,
+) -> isize;
+
 /// Values of a memory-mapped array (`BPF_F_MMAPABLE`) or the pages of an arena.
 ///
 /// Programs write it at any time, so bytes are only ever copied. A field of 1, 2, 4 or 8 bytes that is
@@ -114,6 +124,8 @@ pub struct MapMemory {
     len: usize,
     stride: usize,
     writable: bool,
+    /// Touching a page that no program has allocated ends the process (`BPF_F_SEGV_ON_FAULT`).
+    deadly: bool,
 }
 
 impl MapMemory {
@@ -133,16 +145,16 @@ impl MapMemory {
                 let len = stride.checked_mul(count).ok_or(Errno::OVERFLOW)?;
                 let pages = len.checked_next_multiple_of(page).ok_or(Errno::OVERFLOW)?;
                 let mapping = Mapping::shared(map.as_fd(), 0, pages, writable)?;
-                Ok(Self { mapping, len, stride, writable })
+                Ok(Self { mapping, len, stride, writable, deadly: false })
             }
-            // Where touching a page that the program has not allocated would be SIGSEGV there is nothing safe to give.
-            MapType::ARENA if shape.flags & flags::BPF_F_SEGV_ON_FAULT == 0 => {
+            MapType::ARENA => {
                 let len = page.checked_mul(count).ok_or(Errno::OVERFLOW)?;
                 let fixed = shape.map_extra != 0;
                 let map_flags = if fixed { MapFlags::SHARED | MapFlags::FIXED_NOREPLACE } else { MapFlags::SHARED };
                 let at = std::ptr::without_provenance_mut(usize::try_from(shape.map_extra).unwrap_or(0));
                 let mapping = Mapping::new(map.as_fd(), 0, len, access, map_flags, at)?;
-                Ok(Self { mapping, len, stride: page, writable })
+                let deadly = shape.flags & flags::BPF_F_SEGV_ON_FAULT != 0;
+                Ok(Self { mapping, len, stride: page, writable, deadly })
             }
             _ => Err(Errno::INVAL),
         }
@@ -178,9 +190,12 @@ impl MapMemory {
     /// Copies bytes out.
     ///
     /// # Errors
-    /// `ERANGE`: they are not all inside.
+    /// `ERANGE`: they are not all inside; `EFAULT`: no program has allocated the page, in an arena where only programs do.
     pub fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<()> {
         self.check(offset, bytes.len())?;
+        if self.deadly {
+            return self.ask_kernel(offset, bytes.as_mut_ptr(), bytes.len(), libc::process_vm_readv);
+        }
         let mut from = self.mapping.at(offset);
         let mut rest = bytes;
         if piece(from, rest.len()) == 8 {
@@ -211,14 +226,45 @@ impl MapMemory {
         Ok(())
     }
 
+    /// Lets the kernel copy between the mapping and `bytes`: what would be a signal here is an error there.
+    fn ask_kernel(&self, offset: usize, bytes: *mut u8, len: usize, call: CopyCall) -> Result<()> {
+        let own = libc::iovec { iov_base: bytes.cast(), iov_len: len };
+        let there = libc::iovec { iov_base: self.mapping.at(offset).cast(), iov_len: len };
+        // SAFETY: getpid has no conditions.
+        let process = unsafe { libc::getpid() };
+        // SAFETY: `bytes` has `len` bytes (both callers), which only process_vm_readv writes, and `read` gives it a mutable slice's
+        // address. The other side is inside of the mapping (checked by the callers), which no reference points into.
+        let done = unsafe { call(process, &own, 1, &there, 1, 0) };
+        match usize::try_from(done) {
+            Ok(done) if done == len => Ok(()),
+            // The pages before the missing one were copied.
+            Ok(_) => Err(Errno::FAULT),
+            Err(_) => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::FAULT)),
+        }
+    }
+
+    /// The values as words of 8 bytes, each of which is read in one piece: [`MapMemory::stride`] is a multiple of 8. None where
+    /// touching them could end the process.
+    #[inline]
+    pub fn words(&self) -> Words<'_> {
+        let len = if self.deadly { 0 } else { self.len };
+        // SAFETY: `len` is a multiple of 8 (`map`), and as many bytes are mapped and readable as long as `self` is borrowed;
+        // a page is aligned. Everybody in this process reads and writes by atomics; `Words` only loads, so that
+        // the mapping may be read-only.
+        Words(unsafe { std::slice::from_raw_parts(self.mapping.at(0).cast(), len / 8) })
+    }
+
     /// Copies bytes in.
     ///
     /// # Errors
-    /// `ERANGE`: they do not all fit; `EPERM`: mapped for reading alone.
+    /// `ERANGE`: they do not all fit; `EPERM`: mapped for reading alone; `EFAULT`: as in [`MapMemory::read`].
     pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<()> {
         self.check(offset, bytes.len())?;
         if !self.writable {
             return Err(Errno::PERM);
+        }
+        if self.deadly {
+            return self.ask_kernel(offset, bytes.as_ptr().cast_mut(), bytes.len(), libc::process_vm_writev);
         }
         let mut to = self.mapping.at(offset);
         let mut rest = bytes;
@@ -240,6 +286,24 @@ impl MapMemory {
             rest = later;
         }
         Ok(())
+    }
+}
+
+/// Words that programs may change at any time.
+#[derive(Clone, Copy, Debug)]
+pub struct Words<'a>(&'a [AtomicU64]);
+
+impl Words<'_> {
+    /// Copies values out, beginning at this word: as many bytes as `value` is long. `false`: they are not all inside.
+    #[inline(always)]
+    pub fn read(&self, first: usize, value: &mut [u8]) -> bool {
+        let end = first.checked_add(value.len().div_ceil(8));
+        let Some(words) = end.and_then(|end| self.0.get(first..end)) else { return false };
+        for (bytes, word) in value.chunks_mut(8).zip(words) {
+            let word = word.load(Ordering::Relaxed).to_ne_bytes();
+            bytes.copy_from_slice(&word[..bytes.len()]);
+        }
+        true
     }
 }
 

@@ -82,6 +82,8 @@ pub struct PerfOpen<'a> {
     pub inherit: bool,
     /// Begin only with [`perf_enable`](crate::perf_enable).
     pub disabled: bool,
+    /// For [`perf_lost`](crate::perf_lost); kernels before 6.0 refuse it with `EINVAL`.
+    pub count_lost: bool,
 }
 
 impl<'a> PerfOpen<'a> {
@@ -99,6 +101,7 @@ impl<'a> PerfOpen<'a> {
             wakeup: Wakeup::Default,
             inherit: false,
             disabled: false,
+            count_lost: false,
         }
     }
 }
@@ -125,6 +128,7 @@ fn bit(number: u32, set: bool) -> u64 {
 /// event here.
 pub fn perf_event_open(open: &PerfOpen<'_>) -> Result<OwnedFd> {
     const PERF_TYPE_TRACEPOINT: u32 = 2;
+    const PERF_FORMAT_LOST: u64 = 1 << 4;
 
     let mut attr = PerfEventAttr { size: size_of::<PerfEventAttr>() as u32, ..PerfEventAttr::ZERO };
     match open.target {
@@ -138,6 +142,7 @@ pub fn perf_event_open(open: &PerfOpen<'_>) -> Result<OwnedFd> {
         PerfTarget::Counter { kind, config } => (attr.type_, attr.config) = (kind, config),
     }
     attr.sample_type = open.sample_type;
+    attr.read_format = if open.count_lost { PERF_FORMAT_LOST } else { 0 };
     attr._bits = bit(DISABLED, open.disabled) | bit(INHERIT, open.inherit);
     match open.sampling {
         Sampling::Never => {}
@@ -235,6 +240,19 @@ pub fn perf_enable(event: BorrowedFd<'_>) -> Result<()> {
 pub fn perf_disable(event: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: the request takes flags.
     unsafe { ioctl(event, ioctl_number(Direction::None, 1, 0), 0) }
+}
+
+/// Samples that found no room so far, of an event opened with [`PerfOpen::count_lost`]. Those that were lost last are in no
+/// record of the ring until one finds room again.
+///
+/// # Errors
+/// What the kernel says; `EINVAL`: the event was opened without it.
+pub fn perf_lost(event: BorrowedFd<'_>) -> Result<u64> {
+    // The count of the event, then its losses (`perf_read_one` in kernel/events/core.c).
+    let mut answer = [0; 16];
+    let read = rustix::io::read(event, &mut answer)?;
+    let lost = answer.last_chunk().filter(|_| read == answer.len()).ok_or(rustix::io::Errno::INVAL)?;
+    Ok(u64::from_ne_bytes(*lost))
 }
 
 /// `PERF_EVENT_IOC_PERIOD`: another period, or another frequency for an event that has one.

@@ -34,6 +34,15 @@ impl Epoll {
         epoll::add(&self.0, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN)
     }
 
+    /// Adds a descriptor that becomes writable. It is named once each time that it does, not as long as it is.
+    ///
+    /// # Errors
+    /// What epoll_ctl(2) says.
+    pub fn add_writable(&self, fd: BorrowedFd<'_>, token: u64) -> Result<()> {
+        let wanted = epoll::EventFlags::OUT | epoll::EventFlags::ET;
+        epoll::add(&self.0, fd, epoll::EventData::new_u64(token), wanted)
+    }
+
     /// Takes a descriptor out.
     ///
     /// # Errors
@@ -93,6 +102,18 @@ pub fn mount(kind: &str, at: &Path) -> Result<()> {
     use rustix::mount::MountFlags;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     rustix::mount::mount(kind, at, kind, flags, None::<&std::ffi::CStr>)
+}
+
+/// A descriptor that stands for a process, or with `thread` for one thread (6.9; the kernel's number of it).
+///
+/// # Errors
+/// `ESRCH`: there is no such process, or before 6.9 the number is that of a thread; `EINVAL`: `thread` before 6.9.
+pub fn process_descriptor(pid: u32, thread: bool) -> Result<OwnedFd> {
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+    // `PIDFD_THREAD`, which is `O_EXCL`.
+    let thread = if thread { PidfdFlags::from_bits_retain(0o200) } else { PidfdFlags::empty() };
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+    pidfd_open(pid, thread)
 }
 
 /// A descriptor of another process, as our own (`pidfd_getfd`, 5.6).

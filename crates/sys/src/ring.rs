@@ -13,11 +13,11 @@ use crate::memory::{Exclusive, Mapping, Ring};
 use crate::progress::Progress;
 
 /// The record is reserved and not yet submitted.
-const BUSY: u32 = 1 << 31;
+pub(crate) const BUSY: u32 = 1 << 31;
 /// The record was thrown away by its producer.
-const DISCARD: u32 = 1 << 30;
+pub(crate) const DISCARD: u32 = 1 << 30;
 /// Bytes before each record.
-const HEADER: usize = 8;
+pub(crate) const HEADER: usize = 8;
 /// New records overwrite old ones: a ring without a consumer's position.
 const F_RB_OVERWRITE: u32 = 1 << 19;
 

@@ -289,7 +289,7 @@ impl Layout {
             let next = at.saturating_add(1);
             at = match step.what {
                 What::Leaf(leaf) => {
-                    sink.leaf(step, self.read(leaf, bytes, base, step.offset));
+                    sink.leaf(step, Self::read(&self.enums, leaf, bytes, base, step.offset));
                     next
                 }
                 What::Record { end } => {
@@ -318,14 +318,14 @@ impl Layout {
     }
 
     #[inline]
-    fn read<'a>(&'a self, leaf: Leaf, bytes: &'a [u8], base: usize, offset: usize) -> Scalar<'a> {
+    pub(crate) fn read<'a>(enums: &'a [Names], leaf: Leaf, bytes: &'a [u8], base: usize, offset: usize) -> Scalar<'a> {
         let here = bytes.get(base.saturating_add(offset)..).unwrap_or_default();
-        self.read_at(leaf, here, bytes, base).unwrap_or(Scalar::Null)
+        Self::read_at(enums, leaf, here, bytes, base).unwrap_or(Scalar::Null)
     }
 
     /// `None` where the record has ended, which [`Options::least`] allows.
     #[inline]
-    fn read_at<'a>(&'a self, leaf: Leaf, here: &'a [u8], bytes: &[u8], base: usize) -> Option<Scalar<'a>> {
+    fn read_at<'a>(enums: &'a [Names], leaf: Leaf, here: &'a [u8], bytes: &[u8], base: usize) -> Option<Scalar<'a>> {
         Some(match leaf {
             Leaf::Unsigned(Width { bytes: 16, big }) => Scalar::Unsigned128(wide(here, big)?),
             Leaf::Signed(Width { bytes: 16, big }) => Scalar::Signed128(wide(here, big)?.cast_signed()),
@@ -343,7 +343,7 @@ impl Layout {
             Leaf::Pointer(width) => Scalar::Pointer(unsigned(here, width)?),
             Leaf::Enum { names, width, signed: sign } => {
                 let value = if sign { signed(here, width)? } else { unsigned(here, width)?.cast_signed() };
-                self.named(names, value, sign)
+                named(enums, names, value, sign)
             }
             Leaf::Bits { skip, bits, signed, big, of } => {
                 let raw = bit_field(here, skip, bits, big)?;
@@ -351,7 +351,7 @@ impl Layout {
                 match (of, signed) {
                     (BitsOf::Bool, _) if raw <= 1 => Scalar::Bool(raw == 1),
                     (BitsOf::Enum(names), sign) => {
-                        self.named(names, if sign { extended } else { raw.cast_signed() }, sign)
+                        named(enums, names, if sign { extended } else { raw.cast_signed() }, sign)
                     }
                     (BitsOf::Number, true) => Scalar::Signed(extended),
                     (BitsOf::Number | BitsOf::Bool, _) => Scalar::Unsigned(raw),
@@ -388,13 +388,13 @@ impl Layout {
             Leaf::Time { width, unit } => Scalar::Time { value: unsigned(here, width)?, unit },
         })
     }
+}
 
-    fn named(&self, names: usize, value: i64, signed: bool) -> Scalar<'_> {
-        match self.enums.get(names) {
-            Some(names) if names.of(value).is_some() || names.flags_of(value).is_some() => Scalar::Enum(names, value),
-            _ if signed => Scalar::Signed(value),
-            _ => Scalar::Unsigned(value.cast_unsigned()),
-        }
+fn named(enums: &[Names], names: usize, value: i64, signed: bool) -> Scalar<'_> {
+    match enums.get(names) {
+        Some(names) if names.of(value).is_some() || names.flags_of(value).is_some() => Scalar::Enum(names, value),
+        _ if signed => Scalar::Signed(value),
+        _ => Scalar::Unsigned(value.cast_unsigned()),
     }
 }
 

@@ -29,9 +29,11 @@
 
 mod compile;
 mod errno;
+mod filter;
 mod histogram;
 mod json;
 mod layout;
+mod path;
 mod row;
 mod sense;
 mod text;
@@ -39,8 +41,10 @@ mod tree;
 mod yaml;
 
 pub use errno::errno_name;
+pub use filter::{Condition, Filter, FilterError};
 pub use histogram::{Histogram, Scale};
 pub use layout::{Error, Layout, Options, Short, per_cpu};
+pub use path::{Field, Miss, Path, SortKey};
 pub use row::{Clock, Row};
 pub use sense::{Rule, Sense, Shape, rules};
 pub use text::{hex_dump, hex_line};

@@ -8,10 +8,20 @@ pub(crate) fn until_nul(bytes: &[u8]) -> &[u8] {
     memchr::memchr(0, bytes).and_then(|end| bytes.get(..end)).unwrap_or(bytes)
 }
 
+/// Without the NULs at the end.
+pub(crate) fn used(bytes: &[u8]) -> &[u8] {
+    let used = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last.saturating_add(1));
+    bytes.get(..used).unwrap_or_default()
+}
+
 /// The strings of `bytes`, each ended by NUL, without empty ones at the end.
 pub(crate) fn strings(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let used = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last.saturating_add(1));
-    bytes.get(..used).unwrap_or_default().split(|b| *b == 0)
+    used(bytes).split(|b| *b == 0)
+}
+
+/// The same, joined by blanks.
+pub(crate) fn joined(bytes: &[u8]) -> impl Iterator<Item = u8> {
+    used(bytes).iter().map(|b| if *b == 0 { b' ' } else { *b })
 }
 
 /// Text as a person may see it: no byte of it moves the cursor or hides what follows. What is no UTF-8, and

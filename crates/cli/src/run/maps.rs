@@ -17,16 +17,17 @@ const MOST_ENTRIES: usize = 10_000;
 pub struct Contents {
     format: Format,
     /// What the slots of histograms stand for in this object.
-    scale: Scale,
-    tables: Vec<Table>,
+    pub scale: Scale,
+    pub tables: Vec<Table>,
 }
 
-struct Table {
-    map: Map,
-    key: Option<Layout>,
-    value: Layout,
+/// A map and the types of its entries.
+pub struct Table {
+    pub map: Map,
+    pub key: Option<Layout>,
+    pub value: Layout,
     /// A data section: one entry, whose key says nothing.
-    data: bool,
+    pub data: bool,
 }
 
 /// Kinds that hold values which a person can read.

@@ -1,10 +1,14 @@
 //! `ringfence run`: load, attach, print what the programs say, take everything off.
 
+mod collect;
 mod maps;
+mod metrics;
 mod place;
 mod rows;
 mod summary;
+mod wanted;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -20,6 +24,8 @@ use crate::{events, source};
 
 /// The longest time between an event and its row, when nothing else wakes us.
 const TICK: Duration = Duration::from_millis(100);
+/// Turns at the end, of some thousand events each: nothing sends any more, so that they come to an end.
+const MOST_TURNS: usize = 100_000;
 
 /// Loads and attaches an object, prints what it says; Ctrl-C takes everything off again.
 #[derive(clap::Args)]
@@ -52,12 +58,17 @@ pub struct Args {
     /// Leave out, and name, what cannot be loaded or attached here instead of giving up.
     #[arg(long)]
     keep_going: bool,
-    /// How often to print maps, for objects that send no events.
+    /// How often to print maps, for objects that send no events; on a terminal also what --sort and --count-by have.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
     interval: Duration,
     /// Print numbers as they are: no addresses, times, error names by the names of members.
     #[arg(long)]
     raw: bool,
+    /// Serve maps and counts of events as Prometheus metrics at this address (or port of this machine), under /metrics.
+    #[arg(long, value_name = "ADDRESS", value_parser = metrics::address)]
+    metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    shape: wanted::Shape,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -82,6 +93,7 @@ fn entries(text: &str) -> Result<(String, u32), String> {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let source = source::open(&args.file)?;
     let choices = events::choose(&source, &args.event)?;
+    let wanted = args.shape.bind(&choices, events::sends(&source), args.raw)?;
     let stop = stop_flag()?;
     let kernel = Kernel::running();
 
@@ -96,12 +108,17 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let readable: Vec<_> =
         loaded.maps().iter().filter(|map| matches!(map.kind(), MapType::RINGBUF | MapType::PERF_EVENT_ARRAY)).collect();
     let mut reader = Events::new(readable.iter().copied()).map_err(|error| failure(&error))?;
-    let mut rows = rows::Rows::new(args.output, readable.iter().copied(), &choices, args.raw);
+    let mut rows = rows::Rows::new(args.output, readable.iter().copied(), &choices, wanted);
     let contents = if readable.is_empty() {
         maps::Contents::of(&loaded, &source.object, args.output, args.raw)
     } else {
         maps::Contents::none()
     };
+    let measured = |address| {
+        let all = maps::Contents::of(&loaded, &source.object, args.output, args.raw);
+        metrics::Metrics::start(address, all)
+    };
+    let mut metrics = args.metrics.map(measured).transpose()?;
     // Opened before the programs are attached, so that their first line is not missed.
     let printk = Printk::needed(&plan).then(|| Printk::open(&plan, &loaded));
     let mut printk = printk.transpose().map_err(|error| failure(&error))?;
@@ -112,6 +129,10 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let attached = attached(&links, &loaded);
     say(&format!("{}: {attached} attached; Ctrl-C ends", source.label));
 
+    if let Some(metrics) = &metrics {
+        say(&format!("metrics are at {}", metrics.url()));
+    }
+
     let started = Instant::now();
     let mut next_maps = started + args.interval;
     let mut wrote = Wrote::All;
@@ -121,21 +142,33 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             break;
         }
         wrote = step(&mut reader, &mut rows, printk.as_mut(), left.map_or(TICK, |left| left.min(TICK)))?;
+        if let Some(metrics) = &mut metrics {
+            metrics.publish(&reader, &rows, &loaded, statistics.is_ok());
+        }
         if Instant::now() >= next_maps && wrote == Wrote::All {
+            rows.collected(false);
             wrote = contents.write()?;
             next_maps = Instant::now() + args.interval;
         }
     }
     // First no more events, then the rest of those that were sent.
     drop(links);
-    if wrote == Wrote::All {
-        wrote = step(&mut reader, &mut rows, printk.as_mut(), Duration::ZERO)?;
+    for _ in 0..MOST_TURNS {
+        let before = reader.seen();
+        if wrote == Wrote::All {
+            wrote = step(&mut reader, &mut rows, printk.as_mut(), Duration::ZERO)?;
+        }
+        if wrote != Wrote::All || reader.seen() == before {
+            break;
+        }
     }
     if wrote == Wrote::All {
+        rows.collected(true);
+        rows.flush()?;
         contents.write()?;
     }
     let summary = summary::of(&loaded, &reader, &rows, started.elapsed(), statistics.is_ok());
-    drop((reader, contents, printk, loaded, statistics));
+    drop((reader, contents, metrics, printk, loaded, statistics));
     say(&summary);
     say(&format!("{attached} taken off, nothing is left in the kernel"));
     Ok(())

@@ -1,6 +1,7 @@
 //! Events and printed lines, as they come: table rows, JSON lines or YAML documents.
 
 use std::fmt::Write as _;
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use ringfence::Map;
@@ -10,7 +11,9 @@ use ringfence_uapi::MapType;
 use ringfence_value::{Clock, Layout, Row};
 use serde_json::json;
 
-use crate::events::{self, Choice, Choices};
+use super::collect::Collection;
+use super::wanted::{Verdict, View, Wanted};
+use crate::events::{self, Choices};
 use crate::exit::Failure;
 use crate::output::{self, Format, Wrote};
 
@@ -32,12 +35,45 @@ pub struct Rows {
     clock: Clock,
     clock_read: Instant,
     out: Vec<u8>,
+    collection: Option<Collection>,
+    rate: Option<Rate>,
+    /// Events of no known type are printed.
+    print_unknown: bool,
     /// Events whose bytes do not fit their type.
     pub torn: u64,
+    left_out: LeftOut,
+}
+
+/// Events that were not wanted, by the reason.
+#[derive(Default)]
+struct LeftOut {
+    filtered: u64,
+    without: u64,
+    unknown: u64,
+}
+
+/// Counts of --count-by: names of the cells, lines of cells, and how many are missing.
+#[derive(Default)]
+pub struct Counts {
+    pub columns: Vec<String>,
+    pub lines: Vec<(Vec<String>, u64)>,
+    pub dropped: u64,
+}
+
+/// At most so many events a second.
+struct Rate {
+    most: u32,
+    used: u32,
+    second: Instant,
+    dropped: u64,
+    /// Of them, those that nobody was told of yet.
+    untold: u64,
 }
 
 struct Source {
     map: String,
+    /// `{"_map":"NAME"`, where there are several.
+    tag: Vec<u8>,
     /// Records are padded: a perf event array.
     padded: bool,
     shapes: Vec<Shape>,
@@ -50,7 +86,9 @@ struct Source {
 /// Events of one type.
 struct Shape {
     size: Option<Size>,
-    layout: Layout,
+    /// Fewest bytes of a record.
+    need: usize,
+    view: View,
     columns: Vec<Column>,
 }
 
@@ -61,64 +99,107 @@ struct Column {
 
 impl Rows {
     /// Printer of the events of these maps, in the order in which the reader numbers them.
-    pub fn new<'a>(format: Format, maps: impl Iterator<Item = &'a Map>, choices: &Choices, raw: bool) -> Rows {
+    pub fn new<'a>(format: Format, maps: impl Iterator<Item = &'a Map>, choices: &Choices, wanted: Wanted) -> Rows {
         let column = |name: String| {
             let head = if name.is_empty() { "VALUE".to_owned() } else { name.to_uppercase() };
             let usual = USUAL_WIDTHS.iter().find(|(known, _)| *known == name).map_or(0, |(_, width)| *width);
             Column { width: head.len().max(usual), head }
         };
         let source = |map: &Map| {
-            let mine = choices.typed.iter().filter(|choice| choice.map == map.name());
-            let shape = |choice: &Choice| {
-                let layout = choice.layout(raw)?;
-                Some(Shape { size: choice.size, columns: layout.columns().into_iter().map(column).collect(), layout })
-            };
-            let padded = map.kind() == MapType::PERF_EVENT_ARRAY;
+            let mine = choices.typed.iter().zip(&wanted.views).filter(|(choice, _)| choice.map == map.name());
+            let shapes = mine.filter_map(|(choice, view)| {
+                let view = view.clone()?;
+                let names = view.layout.as_ref().map(Layout::columns).unwrap_or_default();
+                let need = view.layout.as_ref().map_or(0, Layout::need);
+                Some(Shape { size: choice.size, need, columns: names.into_iter().map(column).collect(), view })
+            });
             let missing = choices.missing.iter().find(|(name, _)| name == map.name()).map(|(_, ty)| ty.clone());
             Source {
                 map: map.name().to_owned(),
-                padded,
-                shapes: mine.filter_map(shape).collect(),
+                tag: Vec::new(),
+                padded: map.kind() == MapType::PERF_EVENT_ARRAY,
+                shapes: shapes.collect(),
                 missing,
                 told: false,
             }
         };
-        let sources = maps.map(source).collect();
-        let (clock, clock_read) = (clock(), Instant::now());
-        Rows { format, sources, head: None, row: Row::new(), clock, clock_read, out: Vec::new(), torn: 0 }
+        let mut sources: Vec<Source> = maps.map(source).collect();
+        if sources.len() > 1 {
+            sources.iter_mut().for_each(|source| source.tag = format!("{{\"_map\":{}", json!(source.map)).into_bytes());
+        }
+        let now = Instant::now();
+        let rate = wanted.rate.map(|most| Rate { most, used: 0, second: now, dropped: 0, untold: 0 });
+        Rows {
+            format,
+            sources,
+            head: None,
+            row: Row::new(),
+            clock: clock(),
+            clock_read: now,
+            out: Vec::new(),
+            collection: wanted.collection,
+            rate,
+            print_unknown: wanted.unknown,
+            torn: 0,
+            left_out: LeftOut::default(),
+        }
     }
 
-    /// Adds an event of the source of that number.
+    /// Takes an event of the source of that number.
     pub fn event(&mut self, number: usize, bytes: &[u8]) {
-        let several = self.sources.len() > 1;
-        let Some(source) = self.sources.get_mut(number) else { return };
-        let start = self.out.len();
-        let padded = source.padded;
-        let at = source.shapes.iter().position(|shape| events::fits(shape.size, bytes.len(), padded));
-        let Some((at, shape)) = at.and_then(|at| Some((at, source.shapes.get_mut(at)?))) else {
+        let Some(source) = self.sources.get(number) else { return };
+        let at = source.shapes.iter().position(|shape| events::fits(shape.size, bytes.len(), source.padded));
+        let Some((at, shape)) = at.and_then(|at| Some((at, source.shapes.get(at)?))) else {
             return self.unknown(number, bytes);
         };
-        let layout = &shape.layout;
+        if bytes.len() >= shape.need {
+            match shape.view.verdict(bytes) {
+                Verdict::Wanted => {}
+                Verdict::Filtered => return self.left_out.filtered += 1,
+                Verdict::Without => return self.left_out.without += 1,
+            }
+            match &mut self.collection {
+                Some(Collection::Sort(sort)) => return sort.add(number, at, &shape.view, bytes),
+                Some(Collection::Count(count)) => return count.add(&shape.view, bytes, &self.clock),
+                None => {}
+            }
+        }
+        if self.rate.as_mut().is_none_or(Rate::take) {
+            self.print(number, at, bytes);
+        }
+    }
+
+    /// Adds an event of that source and type.
+    fn print(&mut self, number: usize, at: usize, bytes: &[u8]) {
+        let Some(source) = self.sources.get_mut(number) else { return };
+        let Some(shape) = source.shapes.get_mut(at) else { return };
+        let Some(layout) = &shape.view.layout else { return };
+        let start = self.out.len();
         let written = match self.format {
-            Format::Json => layout.json(bytes, &mut self.out).map(|()| {
-                if several {
-                    tag(&mut self.out, start, &source.map);
-                }
-                self.out.push(b'\n');
-            }),
+            Format::Json => {
+                self.out.extend_from_slice(&source.tag);
+                let behind = self.out.len();
+                layout.json(bytes, &mut self.out).map(|()| {
+                    if behind > start {
+                        join(&mut self.out, behind);
+                    }
+                    self.out.push(b'\n');
+                })
+            }
             Format::Yaml => {
                 let mut text = String::from("---\n");
-                if several {
+                if !source.tag.is_empty() {
                     let _ = writeln!(text, "_map: {}", source.map);
                 }
                 layout.yaml(bytes, &mut text).map(|()| self.out.extend_from_slice(text.as_bytes()))
             }
             Format::Table => layout.row(bytes, Some(&self.clock), &mut self.row).map(|()| {
-                shape.widen(&self.row);
+                widen(&mut shape.columns, &self.row);
                 if self.head != Some((number, at)) {
                     self.head = Some((number, at));
-                    if several {
-                        self.out.extend_from_slice(format!("{}:\n", source.map).as_bytes());
+                    if !source.tag.is_empty() {
+                        self.out.extend_from_slice(source.map.as_bytes());
+                        self.out.extend_from_slice(b":\n");
                     }
                     shape.head(&mut self.out);
                 }
@@ -130,6 +211,110 @@ impl Rows {
             self.out.truncate(start);
             self.damaged(number, bytes, &short.to_string());
         }
+    }
+
+    /// Adds what was collected. `end`: no more comes; else only for a person who is waiting.
+    pub fn collected(&mut self, end: bool) {
+        let person = self.format == Format::Table && std::io::stdout().is_terminal();
+        if !end && !person {
+            return;
+        }
+        let start = self.out.len();
+        match self.collection.take() {
+            Some(Collection::Sort(mut sort)) => {
+                self.head = None;
+                for kept in sort.first() {
+                    self.print(kept.source, kept.shape, &kept.bytes);
+                }
+                self.collection = Some(Collection::Sort(sort));
+            }
+            Some(Collection::Count(count)) => {
+                self.counts(&count);
+                self.collection = Some(Collection::Count(count));
+            }
+            None => {}
+        }
+        if !end && self.out.len() > start {
+            let time = format!("--- {}\n", jiff::Zoned::now().strftime("%H:%M:%S"));
+            self.out.splice(start..start, time.into_bytes());
+        }
+    }
+
+    fn counts(&mut self, count: &super::collect::Count) {
+        let (lines, all) = count.first();
+        if self.format == Format::Table {
+            if lines.is_empty() {
+                return;
+            }
+            let head: Vec<String> = std::iter::once("COUNT".to_owned())
+                .chain(count.columns.iter().map(|name| name.to_uppercase()))
+                .collect();
+            let rows = lines.iter().map(|line| {
+                let cells = line.row.cells().map(str::to_owned);
+                std::iter::once(line.count.to_string()).chain(cells).collect::<Vec<_>>()
+            });
+            self.out.extend_from_slice(output::columns(&head, rows).as_bytes());
+            if lines.len() < all {
+                self.out.extend_from_slice(format!("  and {} more\n", all - lines.len()).as_bytes());
+            }
+            return;
+        }
+        for line in lines {
+            let start = self.out.len();
+            self.out.extend_from_slice(format!("{{\"_count\":{}", line.count).as_bytes());
+            let behind = self.out.len();
+            self.out.extend_from_slice(line.json);
+            join(&mut self.out, behind);
+            if self.format == Format::Yaml {
+                let object: serde_json::Value =
+                    serde_json::from_slice(self.out.get(start..).unwrap_or_default()).unwrap_or_default();
+                self.out.truncate(start);
+                self.object(&object);
+            } else {
+                self.out.push(b'\n');
+            }
+        }
+    }
+
+    /// Events that were not printed, by the reason.
+    pub fn left_out(&self) -> [(&'static str, u64); 4] {
+        let LeftOut { filtered, without, unknown } = self.left_out;
+        let rate = self.rate.as_ref().map_or(0, |rate| rate.dropped);
+        [("where", filtered), ("no such field", without), ("unknown type", unknown), ("rate", rate)]
+    }
+
+    /// What --count-by has: the first lines.
+    pub fn label_counts(&self, most: usize) -> Counts {
+        let Some(Collection::Count(count)) = &self.collection else { return Counts::default() };
+        let (lines, all) = count.first();
+        let dropped = (all.saturating_sub(most.min(lines.len())) as u64).saturating_add(count.dropped);
+        let cells = |row: &Row| row.cells().map(str::to_owned).collect();
+        let lines = lines.iter().take(most).map(|line| (cells(line.row), line.count)).collect();
+        Counts { columns: count.columns.clone(), lines, dropped }
+    }
+
+    /// What the footer says of events that were not printed.
+    pub fn notes(&self) -> Vec<String> {
+        let LeftOut { filtered, without, unknown } = self.left_out;
+        let mut notes = Vec::new();
+        let mut note = |number: u64, what: &str| {
+            if number > 0 {
+                notes.push(format!("{number} events {what}"));
+            }
+        };
+        note(self.torn, "were shorter than their type");
+        note(filtered, "did not meet --where");
+        note(without, "have no such field");
+        note(unknown, "are of a type that nobody knows, and were left out");
+        note(self.rate.as_ref().map_or(0, |rate| rate.dropped), "were not printed (--rate)");
+        match &self.collection {
+            Some(Collection::Sort(sort)) => note(sort.dropped(), "found no room in what --sort keeps"),
+            Some(Collection::Count(count)) => {
+                note(count.dropped, "had values that found no room in what --count-by keeps")
+            }
+            None => {}
+        }
+        notes
     }
 
     /// Adds a line that a program printed.
@@ -156,6 +341,9 @@ impl Rows {
         if self.clock_read.elapsed() > CLOCK_AGE {
             (self.clock, self.clock_read) = (clock(), Instant::now());
         }
+        if let Some(rate) = &mut self.rate {
+            rate.tell();
+        }
         if self.out.is_empty() {
             return Ok(Wrote::All);
         }
@@ -168,6 +356,10 @@ impl Rows {
     fn unknown(&mut self, number: usize, bytes: &[u8]) {
         let Some(source) = self.sources.get_mut(number) else { return };
         let map = source.map.clone();
+        if !self.print_unknown {
+            self.left_out.unknown += 1;
+            return;
+        }
         if !std::mem::replace(&mut source.told, true) {
             let said = source.missing.as_ref().map(|name| format!(" (the source says `{name}`)"));
             super::say(&format!(
@@ -222,22 +414,47 @@ impl Shape {
         out.push(b'\n');
     }
 
-    /// Columns become as wide as their cells, but not as wide as the widest: the rows that follow are to stay in line.
-    fn widen(&mut self, row: &Row) {
-        for (column, text) in self.columns.iter_mut().zip(row.cells()) {
-            let wide = text.chars().count();
-            if wide <= WIDEST {
-                column.width = column.width.max(wide);
-            }
-        }
-    }
-
     fn cells(&self, row: &Row, out: &mut Vec<u8>) {
         let last = self.columns.len().saturating_sub(1);
         for (at, (column, text)) in self.columns.iter().zip(row.cells()).enumerate() {
             cell(text, column.width, at == last, out);
         }
         out.push(b'\n');
+    }
+}
+
+/// Columns become as wide as their cells, but not as wide as the widest: the rows that follow are to stay in line.
+fn widen(columns: &mut [Column], row: &Row) {
+    for (column, text) in columns.iter_mut().zip(row.cells()) {
+        let wide = text.chars().count();
+        if wide <= WIDEST {
+            column.width = column.width.max(wide);
+        }
+    }
+}
+
+impl Rate {
+    /// Whether one more may be printed.
+    fn take(&mut self) -> bool {
+        if self.second.elapsed() >= Duration::from_secs(1) {
+            (self.second, self.used) = (Instant::now(), 0);
+        }
+        let fits = self.used < self.most;
+        if fits {
+            self.used += 1;
+        } else {
+            self.dropped += 1;
+            self.untold += 1;
+        }
+        fits
+    }
+
+    /// Says what was left out, once a second.
+    fn tell(&mut self) {
+        if self.untold > 0 && self.second.elapsed() >= Duration::from_secs(1) {
+            super::say(&format!("--rate {}: {} more events were not printed", self.most, self.untold));
+            self.untold = 0;
+        }
     }
 }
 
@@ -249,12 +466,23 @@ fn cell(text: &str, width: usize, last: bool, out: &mut Vec<u8>) {
     }
 }
 
-/// Puts `"_map":"NAME",` behind the brace that was written at `start`.
-fn tag(out: &mut Vec<u8>, start: usize, map: &str) {
-    let rest = out.split_off(start);
-    let comma = if rest.get(1) == Some(&b'}') { "" } else { "," };
-    out.extend_from_slice(format!("{{\"_map\":{}{comma}", json!(map)).as_bytes());
-    out.extend_from_slice(rest.get(1..).unwrap_or_default());
+/// Makes one object of `{"_key":"value"` and the JSON that begins at `behind`.
+fn join(out: &mut Vec<u8>, behind: usize) {
+    match (out.get(behind), out.get(behind + 1)) {
+        (Some(b'{'), Some(b'}')) => {
+            out.remove(behind);
+        }
+        (Some(b'{'), _) => {
+            if let Some(brace) = out.get_mut(behind) {
+                *brace = b',';
+            }
+        }
+        // A type without members.
+        _ => {
+            out.splice(behind..behind, *b",\"value\":");
+            out.push(b'}');
+        }
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -275,5 +503,101 @@ fn clock() -> Clock {
         now_ns: u64::try_from(kernel).unwrap_or(0),
         offset_ns: i64::try_from(wall - kernel).unwrap_or(0),
         zone_seconds: jiff::Zoned::now().offset().seconds(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringfence_btf::{Array, Builder, Int, Member, New};
+    use ringfence_value::Filter;
+
+    use super::*;
+
+    /// Events of one type from two maps, as after [`Rows::new`].
+    fn rows(format: Format) -> Rows {
+        let mut b = Builder::new();
+        let mut int = |name: &str, size: u8, char| {
+            b.add(
+                name,
+                New::Int(Int { size: size.into(), bits: size * 8, offset: 0, signed: false, char, bool: false }),
+            )
+        };
+        let (wide, narrow, char) = (int("u64", 8, false), int("u32", 4, false), int("char", 1, true));
+        let text = b.add("", New::Array(Array { element: char, index: narrow, len: 16 }));
+        let member = |name, ty, byte: u32| Member { name, ty, bit_offset: byte * 8, bit_size: 0 };
+        let members =
+            [member("ts_ns", wide, 0), member("pid", narrow, 8), member("uid", narrow, 12), member("comm", text, 16)];
+        let ty = b.add("event", New::Struct { size: 32, members: &members });
+        let layout = Layout::compile(&b.build().expect("BTF"), ty).expect("a layout");
+        let mut conditions =
+            Filter::parse("pid == 7 && comm ~ 'ba*'").and_then(|filter| filter.bind([&layout])).expect("it fits");
+        let view = View::new(conditions.pop(), layout.clone());
+        let source = |map: &str| {
+            let columns = layout.columns().into_iter().map(|head| Column { width: head.len(), head });
+            let shape = Shape { size: None, need: 32, view: view.clone(), columns: columns.collect() };
+            let tag = format!("{{\"_map\":\"{map}\"").into_bytes();
+            Source { map: map.to_owned(), tag, padded: false, shapes: vec![shape], missing: None, told: false }
+        };
+        Rows {
+            format,
+            sources: vec![source("first"), source("second")],
+            head: None,
+            row: Row::new(),
+            clock: clock(),
+            clock_read: Instant::now(),
+            out: Vec::new(),
+            collection: None,
+            rate: Some(Rate { most: 1_000_000, used: 0, second: Instant::now(), dropped: 0, untold: 0 }),
+            print_unknown: false,
+            torn: 0,
+            left_out: LeftOut::default(),
+        }
+    }
+
+    fn event(pid: u8) -> [u8; 32] {
+        let mut event = [0; 32];
+        event[0] = 1;
+        event[8] = pid;
+        event[16..20].copy_from_slice(b"bash");
+        event
+    }
+
+    #[test]
+    fn nothing_is_allocated_for_an_event() {
+        for format in [Format::Table, Format::Json] {
+            let mut rows = rows(format);
+            // Heads, columns and buffers come with the first ones.
+            let mut turn = || {
+                for n in 0..1000 {
+                    rows.event(n % 2, &event(if n % 3 == 0 { 8 } else { 7 }));
+                }
+                let printed = rows.out.iter().filter(|byte| **byte == b'\n').count();
+                rows.out.clear();
+                printed
+            };
+            let first = turn();
+            assert!(first >= 666, "{first}");
+            let counts = allocation_counter::measure(|| {
+                turn();
+            });
+            assert_eq!(counts.count_total, 0, "{format:?}");
+        }
+    }
+
+    #[test]
+    fn the_map_stands_in_front() {
+        let mut rows = rows(Format::Json);
+        rows.event(1, &event(7));
+        assert_eq!(rows.out, b"{\"_map\":\"second\",\"ts_ns\":1,\"pid\":7,\"uid\":0,\"comm\":\"bash\"}\n");
+        let joined = |behind: &str| {
+            let mut out = b"{\"_map\":\"m\"".to_vec();
+            let at = out.len();
+            out.extend_from_slice(behind.as_bytes());
+            join(&mut out, at);
+            String::from_utf8(out).expect("UTF-8")
+        };
+        assert_eq!(joined("{}"), "{\"_map\":\"m\"}");
+        assert_eq!(joined("5"), "{\"_map\":\"m\",\"value\":5}");
+        assert_eq!(joined("{\"a\":1}"), "{\"_map\":\"m\",\"a\":1}");
     }
 }

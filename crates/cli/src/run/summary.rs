@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ringfence::{Events, Loaded};
+use ringfence::{Events, Loaded, Seen};
 
 use super::rows::Rows;
 use crate::output;
@@ -10,16 +10,14 @@ use crate::output;
 /// The footer's text, without a line break at its end.
 pub fn of(loaded: &Loaded, reader: &Events, rows: &Rows, time: Duration, timed: bool) -> String {
     let mut out = format!("{:.1} s", time.as_secs_f64());
-    for seen in reader.seen() {
-        let lost = match seen.lost {
-            Some(lost) => format!("{lost} lost"),
-            None => counted_by_program(loaded)
-                .unwrap_or_else(|| "lost: not counted (a ring buffer does not count what found no room)".to_owned()),
-        };
+    let all = reader.seen();
+    let rings = all.iter().filter(|seen| seen.lost.is_none()).count();
+    for seen in &all {
+        let lost = lost(seen, loaded, rings);
         out += &format!("\n{}: {} events, {lost}", seen.map, seen.events);
     }
-    if rows.torn > 0 {
-        out += &format!("\n{} events were shorter than their type", rows.torn);
+    for note in rows.notes() {
+        out += &format!("\n{note}");
     }
     let programs = loaded.programs().iter().filter_map(|program| {
         let info = program.info().ok()?;
@@ -37,10 +35,30 @@ pub fn of(loaded: &Loaded, reader: &Events, rows: &Rows, time: Duration, timed: 
     out
 }
 
-/// Losses that the programs count themselves, in a global named `lost_*` or `dropped*`, as the built-in ones do.
-fn counted_by_program(loaded: &Loaded) -> Option<String> {
-    let counters = ["lost_events", "dropped_events", "lost", "dropped"];
-    let name = counters.iter().find(|name| loaded.variable(name).is_ok())?;
-    let lost: u64 = loaded.variable(name).ok()?.get().ok()?;
-    Some(format!("{lost} lost (`{name}`)"))
+/// What is known of an event buffer's losses. A ring buffer's are counted by nobody but the program that found no room; a number
+/// is given only where the program says that it counts just that.
+fn lost(seen: &Seen, loaded: &Loaded, rings: usize) -> String {
+    const NOT_COUNTED: &str = "lost: unknown (a ring buffer does not count what found no room";
+    /// Globals that count events without room, as the built-in programs do; and those whose names may mean something else.
+    const COUNTERS: &[&str] = &["lost_events", "dropped_events"];
+    const MAYBE: &[&str] = &["lost", "dropped", "drops", "lost_count", "drop_count", "dropped_count"];
+    let value = |name: &&str| {
+        let variable = loaded.variable(name).ok()?;
+        let wide = variable.get::<u64>().ok().or_else(|| variable.get::<u32>().ok().map(u64::from))?;
+        Some(((*name).to_owned(), wide))
+    };
+    match (seen.lost, COUNTERS.iter().find_map(value)) {
+        (Some(lost), _) if seen.lost_is_least => {
+            format!("at least {lost} lost (before Linux 6.0 the kernel tells of losses only with the next event)")
+        }
+        (Some(lost), _) => format!("{lost} lost"),
+        (None, Some((name, lost))) if rings == 1 => format!("{lost} lost (`{name}`)"),
+        (None, Some((name, lost))) => format!("{NOT_COUNTED}; of all {rings} of them `{name}` says {lost})"),
+        (None, None) => {
+            let maybe = MAYBE.iter().find_map(value).map(|(name, says)| format!("; the program's `{name}` is {says}"));
+            let full = seen.fullest.saturating_mul(100).checked_div(seen.size);
+            let full = full.map(|full| format!("; when read it was at most {full}% full")).unwrap_or_default();
+            format!("{NOT_COUNTED}{}{full})", maybe.unwrap_or_default())
+        }
+    }
 }

@@ -13,7 +13,7 @@ use sys::{MapBtf, MapCreate, MapFd};
 use super::Run;
 use crate::error::{Cause, Error, Result};
 use crate::link::struct_ops::StructOps;
-use crate::map::{Map, MapTypes, pin_cause};
+use crate::map::{Map, MapTypes, NewMap, pin_cause};
 use crate::program::Program;
 
 const CREATING: &str = "creating it";
@@ -93,13 +93,14 @@ impl Run<'_> {
             cause.why = format!("what is pinned at {} {}", path.display(), cause.why);
             self.failed(plan, REUSING, cause.action("remove the pin, or take the old object"))
         })?;
-        Ok(Some(Map::new(fd, &self.plan.object, &plan.name, self.types_of(plan))))
+        Ok(Some(self.held(plan, fd)))
     }
 
     fn types_of(&self, plan: &MapPlan) -> Option<MapTypes> {
         let btf = self.types.clone()?;
-        let some = plan.btf_key != TypeId::VOID || plan.btf_value != TypeId::VOID;
-        some.then_some(MapTypes { btf, key: plan.btf_key, value: plan.btf_value })
+        let value = plan.section.unwrap_or(plan.btf_value);
+        let some = plan.btf_key != TypeId::VOID || value != TypeId::VOID;
+        some.then_some(MapTypes { btf, key: plan.btf_key, value })
     }
 
     /// A new map with its first contents.
@@ -115,13 +116,19 @@ impl Run<'_> {
             };
             self.failed(plan, step, cause)
         };
+        let map = self.held(plan, fd);
         if let Some(contents) = &plan.contents {
-            fill(&fd, contents).map_err(|errno| fail("filling it", errno))?;
+            fill(&map, contents).map_err(|errno| fail("filling it", errno))?;
         }
         if plan.freeze {
-            fd.freeze().map_err(|errno| fail("freezing it", errno))?;
+            map.fd().freeze().map_err(|errno| fail("freezing it", errno))?;
         }
-        Ok(Made { map: Map::new(fd, &self.plan.object, &plan.name, self.types_of(plan)), new: true })
+        Ok(Made { map, new: true })
+    }
+
+    fn held(&self, plan: &MapPlan, fd: MapFd) -> Map {
+        let inner = plan.inner.as_deref().map(NewMap::from);
+        Map::whole(fd, &self.plan.object, &plan.name, self.types_of(plan), inner)
     }
 
     fn create(&self, plan: &MapPlan, inner: Option<&MapFd>) -> Result<MapFd> {
@@ -206,13 +213,17 @@ impl Run<'_> {
 }
 
 /// Writes what a map holds at first.
-fn fill(fd: &MapFd, contents: &[u8]) -> sys::Result<()> {
+fn fill(map: &Map, contents: &[u8]) -> sys::Result<()> {
+    let fd = map.fd();
     let shape = fd.shape();
     let zeros = contents.iter().all(|byte| *byte == 0);
     if shape.kind == MapType::ARENA {
-        // It has no entries: it is written in memory. Its first mapping also fixes its address, without which no program loads.
-        let memory = sys::MapMemory::map(fd, true)?;
-        return if zeros { Ok(()) } else { memory.write(0, contents) };
+        // It has no entries: it is written in memory, at the address for which the programs will be compiled. It is mapped
+        // also when there is nothing to write: without an address programs do not load.
+        let memory = map.hold_memory()?;
+        // Zeros too: writing allocates the pages, and what a program writes to a page that is not there is lost.
+        let programs_allocate = shape.flags & sys::flags::BPF_F_SEGV_ON_FAULT != 0;
+        return if zeros && programs_allocate { Ok(()) } else { memory.write(0, contents) };
     }
     // What the kernel has made is zero already (`.bss`).
     if zeros {
@@ -226,7 +237,7 @@ fn fill(fd: &MapFd, contents: &[u8]) -> sys::Result<()> {
 }
 
 /// A map that is there already must be what the plan would make (`map_is_reuse_compat` of libbpf).
-fn same_shape(plan: &MapPlan, fd: &MapFd) -> Result<(), Cause> {
+pub(crate) fn same_shape(plan: &MapPlan, fd: &MapFd) -> Result<(), Cause> {
     let there = fd.shape();
     // The kernel always reports device maps as read-only to programs.
     const RDONLY_PROG: u32 = sys::flags::BPF_F_RDONLY_PROG;

@@ -40,6 +40,8 @@ const PATIENCE: u32 = 16;
 pub struct Entries {
     map: Map,
     way: Way,
+    /// Entries are taken out.
+    take: bool,
     key_size: usize,
     value_bytes: usize,
     keys: Vec<u8>,
@@ -66,13 +68,16 @@ enum Way {
 }
 
 impl Entries {
-    pub(super) fn new(map: &Map) -> Result<Entries> {
+    pub(super) fn new(map: &Map, take: bool) -> Result<Entries> {
         let (key_size, value_bytes) = (map.key_size() as usize, map.value_bytes()?);
         if key_size == 0 || value_bytes == 0 {
             return Err(map.invalid(
                 "reading its entries",
                 format!("maps of the kind {} have no keys to go through", map.kind()),
             ));
+        }
+        if take && matches!(map.kind(), MapType::ARRAY | MapType::PERCPU_ARRAY) {
+            return Err(map.invalid("taking its entries out", "arrays keep their entries"));
         }
         let way = match map.kind() {
             MapType::ARRAY if map.memory().is_some() => Way::Memory(0),
@@ -91,6 +96,7 @@ impl Entries {
         Ok(Entries {
             map: map.clone(),
             way,
+            take,
             key_size,
             value_bytes,
             keys: vec![0; room * key_size],
@@ -169,7 +175,9 @@ impl Entries {
     fn batch(&mut self) -> sys::Result<()> {
         let Way::Batch { position, empty } = &mut self.way else { return Ok(()) };
         self.calls += 1;
-        match self.map.fd().lookup_batch(position, &mut self.keys, &mut self.values, 0) {
+        let fd = self.map.fd();
+        let batch = if self.take { sys::MapFd::lookup_and_delete_batch } else { sys::MapFd::lookup_batch };
+        match batch(fd, position, &mut self.keys, &mut self.values, 0) {
             Ok(batch) => {
                 self.count = batch.count;
                 *empty = if batch.count == 0 { *empty + 1 } else { 0 };
@@ -210,7 +218,11 @@ impl Entries {
                 return Ok(());
             }
             let value = &mut self.values[self.count * self.value_bytes..][..self.value_bytes];
-            match fd.lookup(&next, value, 0) {
+            let read = match self.take {
+                false => fd.lookup(&next, value, 0),
+                true => take(fd, &next, value),
+            };
+            match read {
                 Ok(()) => {
                     self.keys[self.count * self.key_size..][..self.key_size].copy_from_slice(&next);
                     self.count += 1;
@@ -219,8 +231,17 @@ impl Entries {
                 Err(Errno::NOENT) => {}
                 Err(errno) => return Err(errno),
             }
-            *at = Some(next);
+            // What was taken is no place to go on from: the first that is left is the next.
+            *at = (!self.take).then_some(next);
         }
         Ok(())
+    }
+}
+
+/// One entry in one step, or in two where the kernel has none for this kind of map.
+fn take(fd: &sys::MapFd, key: &[u8], value: &mut [u8]) -> sys::Result<()> {
+    match fd.lookup_and_delete(key, value, 0) {
+        Err(errno) if no_batch(errno) => fd.lookup(key, value, 0).and_then(|()| fd.delete(key)),
+        result => result,
     }
 }

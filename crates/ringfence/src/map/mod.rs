@@ -1,22 +1,29 @@
 //! Maps: data that programs and user space share.
 //!
-//! A [`Map`] is access by bytes, for any kind. The views on it are typed: [`Table`] (one value a key), [`PerCpuTable`] (a value
-//! for each CPU), [`Queue`] (queues and stacks), [`Variable`] (a global variable of the programs). A view is made after
-//! its types were compared with what the kernel says of the map, so a wrong size is found when it is opened.
+//! A [`Map`] is access by bytes, for any kind. The views on it are typed and made after their types were compared with what
+//! the kernel says of the map, so a wrong size is found when it is opened.
 //!
 //! Maps are cheap to clone: clones are the same map, which the kernel keeps until the last of them is gone and no program
 //! uses it.
 
+mod arena;
+mod bloom;
 mod entries;
+mod kinds;
 mod memory;
+mod new;
+mod of_maps;
 mod per_cpu;
+mod redirect;
+mod storage;
 mod table;
+mod user_ring;
 mod variable;
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
 use ringfence_btf::{Btf, TypeId};
 use ringfence_sys as sys;
@@ -24,9 +31,16 @@ use ringfence_uapi::{MapType, ProgramType};
 use rustix::io::Errno;
 use sys::{MapFd, MapMemory};
 
+pub use arena::Arena;
+pub use bloom::Bloom;
 pub use entries::Entries;
+pub use new::NewMap;
+pub use of_maps::MapOfMaps;
 pub use per_cpu::{PerCpuTable, PerCpuValues};
+pub use redirect::{Cpus, Devices, Redirect};
+pub use storage::{Storage, pidfd, pidfd_of_thread};
 pub use table::{LpmKey, Plain, Queue, Table, TableEntries};
+pub use user_ring::UserRing;
 pub use variable::Variable;
 
 use crate::error::{Cause, Error, Kind, Result};
@@ -62,7 +76,34 @@ pub(crate) struct MapTypes {
     pub(crate) value: TypeId,
 }
 
-/// A map that the kernel holds.
+/// A map that the kernel holds: access by bytes, and the views that fit its kind.
+///
+/// | kind | since | what for | here |
+/// |---|---|---|---|
+/// | `HASH`, `PERCPU_HASH` | 3.19, 4.6 | values by any key; for each CPU its own | [`Map::table`], [`Map::per_cpu`] |
+/// | `LRU_HASH`, `LRU_PERCPU_HASH` | 4.10 | the same, and when full the longest unused goes | [`Map::table`], [`Map::per_cpu`] |
+/// | `ARRAY`, `PERCPU_ARRAY` | 3.19, 4.6 | values by number, all there from the start; global variables | [`Map::table`], [`Map::per_cpu`], [`Loaded::variable`](crate::Loaded::variable) |
+/// | `LPM_TRIE` | 4.11 | networks: the longest prefix that matches | [`Map::table`] with [`LpmKey`] |
+/// | `QUEUE`, `STACK` | 4.20 | first in first out, last in first out | [`Map::queue`] |
+/// | `BLOOM_FILTER` | 5.16 | was this seen before: perhaps, or no | [`Map::bloom`] |
+/// | `RINGBUF` | 5.8 | events to user space, in order | [`Loaded::events`](crate::Loaded::events) |
+/// | `PERF_EVENT_ARRAY` | 4.3 | events to user space, a buffer a CPU; counters for programs | [`Loaded::events`](crate::Loaded::events), [`Map::set_counter`] |
+/// | `USER_RINGBUF` | 6.1 | records from user space to programs | [`Map::user_ring`] |
+/// | `ARENA` | 6.9 | shared memory with pointers in it | [`Map::arena`] |
+/// | `SK_STORAGE`, `INODE_STORAGE`, `TASK_STORAGE`, `CGRP_STORAGE` | 5.2, 5.10, 5.11, 6.2 | values that hang on a socket, file, process, control group | [`Map::storage`] |
+/// | `CGROUP_STORAGE`, `PERCPU_CGROUP_STORAGE` | 4.19, 4.20 | a value for each control group to which the program is attached | [`Map::table`], [`Map::per_cpu`] |
+/// | `ARRAY_OF_MAPS`, `HASH_OF_MAPS` | 4.12 | maps that can be exchanged under programs | [`Map::of_maps`] |
+/// | `PROG_ARRAY` | 4.2 | programs for tail calls | [`Map::set_program`] |
+/// | `DEVMAP`, `DEVMAP_HASH` | 4.14, 5.4 | devices for XDP to send to | [`Map::devices`] |
+/// | `CPUMAP` | 4.15 | CPUs for XDP to go on with | [`Map::cpus`] |
+/// | `XSKMAP` | 4.18 | AF_XDP sockets | [`Map::set_fd`] |
+/// | `SOCKMAP`, `SOCKHASH` | 4.14, 4.18 | sockets that send to each other | [`Map::set_fd`], [`SocketMap`](crate::hook::SocketMap) |
+/// | `REUSEPORT_SOCKARRAY` | 4.19 | sockets of a group to choose from | [`Map::set_fd`] |
+/// | `CGROUP_ARRAY` | 4.8 | control groups to compare with | [`Map::set_fd`] |
+/// | `STACK_TRACE` | 4.6 | call stacks by number | [`Map::table`] with `[u64; DEPTH]` |
+/// | `STRUCT_OPS` | 5.6 | tables of programs that the kernel calls | [`Loaded::register`](crate::Loaded::register) |
+///
+/// A kernel that lacks a kind: [`Kind::Unsupported`], when the map is made.
 #[derive(Clone)]
 pub struct Map(Arc<Inner>);
 
@@ -72,8 +113,11 @@ struct Inner {
     object: String,
     name: String,
     types: Option<MapTypes>,
-    memory: OnceLock<Option<MapMemory>>,
-    writable: OnceLock<Option<MapMemory>>,
+    /// Shape of the maps that it holds.
+    inner: Option<NewMap>,
+    memory: OnceLock<Option<Arc<MapMemory>>>,
+    /// `None`: not tried yet.
+    writable: RwLock<Option<Option<MapMemory>>>,
 }
 
 impl fmt::Debug for Map {
@@ -91,8 +135,27 @@ impl AsFd for Map {
 
 impl Map {
     pub(crate) fn new(fd: MapFd, object: &str, name: &str, types: Option<MapTypes>) -> Map {
+        Map::whole(fd, object, name, types, None)
+    }
+
+    /// As [`Map::new`], with what maps it holds.
+    pub(crate) fn whole(fd: MapFd, object: &str, name: &str, types: Option<MapTypes>, inner: Option<NewMap>) -> Map {
         let (object, name) = (object.to_owned(), name.to_owned());
-        Map(Arc::new(Inner { fd, object, name, types, memory: OnceLock::new(), writable: OnceLock::new() }))
+        let (memory, writable) = (OnceLock::new(), RwLock::new(None));
+        Map(Arc::new(Inner { fd, object, name, types, inner, memory, writable }))
+    }
+
+    /// Shape of the maps that it holds.
+    pub(crate) fn inner(&self) -> Option<&NewMap> {
+        self.0.inner.as_ref()
+    }
+
+    pub(crate) fn object(&self) -> &str {
+        &self.0.object
+    }
+
+    fn borrowed(&self) -> BorrowedFd<'_> {
+        self.0.fd.as_fd()
     }
 
     pub(crate) fn fd(&self) -> &MapFd {
@@ -103,7 +166,7 @@ impl Map {
         self.0.types.as_ref()
     }
 
-    /// Makes a map that no object declares.
+    /// Makes a map that no object declares. With flags and the like: [`NewMap`].
     ///
     /// ```no_run
     /// use ringfence::{Map, MapType, Update};
@@ -117,11 +180,7 @@ impl Map {
     /// # Errors
     /// The kernel refuses it: its kind, its sizes, or the process's rights.
     pub fn create(name: &str, kind: MapType, key_size: u32, value_size: u32, max_entries: u32) -> Result<Map> {
-        let short: String = name.chars().take(15).map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-        let create = sys::MapCreate { name: &short, ..sys::MapCreate::new(kind, key_size, value_size, max_entries) };
-        let fd = sys::map_create(&create)
-            .map_err(|errno| Error::map("", name, "creating it", crate::explain::plain(errno)))?;
-        Ok(Map::new(fd, "", name, None))
+        NewMap::new(name, kind, key_size, value_size, max_entries).create()
     }
 
     /// Opens a map that is pinned in a bpffs.
@@ -241,6 +300,18 @@ impl Map {
         cause.errno(errno)
     }
 
+    /// As [`Map::error`], where the key may be at fault.
+    fn key_error(&self, step: &'static str, errno: Errno, key: &[u8]) -> Error {
+        let most = self.key_size().saturating_sub(4) * 8;
+        match key.first_chunk().map(|prefix| u32::from_ne_bytes(*prefix)) {
+            Some(prefix) if errno == Errno::INVAL && self.kind() == MapType::LPM_TRIE && prefix > most => {
+                let why = format!("a prefix of {prefix} bits is too long: its addresses have {most}");
+                self.failed(step, Cause::invalid(why).errno(errno))
+            }
+            _ => self.error(step, errno),
+        }
+    }
+
     fn frozen(&self) -> bool {
         self.told("frozen") == Some(1)
     }
@@ -286,7 +357,36 @@ impl Map {
     /// # Errors
     /// The map is full; the key is there, or not, against `update`; key or value have another length than the map's.
     pub fn update(&self, key: &[u8], value: &[u8], update: Update) -> Result<()> {
-        self.0.fd.update(key, value, update.flags()).map_err(|errno| self.error("writing a key", errno))
+        self.0.fd.update(key, value, update.flags()).map_err(|errno| self.key_error("writing a key", errno, key))
+    }
+
+    /// As [`Map::lookup_into`], while the `bpf_spin_lock` in the value is held: no program that holds it is seen half-way. The lock itself
+    /// reads as zero.
+    ///
+    /// # Errors
+    /// The values have no such lock in their type; as [`Map::lookup`].
+    pub fn lookup_locked(&self, key: &[u8], value: &mut [u8]) -> Result<bool> {
+        found(self.0.fd.lookup(key, value, sys::flags::BPF_F_LOCK))
+            .map_err(|errno| self.locked("looking up a key with its lock", errno))
+    }
+
+    /// As [`Map::update`], while the `bpf_spin_lock` in the value is held. The lock itself is not written.
+    ///
+    /// # Errors
+    /// The values have no such lock in their type; as [`Map::update`].
+    pub fn update_locked(&self, key: &[u8], value: &[u8], update: Update) -> Result<()> {
+        self.0
+            .fd
+            .update(key, value, update.flags() | sys::flags::BPF_F_LOCK)
+            .map_err(|errno| self.locked("writing a key with its lock", errno))
+    }
+
+    fn locked(&self, step: &'static str, errno: Errno) -> Error {
+        if errno != Errno::INVAL {
+            return self.error(step, errno);
+        }
+        let cause = Cause::invalid("its values have no lock").errno(errno);
+        self.failed(step, cause.action("put a `struct bpf_spin_lock` into the value's type"))
     }
 
     /// Takes an entry out. `false`: it was not there.
@@ -294,7 +394,7 @@ impl Map {
     /// # Errors
     /// The kind of map keeps its entries (arrays), or the kernel refuses.
     pub fn delete(&self, key: &[u8]) -> Result<bool> {
-        found(self.0.fd.delete(key)).map_err(|errno| self.error("deleting a key", errno))
+        found(self.0.fd.delete(key)).map_err(|errno| self.key_error("deleting a key", errno, key))
     }
 
     /// Takes an entry out and gives its value, in one step. `None`: it was not there.
@@ -356,7 +456,18 @@ impl Map {
     /// # Errors
     /// The map has no keys, or values that cannot be read.
     pub fn entries(&self) -> Result<Entries> {
-        Entries::new(self)
+        Entries::new(self, false)
+    }
+
+    /// As [`Map::entries`], and takes the entries out.
+    ///
+    /// What a program writes meanwhile is either given or stays. Where the kernel cannot do both in one step (before 5.6, and for kinds
+    /// without batches before 5.14), what is written to an entry between the two steps is lost.
+    ///
+    /// # Errors
+    /// The map has no keys, keeps its entries (arrays), or has values that cannot be read.
+    pub fn drain(&self) -> Result<Entries> {
+        Entries::new(self, true)
     }
 
     /// Compares members of a type of yours with those of the map's value type in the object's BTF: `(path, offset in bytes)`. The size alone
@@ -407,7 +518,7 @@ impl Map {
     /// A typed view, one value a key.
     ///
     /// # Errors
-    /// The types' sizes are not those of the map, or the map has a value for each CPU.
+    /// The types' sizes are not those of the map, or maps of this kind have another view.
     pub fn table<K: Plain, V: Plain>(&self) -> Result<Table<K, V>> {
         Table::new(self)
     }
@@ -423,12 +534,85 @@ impl Map {
     /// A typed view of a queue or stack.
     ///
     /// # Errors
-    /// The type's size is not that of the map's values, or the map has keys.
+    /// The type's size is not that of the map's values, or the map is none.
     pub fn queue<V: Plain>(&self) -> Result<Queue<V>> {
         Queue::new(self)
     }
 
-    /// Puts a program into a program array (for tail calls), or into a device or CPU map's program slot.
+    /// A typed view of a bloom filter.
+    ///
+    /// # Errors
+    /// As [`Map::queue`].
+    pub fn bloom<V: Plain>(&self) -> Result<Bloom<V>> {
+        Bloom::new(self)
+    }
+
+    /// A typed view of values that hang on tasks, sockets, files or control groups.
+    ///
+    /// # Errors
+    /// As [`Map::queue`].
+    pub fn storage<V: Plain>(&self) -> Result<Storage<V>> {
+        Storage::new(self)
+    }
+
+    /// A typed view of a map of maps.
+    ///
+    /// # Errors
+    /// The key's size is not that of the map's keys, or the map is none.
+    pub fn of_maps<K: Plain>(&self) -> Result<MapOfMaps<K>> {
+        MapOfMaps::new(self)
+    }
+
+    /// The devices of a device map.
+    ///
+    /// # Errors
+    /// The map is none.
+    pub fn devices(&self) -> Result<Devices> {
+        Devices::new(self)
+    }
+
+    /// The CPUs of a CPU map.
+    ///
+    /// # Errors
+    /// The map is none.
+    pub fn cpus(&self) -> Result<Cpus> {
+        Cpus::new(self)
+    }
+
+    /// The writing end of a user ring buffer.
+    ///
+    /// # Errors
+    /// The map is none, or this process has its writing end already.
+    pub fn user_ring(&self) -> Result<UserRing> {
+        UserRing::new(self)
+    }
+
+    /// The memory of an arena.
+    ///
+    /// # Errors
+    /// The map is none, or this process cannot map it where its programs expect it.
+    pub fn arena(&self) -> Result<Arena> {
+        Arena::new(self)
+    }
+
+    /// Puts a counter of perf_event_open(2) into a perf event array: all that happens on the CPU of this number, from now on.
+    /// Programs read it with `bpf_perf_event_read_value`. `kind` is `PERF_TYPE_*`, `config` which of its events.
+    ///
+    /// # Errors
+    /// The map is none; this machine has no such event, or no such CPU; the process has not the right.
+    pub fn set_counter(&self, cpu: u32, kind: u32, config: u64) -> Result<()> {
+        let open = sys::PerfOpen {
+            cpu: Some(cpu),
+            sampling: sys::Sampling::Never,
+            ..sys::PerfOpen::new(sys::PerfTarget::Counter { kind, config })
+        };
+        let event = sys::perf_event_open(&open)
+            .map_err(|errno| self.failed("opening a counter", crate::perf::perf_cause(errno)))?;
+        // The map keeps it (`perf_event_fd_array_get_ptr`).
+        self.set_fd(&cpu.to_ne_bytes(), event.as_fd())
+    }
+
+    /// Puts a program into a program array, for tail calls.
     ///
     /// # Errors
     /// The map is none, or the program is not of the type of those that the array holds.
@@ -444,19 +628,38 @@ impl Map {
         self.set_fd(key, inner.as_fd())
     }
 
-    /// Puts something else that is known by its file descriptor into a map that holds such: a socket, a cgroup, a perf event.
+    /// Puts something else that is known by its file descriptor into a map that holds such: a socket (socket maps and hashes, groups of
+    /// sockets, AF_XDP sockets), a control group by its directory, a perf event.
     ///
     /// # Errors
     /// The map does not take it.
     pub fn set_fd(&self, key: &[u8], fd: BorrowedFd<'_>) -> Result<()> {
+        // In any other map the number of the descriptor would become a value.
+        if !kinds::holds_descriptors(self.kind()) {
+            let cause = Cause::invalid(format!("maps of the kind {} hold no file descriptors", self.kind()));
+            return Err(self.failed("filling a slot", cause.action(kinds::view(self.kind()))));
+        }
         self.0.fd.update_fd(key, fd, 0).map_err(|errno| {
             let cause = match errno {
                 Errno::INVAL if self.kind() == MapType::PROG_ARRAY => Cause::invalid(
                     "the program is not of the type, or not made like those, that the array holds already",
                 )
                 .errno(errno),
-                Errno::INVAL => {
-                    Cause::invalid("what is put in has not the shape that the map was made for").errno(errno)
+                Errno::INVAL | Errno::BADF | Errno::NOTSOCK | Errno::OPNOTSUPP | crate::explain::ENOTSUPP => {
+                    Cause::invalid(match self.kind() {
+                        MapType::ARRAY_OF_MAPS | MapType::HASH_OF_MAPS => {
+                            "what is put in is no map, or has not the shape that the map was made for"
+                        }
+                        MapType::CGROUP_ARRAY => "what is put in is no control group's directory",
+                        MapType::XSKMAP => "what is put in is no AF_XDP socket with its memory registered",
+                        MapType::SOCKMAP | MapType::SOCKHASH | MapType::REUSEPORT_SOCKARRAY => {
+                            "what is put in is no socket, or none in a state in which the map takes it"
+                        }
+                        MapType::PERF_EVENT_ARRAY => "what is put in is no perf event, or none that programs can read",
+                        MapType::PROG_ARRAY => "what is put in is no program",
+                        _ => "what is put in is not what maps of this kind hold",
+                    })
+                    .errno(errno)
                 }
                 _ => self.explain(errno),
             };
@@ -469,7 +672,25 @@ impl Map {
     /// # Errors
     /// The kernel refuses: somebody has it mapped for writing, or it is frozen already.
     pub fn freeze(&self) -> Result<()> {
-        self.0.fd.freeze().map_err(|errno| self.error("freezing it", errno))
+        self.unmap_writable();
+        self.0.fd.freeze().map_err(|errno| {
+            let cause = match errno {
+                Errno::BUSY | Errno::PERM if self.frozen() => Cause::invalid("it is frozen already").errno(errno),
+                Errno::BUSY => {
+                    Cause::new(Kind::Io, "somebody has it mapped for writing, or writes it at this moment").errno(errno)
+                }
+                crate::explain::ENOTSUPP => Cause::new(
+                    Kind::Unsupported,
+                    format!(
+                        "maps of the kind {}, or with locks, timers or pointers in their values, cannot be frozen",
+                        self.kind()
+                    ),
+                )
+                .errno(errno),
+                _ => self.explain(errno),
+            };
+            self.failed("freezing it", cause)
+        })
     }
 
     /// Pins it: it stays in the kernel, under this path of a bpffs, until the file is removed.
@@ -480,6 +701,12 @@ impl Map {
         let path = path.as_ref();
         sys::object_pin(self.as_fd(), path).map_err(|errno| self.failed("pinning it", pin_cause(errno, path)))
     }
+}
+
+/// A view that does not fit the map's kind.
+fn wrong_view(map: &Map, view: &str) -> Error {
+    let cause = Cause::invalid(format!("`{view}` is not for maps of the kind {}", map.kind()));
+    map.failed(table::OPENING, cause.action(kinds::view(map.kind())))
 }
 
 /// `true`: done; `false`: there was no such key.

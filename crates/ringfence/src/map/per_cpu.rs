@@ -2,8 +2,8 @@
 
 use std::marker::PhantomData;
 
-use super::table::{OPENING, Plain, check_size};
-use super::{Entries, Map, Update};
+use super::table::{Plain, check_size};
+use super::{Entries, Map, Update, wrong_view};
 use crate::error::Result;
 
 /// Keys and values of a per-CPU hash, LRU hash or array.
@@ -47,6 +47,11 @@ impl<V: Plain> PerCpuValues<V> {
             .map(|value| V::read_from_prefix(value).map_or(V::new_zeroed(), |(v, _)| v))
     }
 
+    /// The value of this CPU; `None`: there can be no such CPU.
+    pub fn get(&self, cpu: usize) -> Option<V> {
+        self.iter().nth(cpu)
+    }
+
     /// Number of CPUs that can ever be there.
     pub fn len(&self) -> usize {
         self.bytes.len() / stride::<V>()
@@ -60,11 +65,11 @@ impl<V: Plain> PerCpuValues<V> {
 
 impl<K: Plain, V: Plain> PerCpuTable<K, V> {
     pub(super) fn new(map: &Map) -> Result<Self> {
+        if !map.is_per_cpu() {
+            return Err(wrong_view(map, "per_cpu"));
+        }
         check_size::<K>(map, "key", map.key_size())?;
         check_size::<V>(map, "value", map.value_size())?;
-        if !map.is_per_cpu() || size_of::<V>() == 0 {
-            return Err(map.invalid(OPENING, "it has one value a key: open it with `table`"));
-        }
         Ok(Self { map: map.clone(), types: PhantomData })
     }
 
@@ -86,7 +91,28 @@ impl<K: Plain, V: Plain> PerCpuTable<K, V> {
     /// # Errors
     /// There are more or fewer values than possible CPUs; the map is full; the kernel refuses.
     pub fn insert(&self, key: &K, values: &[V]) -> Result<()> {
-        self.map.update(key.as_bytes(), &lay_out(values), Update::Any)
+        self.update(key, values, Update::Any)
+    }
+
+    /// As [`PerCpuTable::insert`], on a condition.
+    ///
+    /// # Errors
+    /// The key is there, or not, against `update`; as [`PerCpuTable::insert`].
+    pub fn update(&self, key: &K, values: &[V], update: Update) -> Result<()> {
+        let cpus = self.map.value_bytes()? / stride::<V>().max(1);
+        if values.len() != cpus {
+            let why = format!("{} values are given, but there can be {cpus} CPUs", values.len());
+            return Err(self.map.invalid("writing a key", why));
+        }
+        self.map.update(key.as_bytes(), &lay_out(values), update)
+    }
+
+    /// Takes an entry out and gives its values.
+    ///
+    /// # Errors
+    /// The kernel cannot do that for this kind of map, or refuses.
+    pub fn take(&self, key: &K) -> Result<Option<PerCpuValues<V>>> {
+        Ok(self.map.take(key.as_bytes())?.map(|bytes| PerCpuValues { bytes, types: PhantomData }))
     }
 
     /// Writes the same value for every CPU.
@@ -94,7 +120,7 @@ impl<K: Plain, V: Plain> PerCpuTable<K, V> {
     /// # Errors
     /// The map is full; the kernel refuses.
     pub fn fill(&self, key: &K, value: &V) -> Result<()> {
-        let cpus = self.map.value_bytes()? / stride::<V>();
+        let cpus = self.map.value_bytes()? / stride::<V>().max(1);
         self.insert(key, &vec![*value; cpus])
     }
 
@@ -111,15 +137,26 @@ impl<K: Plain, V: Plain> PerCpuTable<K, V> {
     /// # Errors
     /// The kernel refuses.
     pub fn iter(&self) -> Result<impl Iterator<Item = Result<(K, PerCpuValues<V>)>> + use<K, V>> {
-        let mut entries: Entries = self.map.entries()?;
-        Ok(std::iter::from_fn(move || match entries.next() {
+        Ok(Self::typed(self.map.entries()?))
+    }
+
+    /// As [`PerCpuTable::iter`], and takes the entries out: see [`Map::drain`].
+    ///
+    /// # Errors
+    /// Arrays keep their entries; the kernel refuses.
+    pub fn drain(&self) -> Result<impl Iterator<Item = Result<(K, PerCpuValues<V>)>> + use<K, V>> {
+        Ok(Self::typed(self.map.drain()?))
+    }
+
+    fn typed(mut entries: Entries) -> impl Iterator<Item = Result<(K, PerCpuValues<V>)>> + use<K, V> {
+        std::iter::from_fn(move || match entries.next() {
             Ok(Some((key, value))) => {
                 let key = K::read_from_bytes(key).ok()?;
                 Some(Ok((key, PerCpuValues { bytes: value.to_vec(), types: PhantomData })))
             }
             Ok(None) => None,
             Err(error) => Some(Err(error)),
-        }))
+        })
     }
 }
 

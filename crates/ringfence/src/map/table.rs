@@ -1,12 +1,15 @@
 //! Typed views of maps with one value a key, and of queues.
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
+use ringfence_sys::MapMemory;
 use ringfence_uapi::MapType;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{Entries, Map, Update};
+use super::{Entries, Map, Update, wrong_view};
 use crate::error::Result;
 
 /// A type whose values are nothing but their bytes: no padding, no pointers, any bytes are a value.
@@ -72,6 +75,24 @@ impl LpmKey<[u8; 4]> {
     pub fn v4(address: Ipv4Addr, prefix: u32) -> Self {
         Self::new(prefix, address.octets())
     }
+
+    /// The address.
+    pub fn ip(&self) -> Ipv4Addr {
+        self.address.into()
+    }
+}
+
+/// An address to look up.
+impl From<Ipv4Addr> for LpmKey<[u8; 4]> {
+    fn from(address: Ipv4Addr) -> Self {
+        Self::v4(address, 32)
+    }
+}
+
+impl fmt::Display for LpmKey<[u8; 4]> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.ip(), self.prefix())
+    }
 }
 
 impl LpmKey<[u8; 16]> {
@@ -79,9 +100,29 @@ impl LpmKey<[u8; 16]> {
     pub fn v6(address: Ipv6Addr, prefix: u32) -> Self {
         Self::new(prefix, address.octets())
     }
+
+    /// The address.
+    pub fn ip(&self) -> Ipv6Addr {
+        self.address.into()
+    }
+}
+
+/// An address to look up.
+impl From<Ipv6Addr> for LpmKey<[u8; 16]> {
+    fn from(address: Ipv6Addr) -> Self {
+        Self::v6(address, 128)
+    }
+}
+
+impl fmt::Display for LpmKey<[u8; 16]> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.ip(), self.prefix())
+    }
 }
 
 /// Keys and values of a hash, LRU hash, array, LPM trie or another map with one value a key.
+///
+/// An array that can be mapped into memory (`BPF_F_MMAPABLE`, since 5.5) is read and written there, without system calls.
 ///
 /// ```no_run
 /// # fn show(loaded: &ringfence::Loaded) -> Result<(), ringfence::Error> {
@@ -97,26 +138,35 @@ impl LpmKey<[u8; 16]> {
 #[derive(Debug)]
 pub struct Table<K, V> {
     map: Map,
+    memory: Option<Arc<MapMemory>>,
     types: PhantomData<fn() -> (K, V)>,
 }
 
 impl<K, V> Clone for Table<K, V> {
     fn clone(&self) -> Self {
-        Self { map: self.map.clone(), types: PhantomData }
+        Self { map: self.map.clone(), memory: self.memory.clone(), types: PhantomData }
     }
 }
 
 impl<K: Plain, V: Plain> Table<K, V> {
     pub(super) fn new(map: &Map) -> Result<Self> {
+        let other = matches!(
+            map.kind(),
+            MapType::RINGBUF
+                | MapType::USER_RINGBUF
+                | MapType::PERF_EVENT_ARRAY
+                | MapType::ARENA
+                | MapType::BLOOM_FILTER
+                | MapType::QUEUE
+                | MapType::STACK
+        );
+        if map.is_per_cpu() || other {
+            return Err(wrong_view(map, "table"));
+        }
         check_size::<K>(map, "key", map.key_size())?;
         check_size::<V>(map, "value", map.value_size())?;
-        if map.is_per_cpu() {
-            return Err(map.invalid(OPENING, "it has a value for each CPU: open it with `per_cpu`"));
-        }
-        if map.kind() == MapType::RINGBUF || map.kind() == MapType::PERF_EVENT_ARRAY {
-            return Err(map.invalid(OPENING, "it holds events: read them with `events`"));
-        }
-        Ok(Self { map: map.clone(), types: PhantomData })
+        let memory = (map.kind() == MapType::ARRAY).then(|| map.memory().cloned()).flatten();
+        Ok(Self { map: map.clone(), memory, types: PhantomData })
     }
 
     /// The map.
@@ -129,9 +179,23 @@ impl<K: Plain, V: Plain> Table<K, V> {
     ///
     /// # Errors
     /// The kernel refuses.
+    #[inline]
     pub fn get(&self, key: &K) -> Result<Option<V>> {
+        if let Some(memory) = &self.memory {
+            let most = self.map.max_entries() as usize;
+            return Ok(index(key).filter(|index| *index < most).and_then(|index| load(memory, index)));
+        }
         let mut value = V::new_zeroed();
-        Ok(self.map.lookup_into(key.as_bytes(), value_bytes(&mut value))?.then_some(value))
+        Ok(self.map.lookup_into(key.as_bytes(), value.as_mut_bytes())?.then_some(value))
+    }
+
+    /// As [`Table::get`], while the `bpf_spin_lock` in the value is held: no program that holds it is seen half-way.
+    ///
+    /// # Errors
+    /// The values have no such lock in their type; the kernel refuses.
+    pub fn get_locked(&self, key: &K) -> Result<Option<V>> {
+        let mut value = V::new_zeroed();
+        Ok(self.map.lookup_locked(key.as_bytes(), value.as_mut_bytes())?.then_some(value))
     }
 
     /// Writes the value of a key.
@@ -147,7 +211,23 @@ impl<K: Plain, V: Plain> Table<K, V> {
     /// # Errors
     /// The key is there, or not, against `update`; the map is full; the kernel refuses.
     pub fn update(&self, key: &K, value: &V, update: Update) -> Result<()> {
+        if let (Some(memory), Some(index)) = (&self.memory, index(key))
+            && update != Update::New
+            && index < self.map.max_entries() as usize
+            && let Some(Ok(())) = self.map.write_memory(index * memory.stride(), value.as_bytes())
+        {
+            return Ok(());
+        }
+        // What cannot be done in memory is explained by the kernel.
         self.map.update(key.as_bytes(), value.as_bytes(), update)
+    }
+
+    /// As [`Table::update`], while the `bpf_spin_lock` in the value is held.
+    ///
+    /// # Errors
+    /// The values have no such lock in their type; as [`Table::update`].
+    pub fn update_locked(&self, key: &K, value: &V, update: Update) -> Result<()> {
+        self.map.update_locked(key.as_bytes(), value.as_bytes(), update)
     }
 
     /// Takes an entry out. `false`: it was not there.
@@ -184,20 +264,45 @@ impl<K: Plain, V: Plain> Table<K, V> {
     /// # Errors
     /// The kernel refuses.
     pub fn iter(&self) -> Result<TableEntries<K, V>> {
-        Ok(TableEntries { entries: self.map.entries()?, types: PhantomData })
+        Ok(TableEntries(match &self.memory {
+            // The kernel takes no keys of another size for arrays; `index` is for the types.
+            Some(memory) if size_of::<K>() == 4 => {
+                Source::Memory { memory: memory.clone(), next: 0, end: self.map.max_entries(), types: PhantomData }
+            }
+            _ => Source::Kernel(self.map.entries()?),
+        }))
+    }
+
+    /// As [`Table::iter`], and takes the entries out: see [`Map::drain`].
+    ///
+    /// # Errors
+    /// Arrays keep their entries; the kernel refuses.
+    pub fn drain(&self) -> Result<TableEntries<K, V>> {
+        Ok(TableEntries(Source::Kernel(self.map.drain()?)))
     }
 }
 
-/// A value as the bytes that the kernel writes.
-fn value_bytes<V: Plain>(value: &mut V) -> &mut [u8] {
-    value.as_mut_bytes()
+/// An array's key.
+#[inline]
+fn index<K: Plain>(key: &K) -> Option<usize> {
+    key.as_bytes().first_chunk().map(|bytes| u32::from_ne_bytes(*bytes) as usize)
+}
+
+/// The value at this place of a mapped array: words of 8 bytes from the start of the memory on, as many as the value takes.
+#[inline(always)]
+fn load<V: Plain>(memory: &MapMemory, index: usize) -> Option<V> {
+    let mut value = V::new_zeroed();
+    memory.words().read(index * size_of::<V>().div_ceil(8), value.as_mut_bytes()).then_some(value)
 }
 
 /// Iterator over a [`Table`].
 #[derive(Debug)]
-pub struct TableEntries<K, V> {
-    entries: Entries,
-    types: PhantomData<fn() -> (K, V)>,
+pub struct TableEntries<K, V>(Source<K, V>);
+
+#[derive(Debug)]
+enum Source<K, V> {
+    Memory { memory: Arc<MapMemory>, next: u32, end: u32, types: PhantomData<fn() -> (K, V)> },
+    Kernel(Entries),
 }
 
 impl<K: Plain, V: Plain> Iterator for TableEntries<K, V> {
@@ -205,16 +310,27 @@ impl<K: Plain, V: Plain> Iterator for TableEntries<K, V> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        match self.entries.next() {
-            Ok(Some((key, value))) => {
-                // The sizes were compared when the view was opened.
-                let (Ok(key), Ok((value, _))) = (K::read_from_bytes(key), V::read_from_prefix(value)) else {
+        match &mut self.0 {
+            Source::Memory { memory, next, end, .. } => {
+                let now = *next;
+                if now == *end {
                     return None;
-                };
-                Some(Ok((key, value)))
+                }
+                *next = now + 1;
+                let key = K::read_from_bytes(&now.to_ne_bytes()).ok()?;
+                Some(Ok((key, load(memory, now as usize)?)))
             }
-            Ok(None) => None,
-            Err(error) => Some(Err(error)),
+            Source::Kernel(entries) => match entries.next() {
+                Ok(Some((key, value))) => {
+                    // The sizes were compared when the view was opened.
+                    let (Ok(key), Ok((value, _))) = (K::read_from_bytes(key), V::read_from_prefix(value)) else {
+                        return None;
+                    };
+                    Some(Ok((key, value)))
+                }
+                Ok(None) => None,
+                Err(error) => Some(Err(error)),
+            },
         }
     }
 }
@@ -228,10 +344,10 @@ pub struct Queue<V> {
 
 impl<V: Plain> Queue<V> {
     pub(super) fn new(map: &Map) -> Result<Self> {
-        check_size::<V>(map, "value", map.value_size())?;
-        if map.key_size() != 0 {
-            return Err(map.invalid(OPENING, format!("a map of the kind {} is no queue", map.kind())));
+        if !matches!(map.kind(), MapType::QUEUE | MapType::STACK) {
+            return Err(wrong_view(map, "queue"));
         }
+        check_size::<V>(map, "value", map.value_size())?;
         Ok(Self { map: map.clone(), types: PhantomData })
     }
 

@@ -9,7 +9,7 @@ use crate::error::{Cause, Error, Result};
 const READING: &str = "reading a variable";
 const WRITING: &str = "writing a variable";
 
-/// A global variable: a place in a data section's map.
+/// A global variable: a place in a data section's map, or in an arena.
 ///
 /// ```no_run
 /// # fn show(loaded: &ringfence::Loaded) -> Result<(), ringfence::Error> {
@@ -32,7 +32,7 @@ impl Variable {
     /// Looks through the data sections' types.
     pub(crate) fn find(object: &str, maps: &[Map], name: &str) -> Result<Variable> {
         let mut names: Vec<&str> = Vec::new();
-        for map in maps.iter().filter(|map| map.kind() == MapType::ARRAY) {
+        for map in maps.iter().filter(|map| matches!(map.kind(), MapType::ARRAY | MapType::ARENA)) {
             let Some((btf, _, section)) = map.btf_types() else { continue };
             for (found, ty, offset, size) in variables(btf, section) {
                 if found == name {
@@ -112,8 +112,8 @@ impl Variable {
     /// they are loaded); the kernel refuses.
     pub fn set<T: Plain>(&self, value: &T) -> Result<()> {
         self.check::<T>(WRITING)?;
-        if let Some(memory) = self.map.writable_memory() {
-            return memory.write(self.offset, value.as_bytes()).map_err(|errno| self.map.error(WRITING, errno));
+        if let Some(done) = self.map.write_memory(self.offset, value.as_bytes()) {
+            return done.map_err(|errno| self.map.error(WRITING, errno));
         }
         let mut all = self.map.lookup(&0u32.to_ne_bytes())?.unwrap_or_default();
         let part = all.get_mut(self.offset..).and_then(|rest| rest.get_mut(..self.size));

@@ -11,6 +11,7 @@ typedef unsigned long long __u64;
 #define SEC(name) __attribute__((section(name), used))
 #define __uint(name, value) int(*name)[value]
 #define __type(name, value) typeof(value) *name
+#define __always_inline inline __attribute__((always_inline))
 #define __array(name, value) typeof(value) *name[]
 
 enum {

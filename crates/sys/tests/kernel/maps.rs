@@ -216,9 +216,13 @@ fn an_arena_is_memory() {
     let mut read = [0; 6];
     memory.read(place, &mut read).unwrap();
     assert_eq!(&read, b"across");
-    // Where touching may be SIGSEGV it is not given.
+    assert!(memory.words().read(0, &mut [0; 16]) && !memory.words().read(memory.len() / 8, &mut [0; 1]));
+    // Where touching would be SIGSEGV it is an error, and words are not given at all.
     let deadly = map_with(MapType::ARENA, 0, 0, 4, flags::BPF_F_MMAPABLE | flags::BPF_F_SEGV_ON_FAULT);
-    assert_eq!(MapMemory::map(&deadly, true).unwrap_err(), Errno::INVAL);
+    let memory = MapMemory::map(&deadly, true).unwrap();
+    assert_eq!(memory.read(0, &mut read), Err(Errno::FAULT));
+    assert_eq!(memory.write(0, &read), Err(Errno::FAULT));
+    assert!(!memory.words().read(0, &mut read));
 }
 
 #[test]

@@ -70,3 +70,11 @@ struct unsure { unsigned __int128 addr; __u32 x[4]; } unsure;
 
 struct times { __u64 ts_us; __u64 ts; __u64 delta_us; int ret; __s64 retval; } times;
 struct hist { __u32 slots[8]; char comm[16]; } hist;
+
+struct asked {
+	__u64 bytes; __u32 pid; int ret; char comm[16];
+	enum state state; enum bits mode; bool failed; __u8 mac[6];
+	__be32 daddr; __u8 addr6[16]; double share;
+	struct point p; struct point path[2]; __u16 ports[3];
+} asked;
+struct other { __u32 pid; char fname[8]; __u32 comm; } other;

@@ -1,0 +1,266 @@
+//! `ringfence run --metrics`: what maps hold and how many events came, as a scraper reads it.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{alone, assert_nothing_left, compile, held, ringfence, signal, wait_for};
+
+/// A command that serves metrics.
+struct Serving {
+    child: Child,
+    address: String,
+}
+
+fn serve(object: &Path, args: &[&str]) -> Serving {
+    let mut command = ringfence();
+    command.arg("run").arg(object).args(args).args(["--metrics", "127.0.0.1:0"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("run");
+    let mut notes = BufReader::new(child.stderr.take().expect("stderr"));
+    let (mut line, mut all) = (String::new(), String::new());
+    let address = loop {
+        line.clear();
+        assert!(notes.read_line(&mut line).expect("stderr") > 0, "ended: {all}");
+        all += &line;
+        if let Some(url) = line.trim().strip_prefix("metrics are at http://") {
+            break url.strip_suffix("/metrics").expect("a path").to_owned();
+        }
+    };
+    std::thread::spawn(move || notes.read_to_string(&mut line));
+    Serving { child, address }
+}
+
+impl Serving {
+    fn request(&self, text: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        // A refusal may come before all was sent.
+        let _ = stream.write_all(text.as_bytes());
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8(answer).expect("UTF-8")
+    }
+
+    fn get(&self, accept: &str) -> (String, String) {
+        let answer = self.request(&format!("GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\n\r\n"));
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
+        (head.to_owned(), body.to_owned())
+    }
+
+    fn scrape(&self) -> Metrics {
+        parse(&self.get("text/plain").1)
+    }
+
+    fn end(mut self) {
+        signal(&self.child, "INT");
+        assert!(self.child.wait().expect("an end").success());
+    }
+}
+
+/// Series with their labels in order, and the types of families.
+#[derive(Debug, Default)]
+struct Metrics {
+    series: BTreeMap<String, f64>,
+    kinds: BTreeMap<String, String>,
+}
+
+impl Metrics {
+    fn get(&self, series: &str) -> Option<f64> {
+        self.series.get(series).copied()
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    !text.starts_with(|c: char| c.is_ascii_digit())
+        && !text.is_empty()
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// Strict: whatever the format does not allow fails.
+fn parse(text: &str) -> Metrics {
+    let mut metrics = Metrics::default();
+    let mut family = String::new();
+    assert!(text.is_empty() || text.ends_with('\n'));
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# ") {
+            let mut words = rest.splitn(3, ' ');
+            let (what, name, rest) =
+                (words.next().unwrap(), words.next().unwrap_or_default(), words.next().unwrap_or_default());
+            match what {
+                "HELP" => {
+                    family = name.to_owned();
+                    assert!(!rest.is_empty() && !metrics.kinds.contains_key(name), "{line}");
+                }
+                "TYPE" => {
+                    assert!(name == family && ["counter", "gauge", "histogram"].contains(&rest), "{line}");
+                    metrics.kinds.insert(family.clone(), rest.to_owned());
+                }
+                "EOF" => assert!(text.ends_with("# EOF\n"), "{line}"),
+                _ => panic!("{line}"),
+            }
+            continue;
+        }
+        let (series, value) = line.rsplit_once(' ').expect("a value");
+        let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+        let kind = &metrics.kinds[&family];
+        let behind = name.strip_prefix(family.as_str()).expect("a name of the family");
+        let allowed: &[&str] = if kind == "histogram" { &["_bucket", "_count"] } else { &["", "_total"] };
+        assert!(is_name(name) && allowed.contains(&behind), "{line}");
+        let mut rest = labels.strip_suffix('}').expect("a brace");
+        let mut names: Vec<&str> = Vec::new();
+        while !rest.is_empty() {
+            let (key, value) = rest.split_once("=\"").expect("a label");
+            assert!(is_name(key) && !names.contains(&key), "{line}");
+            names.push(key);
+            let mut escaped = false;
+            let end = value.find(|c| {
+                let ends = c == '"' && !escaped;
+                escaped = c == '\\' && !escaped;
+                ends
+            });
+            rest = &value[end.expect("a quote") + 1..];
+            assert!(rest.is_empty() || rest.starts_with(','), "{line}");
+            rest = rest.strip_prefix(',').unwrap_or(rest);
+        }
+        let number = if value == "+Inf" { f64::INFINITY } else { value.parse().expect("a number") };
+        assert!(kind != "counter" || number >= 0.0, "{line}");
+        assert!(metrics.series.insert(series.to_owned(), number).is_none(), "twice: {line}");
+    }
+    metrics
+}
+
+fn call(times: u32) {
+    for _ in 0..times {
+        rustix::process::getpgid(None).expect("a group");
+    }
+}
+
+/// As the program sees this thread.
+fn comm() -> String {
+    std::fs::read_to_string("/proc/thread-self/comm").expect("a name").trim_end().to_owned()
+}
+
+#[test]
+fn maps_are_scraped_and_series_end_with_their_keys() {
+    let _alone = alone();
+    let before = held();
+    let dir = tempfile::tempdir().expect("a directory");
+    let object = compile("metered", dir.path());
+    let me = std::process::id();
+    let serving = serve(&object, &["--set", &format!("target_pid={me}")]);
+    call(20);
+    let caller = format!("{{pid=\"{me}\",what=\"CALLED\",comm=\"{}\"}}", comm());
+    let metrics = serving.scrape();
+    let of = |name: &str| metrics.get(name).unwrap_or_else(|| panic!("no {name} in {metrics:#?}"));
+    assert_eq!(of(&format!("ringfence_map_callers_calls_total{caller}")), 20.0);
+    assert_eq!(of(&format!("ringfence_map_callers_level{caller}")), 7.0);
+    assert_eq!(of(&format!("ringfence_map_callers_balance{caller}")), -3.0);
+    assert_eq!(of("ringfence_map_hits_total{key=\"0\"}"), 20.0);
+    assert!(of("ringfence_global_seen_calls_total") >= 20.0);
+    assert_eq!(metrics.kinds["ringfence_map_callers_calls_total"], "counter");
+    assert_eq!(metrics.kinds["ringfence_map_callers_level"], "gauge");
+    let hist = format!("key=\"{me}\",comm=\"{}\"", comm());
+    assert_eq!(metrics.kinds["ringfence_map_hists_slots"], "histogram");
+    assert_eq!(of(&format!("ringfence_map_hists_slots_count{{{hist}}}")), 20.0);
+    assert_eq!(of(&format!("ringfence_map_hists_slots_bucket{{{hist},le=\"+Inf\"}}")), 20.0);
+    let buckets: Vec<f64> =
+        metrics.series.iter().filter(|(name, _)| name.contains("slots_bucket")).map(|(_, value)| *value).collect();
+    assert!(buckets.len() == 8 && buckets.iter().all(|value| *value <= 20.0), "{metrics:#?}");
+
+    rustix::process::getsid(None).expect("a session");
+    let later = serving.scrape();
+    assert!(!later.series.keys().any(|name| name.contains("callers")), "{later:#?}");
+    assert_eq!(later.get("ringfence_map_hits_total{key=\"0\"}"), Some(20.0));
+    // A scraper that asks for OpenMetrics gets that.
+    let (head, open) = serving.get("application/openmetrics-text; version=1.0.0");
+    assert!(head.contains("application/openmetrics-text; version=1.0.0") && open.ends_with("# EOF\n"), "{head}");
+    assert!(open.contains("# TYPE ringfence_map_hits counter\nringfence_map_hits_total{"), "{open}");
+    parse(&open);
+    promtool(&serving.get("text/plain").1);
+    serving.end();
+    assert_nothing_left(&before);
+}
+
+/// What Prometheus itself thinks of the text.
+fn promtool(text: &str) {
+    let command =
+        Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let Ok(mut child) = command else {
+        println!("skipped: promtool is not installed (Debian's package prometheus)");
+        return;
+    };
+    child.stdin.take().expect("stdin").write_all(text.as_bytes()).expect("its input");
+    let output = child.wait_with_output().expect("its output");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn more_keys_than_series_are_counted() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().expect("a directory");
+    let object = compile("metered", dir.path());
+    let serving = serve(&object, &["--set", &format!("target_pid={}", std::process::id())]);
+    call(3000);
+    let metrics = serving.scrape();
+    let series = metrics.series.keys().filter(|name| name.starts_with("ringfence_map_numbers{")).count();
+    let left_out = metrics.get("ringfence_keys_left_out{map=\"numbers\"}").expect("a number");
+    assert_eq!(series as f64 + left_out, 3000.0);
+    assert_eq!(series, 2000);
+    serving.end();
+}
+
+#[test]
+fn events_are_counted_and_labelled() {
+    let _alone = alone();
+    let me = format!("pid == {} && filename ~ '/proc/*'", std::process::id());
+    let serving = serve(Path::new("opens"), &["--where", &me, "--count-by", "filename,ret"]);
+    assert!(std::fs::read("/proc/no-such-file").is_err());
+    assert!(std::fs::read("/proc/no-such-file").is_err());
+    let series = "ringfence_events_by_total{filename=\"/proc/no-such-file\",ret=\"-2 ENOENT\"}";
+    wait_for("the counts", || serving.scrape().get(series) == Some(2.0));
+    let metrics = serving.scrape();
+    let events = metrics.get("ringfence_events_total{map=\"events\"}").expect("events");
+    let filtered = metrics.get("ringfence_events_left_out_total{reason=\"where\"}").expect("a number");
+    assert!(events >= filtered + 2.0, "{metrics:#?}");
+    // Nobody but the program counts the losses of a ring buffer.
+    assert!(!metrics.series.keys().any(|name| name.starts_with("ringfence_events_lost_total")));
+    assert_eq!(metrics.get("ringfence_global_lost_events_total"), Some(0.0), "{metrics:#?}");
+    assert!(metrics.series.keys().any(|name| name.starts_with("ringfence_program_runs_total{program=")));
+    serving.end();
+}
+
+#[test]
+fn other_requests_are_refused_and_nobody_can_block_it() {
+    let _alone = alone();
+    let serving = serve(Path::new("opens"), &[]);
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\n\r\n".to_owned(), "404"),
+        ("POST /metrics HTTP/1.1\r\n\r\n".to_owned(), "405"),
+        ("nonsense\r\n\r\n".to_owned(), "400"),
+        (format!("GET /metrics HTTP/1.1\r\nX: {}", "x".repeat(9 << 10)), "431"),
+    ] {
+        assert!(serving.request(&request).starts_with(&format!("HTTP/1.1 {status} ")), "{status}");
+    }
+    let head = serving.request("HEAD /metrics HTTP/1.1\r\n\r\n");
+    assert!(head.starts_with("HTTP/1.1 200 OK") && head.ends_with("\r\n\r\n"), "{head}");
+    // Connections that say nothing are given up.
+    let silent: Vec<TcpStream> = (0..2).map(|_| TcpStream::connect(&serving.address).expect("a connection")).collect();
+    let start = Instant::now();
+    serving.scrape();
+    assert!(start.elapsed() < Duration::from_secs(6));
+    drop(silent);
+    let busy = ringfence().args(["run", "opens", "--metrics", &serving.address]).output().expect("output");
+    assert!(
+        !busy.status.success() && common::stderr(&busy).contains("--metrics 127.0.0.1"),
+        "{}",
+        common::stderr(&busy)
+    );
+    serving.end();
+}

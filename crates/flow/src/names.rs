@@ -1,0 +1,162 @@
+//! Names of members in lines of C: what a line assigns to, what it hands to a helper.
+
+use crate::source::{is_name, tokens};
+
+/// A member, as a line of C names it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Named {
+    /// `e` of `e->task.pid`; empty in an initialiser.
+    pub(crate) base: String,
+    /// `pid`.
+    pub(crate) name: String,
+    /// An element of it: `e->args[0]`.
+    pub(crate) element: bool,
+}
+
+/// The member that a line assigns to. `column`: where the compiler says that it is, from 1; it chooses among several
+/// statements in one line.
+pub(crate) fn assigned(text: &str, column: usize) -> Option<Named> {
+    let starts = text.match_indices(';').map(|(at, _)| at.saturating_add(1));
+    let start = starts.take_while(|at| *at < column).last().unwrap_or(0);
+    let statement = text.get(start..)?.split(';').next()?;
+    let tokens = tokens(statement);
+    // `{ .pid = pid` and `.pid = pid,`.
+    let mut rest = tokens.as_slice();
+    while let ["{" | "if" | "(" | "else" | "*", tail @ ..] = rest {
+        rest = tail;
+    }
+    let (named, rest) = match rest {
+        [".", name, tail @ ..] if is_name(name) => {
+            (Named { base: String::new(), name: (*name).to_owned(), element: false }, tail)
+        }
+        _ => path(rest)?,
+    };
+    match rest {
+        ["=", next, ..] if *next != "=" => Some(named),
+        ["="] => Some(named),
+        ["+" | "-" | "|" | "&" | "^", "=", ..] | ["<", "<", "=", ..] | [">", ">", "=", ..] => Some(named),
+        _ => None,
+    }
+}
+
+/// The local variable that a line sets: `x = ..`, `u64 x = ..`.
+pub(crate) fn variable(text: &str) -> Option<&str> {
+    let (left, right) = text.split_once('=')?;
+    let tokens = tokens(left);
+    let plain = tokens.iter().all(|token| is_name(token) || *token == "*") && !right.starts_with('=');
+    tokens.last().copied().filter(|_| plain && tokens.len() <= 4)
+}
+
+/// Whether this is all that is assigned: `e->x = VARIABLE;`.
+pub(crate) fn assigns(text: &str, variable: &str) -> bool {
+    right_side(text).trim_end().trim_end_matches([';', ',']) == variable
+}
+
+/// What is assigned, behind the first `=`.
+pub(crate) fn right_side(text: &str) -> &str {
+    text.split_once('=').map_or("", |(_, right)| right.trim_start())
+}
+
+/// The member whose address a line hands to a function that writes there.
+pub(crate) fn handed(text: &str) -> Option<Named> {
+    let tokens = tokens(text);
+    for at in 0..tokens.len() {
+        let [callee, "(", rest @ ..] = tokens.get(at..)? else { continue };
+        // These read, and give back.
+        const READERS: &[&str] = &[
+            "BPF_CORE_READ",
+            "BPF_PROBE_READ",
+            "BPF_CORE_READ_USER",
+            "BPF_PROBE_READ_USER",
+            "BPF_CORE_READ_BITFIELD",
+            "BPF_CORE_READ_BITFIELD_PROBED",
+            "sizeof",
+            "if",
+            "while",
+            "for",
+            "return",
+            "bpf_map_lookup_elem",
+        ];
+        if !is_name(callee) || READERS.contains(callee) {
+            continue;
+        }
+        let first = rest.as_ptr();
+        let mut rest = match *callee {
+            // The file or task comes first.
+            "bpf_d_path" | "bpf_get_stack" | "bpf_get_task_stack" => after_comma(rest),
+            "bpf_skb_load_bytes" | "bpf_xdp_load_bytes" => after_comma(after_comma(rest)),
+            _ => rest,
+        };
+        // Casts and addresses.
+        loop {
+            rest = match rest {
+                ["&" | "(", tail @ ..] => tail,
+                ["void" | "char" | "u8" | "__u8", "*", ")", tail @ ..] => tail,
+                _ => break,
+            };
+        }
+        // `BPF_CORE_READ_INTO(e->name, ..)` writes as much as `*e->name` has: of an array, one element.
+        let element = callee.ends_with("_INTO") && std::ptr::eq(rest.as_ptr(), first);
+        if let Some((mut named, ["," | ")", ..])) = path(rest) {
+            named.element |= element;
+            return Some(named);
+        }
+    }
+    None
+}
+
+fn after_comma<'a, 'b>(tokens: &'b [&'a str]) -> &'b [&'a str] {
+    let at = tokens.iter().position(|token| *token == ",").map_or(tokens.len(), |at| at.saturating_add(1));
+    tokens.get(at..).unwrap_or_default()
+}
+
+/// `a->b.c[i]` with at least one member.
+fn path<'a, 'b>(tokens: &'b [&'a str]) -> Option<(Named, &'b [&'a str])> {
+    let (base, mut rest) = tokens.split_first()?;
+    if !is_name(base) {
+        return None;
+    }
+    let mut named: Option<Named> = None;
+    loop {
+        rest = match rest {
+            [".", name, tail @ ..] | ["-", ">", name, tail @ ..] if is_name(name) => {
+                named = Some(Named { base: (*base).to_owned(), name: (*name).to_owned(), element: false });
+                tail
+            }
+            ["[", tail @ ..] => {
+                if let Some(named) = &mut named {
+                    named.element = true;
+                }
+                let close = tail.iter().position(|token| *token == "]")?;
+                tail.get(close.saturating_add(1)..)?
+            }
+            _ => break,
+        };
+    }
+    Some((named?, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members() {
+        let name = |text| assigned(text, 1).map(|named| named.name);
+        assert_eq!(name("\tevent->pid = pid_tgid >> 32;").as_deref(), Some("pid"));
+        assert_eq!(name("\te.task.tgid = x;").as_deref(), Some("tgid"));
+        assert_eq!(name("\t\t.pid = pid,").as_deref(), Some("pid"));
+        assert_eq!(name("\te->flags |= 3;").as_deref(), Some("flags"));
+        assert_eq!(name("\tif (e->pid == 3)"), None);
+        assert_eq!(name("\tstruct event e = {};"), None);
+        assert_eq!(name("\tpid = e->pid;"), None);
+        assert_eq!(assigned("e->a = 1; e->b = 2;", 15).map(|n| n.name).as_deref(), Some("b"));
+        assert!(assigned("e->args[0] = 1;", 1).is_some_and(|n| n.element));
+        let name = |text| handed(text).map(|named| named.name);
+        assert_eq!(name("bpf_get_current_comm(&event->comm, sizeof(event->comm));").as_deref(), Some("comm"));
+        assert_eq!(name("bpf_probe_read_kernel_str(e->fname, sizeof(e->fname), p);").as_deref(), Some("fname"));
+        assert_eq!(name("BPF_CORE_READ_INTO(&e->addr, sk, __sk_common.skc_daddr);").as_deref(), Some("addr"));
+        assert_eq!(name("bpf_d_path(&file->f_path, e->path, sizeof(e->path));").as_deref(), Some("path"));
+        assert_eq!(name("x = BPF_CORE_READ(e->task, pid);"), None);
+    }
+}
