@@ -70,7 +70,7 @@ impl<'a> Page<'a> {
     pub(super) fn text(&self) -> String {
         let mut page = String::from(
             "# What loads, compared with libbpf\n\n\
-             Written by `cargo xtask oracle --verdicts --write`: do not edit. On each of Debian's kernels, in a virtual \
+             Written by `cargo xtask oracle --verdicts --write`: do not edit. On each kernel of the table, in a virtual \
              machine, libbpf 1.7 and `ringfence check` load every program of real objects for itself: Debian's libbpf-tools \
              and xdp-tools, and the self-tests of Linux 6.12, most of which are made to be refused by some kernel. The \
              kernels are Debian's own: the self-tests' module bpf_testmod is not there, and programs that need it are \
