@@ -118,7 +118,6 @@ fn options(name: *const c_char) -> sys::bpf_object_open_opts {
     sys::bpf_object_open_opts {
         sz: size_of::<sys::bpf_object_open_opts>() as sys::size_t,
         object_name: name,
-        kernel_log_level: 1,
         ..Default::default()
     }
 }

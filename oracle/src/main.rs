@@ -87,7 +87,6 @@ fn lenient(file: &Path, index: usize) -> Option<String> {
 struct Verdict {
     program: ProgramInfo,
     ok: bool,
-    filled_in: bool,
     errno: i32,
     reason: String,
 }
@@ -103,13 +102,14 @@ fn verdicts(file: &Path) -> Result<()> {
     };
     let programs = object.programs();
     object.fill_in();
+    // Some programs live only together with others: a tail call's target, a subprogram's replacement.
     let whole = object.load().is_ok();
     drop(object);
-    let verdicts = programs.into_iter().enumerate().map(|(index, program)| {
-        let alone = alone(file, index, program);
-        // Some programs live only together with others: a tail call's target, a subprogram's replacement.
-        Verdict { ok: alone.ok || (whole && alone.program.autoload), ..alone }
-    });
+    let verdict = |(index, program): (usize, ProgramInfo)| match whole && program.autoload {
+        true => Verdict { program, ok: true, errno: 0, reason: String::new() },
+        false => alone(file, index, program),
+    };
+    let verdicts: Vec<Verdict> = programs.into_iter().enumerate().map(verdict).collect();
     let mut lines = String::new();
     for verdict in verdicts {
         let program = json!({
@@ -118,12 +118,11 @@ fn verdicts(file: &Path) -> Result<()> {
             "type": verdict.program.kind,
             "verdict": if verdict.ok { "ok" } else { "refused" },
             "errno": if verdict.ok { 0 } else { verdict.errno },
-            "filled_in": verdict.filled_in,
             "reason": if verdict.ok { String::new() } else { verdict.reason },
         });
         write!(lines, "{}{program}", if lines.is_empty() { "" } else { "," })?;
     }
-    println!(r#"{{"object":{},"whole":{whole},"programs":[{lines}]}}"#, json!(file));
+    println!(r#"{{"object":{},"programs":[{lines}]}}"#, json!(file));
     Ok(())
 }
 
@@ -138,12 +137,12 @@ fn alone(file: &Path, index: usize, program: ProgramInfo) -> Verdict {
             object.load()
         });
         match result {
-            Ok(()) => return Verdict { program, ok: true, filled_in: fill_in, errno: 0, reason: String::new() },
+            Ok(()) => return Verdict { program, ok: true, errno: 0, reason: String::new() },
             // Nothing to fill in: the first answer stands.
             Err(failure) if failure.errno == 0 => break,
             Err(failure) => first = Some(failure),
         }
     }
     let failure = first.unwrap_or(libbpf::Failure { errno: 0, reason: "no reason".into() });
-    Verdict { program, ok: false, filled_in: false, errno: failure.errno, reason: failure.reason }
+    Verdict { program, ok: false, errno: failure.errno, reason: failure.reason }
 }

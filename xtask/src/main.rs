@@ -108,6 +108,12 @@ const VERBS: &[Verb] = &[
         help: "compare with libbpf, program by program; --write: into docs/oracle.md",
         run: oracle::run,
     },
+    Verb {
+        name: "oracle --verdicts",
+        arguments: "[--kernel LIST] [--set LIST] [--object LIST] [--kept libbpf|all] [--ringfence PROGRAM] [--write]",
+        help: "compare what loads on other kernels with what libbpf loads there; --write: into docs/verdicts.md",
+        run: oracle::run,
+    },
 ];
 
 fn help() {

@@ -5,6 +5,7 @@
 mod compare;
 mod known;
 mod report;
+mod verdicts;
 
 use crate::tools::{self, cargo, command, files, finish, parallel, root, target};
 use crate::{kernels, objects};
@@ -47,6 +48,9 @@ struct Case {
 }
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
+    if arguments.contains("--verdicts") {
+        return verdicts::run(arguments);
+    }
     let set: Option<String> = arguments.opt_value_from_str("--set")?;
     let object: Option<String> = arguments.opt_value_from_str("--object")?;
     let kernel: Option<String> = arguments.opt_value_from_str("--kernel")?;

@@ -37,6 +37,10 @@ const STEPS: &[Step] = &[
     Step { name: "api", work: Work::Verb(api::run, &[]) },
     Step { name: "static", work: Work::Verb(vm::run, &["--static"]) },
     Step { name: "oracle", work: Work::Verb(oracle::run, &[]) },
+    Step {
+        name: "verdicts",
+        work: Work::Verb(oracle::run, &["--verdicts", "--kernel", "5.10,7.3", "--set", "libbpf-tools,xdp-tools"]),
+    },
     Step { name: "mutate", work: Work::Verb(mutate::run, &[]) },
     Step { name: "vm", work: Work::Verb(vm::run, &[]) },
 ];

@@ -2,7 +2,7 @@
 //! seconds without hardware virtualisation.
 
 mod alone;
-mod guest;
+pub(crate) mod guest;
 mod initrd;
 mod report;
 mod sections;
@@ -80,7 +80,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
         script += &format!("echo '== ringfence'\n{SMOKE}");
     }
     let modules: Vec<&str> = MODULES.iter().copied().chain(modules.iter().flat_map(|list| list.split(','))).collect();
-    let job = Job { script: &script, files: &carried, modules: &modules };
+    let job = Job { script: &script, files: &carried, modules: &modules, memory: Job::MEMORY, limit: Job::LIMIT };
 
     let reports = parallel(&kernels, |kernel| {
         let answer = Guest::of(kernel).and_then(|guest| guest.run(&job));
@@ -106,7 +106,7 @@ fn here(binaries: &[PathBuf], carried: &[(PathBuf, String)]) -> Result<Option<Re
     let code = output.status.code().unwrap_or(-1);
     let text = String::from_utf8_lossy(&output.stdout);
     let output = format!("== sections\n{text}\n== sections exit {code} in 0 s\n");
-    let answer = Answer { code: 0, output, time: Default::default() };
+    let answer = Answer { code: Some(0), output, console: String::new(), time: Default::default() };
     Ok(Some(Report::new("here", Ok(answer))))
 }
 

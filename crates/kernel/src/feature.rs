@@ -58,6 +58,8 @@ features! {
     BtfEnum64 = "64-bit enumerations in BTF", "6.0", Struct("btf_enum64");
     /// `__arg_ctx` on parameters of global functions
     ArgCtx = "tagged context parameters (__arg_ctx)", "6.8", Struct("bpf_subprog_arg_info");
+    /// Global functions that take pointers to memory
+    GlobalFuncPointers = "pointers as arguments of global functions", "5.12", Function(&["check_mem_reg"]);
     /// Data sections as maps
     GlobalData = "global data", "5.2", Member("bpf_map_ops", "map_direct_value_addr");
     /// `BPF_F_MMAPABLE` arrays

@@ -60,7 +60,8 @@ pub(crate) fn single(feature: Feature) -> Option<bool> {
         Feature::BtfDeclTag => btf(&[Part::DeclTag]),
         Feature::BtfTypeTag => btf(&[Part::TypeTag]),
         Feature::BtfEnum64 => btf(&[Part::Enum64]),
-        Feature::ArgCtx => arg_ctx(),
+        Feature::ArgCtx => global_function(true),
+        Feature::GlobalFuncPointers => global_function(false),
         Feature::GlobalData => global_data(),
         Feature::ArrayMmap => map(&MapCreate { flags: sys::flags::BPF_F_MMAPABLE, ..array(4) }),
         Feature::ExpectedAttachType => {
@@ -178,23 +179,34 @@ fn global_data() -> Option<bool> {
     program(ProgramType::SOCKET_FILTER, AttachType(0), "", &insns)
 }
 
-/// A global function that hands its tagged parameter to a helper which takes nothing but a context.
-fn arg_ctx() -> Option<bool> {
+/// A global function that takes a pointer: a number's, or by its tag alone the context, which the helper wants.
+fn global_function(tagged: bool) -> Option<bool> {
     let mut types = Builder::new();
     let int = New::Int(Int { size: 4, bits: 32, offset: 0, signed: true, char: false, bool: false });
     let int = types.add("int", int);
-    let pointer = types.add("", New::Ptr(TypeId::VOID));
-    let mut function = |name| {
-        let params = [Param { name: "context", ty: pointer }];
-        let proto = types.add("", New::FuncProto { ret: int, params: &params });
+    let [number, context] = [int, TypeId::VOID].map(|to| types.add("", New::Ptr(to)));
+    let mut function = |name, ty| {
+        let proto = types.add("", New::FuncProto { ret: int, params: &[Param { name: "a", ty }] });
         types.add(name, New::Func { proto, linkage: Linkage::Global })
     };
-    let (main, other) = (function("main"), function("other"));
-    types.add("arg:ctx", New::DeclTag { ty: other, component: Some(0) });
-    let btf = sys::btf_load(&types.finish().ok()?, None, None).ok()?;
+    let main = function("main", context);
+    let other = function("other", if tagged { context } else { number });
+    if tagged {
+        types.add("arg:ctx", New::DeclTag { ty: other, component: Some(0) });
+    }
+    let btf = sys::btf_load(&types.finish().ok()?, None, None);
+    let btf = match btf {
+        Ok(btf) => btf,
+        Err(errno) => return answer::<()>(Err(errno)),
+    };
     let [helper, exit] = call(Helper::GET_FUNC_IP);
-    let insns = [insn(Insn::CALL, 0, Insn::PSEUDO_CALL, 0, 1), EXIT, helper, exit];
-    let funcs = [sys::FuncInfo { insn: 0, ty: main.0 }, sys::FuncInfo { insn: 2, ty: other.0 }];
+    // The null pointer may be handed over: a kernel takes it, or knows no pointers at all.
+    let (first, last) = match tagged {
+        true => (mov(1, 1), helper),
+        false => (insn(0xb7, 1, 0, 0, 0), insn(0xb7, 0, 0, 0, 0)),
+    };
+    let insns = [first, insn(Insn::CALL, 0, Insn::PSEUDO_CALL, 0, 1), exit, last, exit];
+    let funcs = [sys::FuncInfo { insn: 0, ty: main.0 }, sys::FuncInfo { insn: 3, ty: other.0 }];
     let load = ProgLoad { btf: Some(btf.as_fd()), funcs: &funcs, ..ProgLoad::new(ProgramType::KPROBE, &insns, "GPL") };
     answer(sys::prog_load(&load, None))
 }

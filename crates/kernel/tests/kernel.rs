@@ -20,6 +20,7 @@ const EXPECTED: &[(Feature, [bool; 5])] = &[
     (Feature::BtfTypeTag, [false, true, true, true, true]),
     (Feature::BtfEnum64, [false, true, true, true, true]),
     (Feature::ArgCtx, [false, false, true, true, true]),
+    (Feature::GlobalFuncPointers, [false, true, true, true, true]),
     (Feature::GlobalData, [true, true, true, true, true]),
     (Feature::ArrayMmap, [true, true, true, true, true]),
     (Feature::ExpectedAttachType, [true, true, true, true, true]),

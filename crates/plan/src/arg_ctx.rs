@@ -21,7 +21,7 @@ const MAX_DESCRIBED: usize = 10_000;
 const PT_REGS: &str = "bpf_user_pt_regs_t";
 
 /// The struct by which a kernel without the tag knows the context (libbpf, `global_ctx_map`).
-const CONTEXTS: &[(ProgramType, &str)] = &[
+pub(crate) const CONTEXTS: &[(ProgramType, &str)] = &[
     (ProgramType::CGROUP_DEVICE, "bpf_cgroup_dev_ctx"),
     (ProgramType::CGROUP_SKB, "__sk_buff"),
     (ProgramType::CGROUP_SOCK, "bpf_sock"),
@@ -133,16 +133,8 @@ fn tags(object: &Object) -> impl Iterator<Item = (TypeId, u32)> {
 /// Whether the kernel would take this type for something else, and may be told otherwise
 /// (libbpf, `need_func_arg_type_fixup`). Any further type is the program's mistake, which the verifier reports.
 fn is_to_change(btf: &Btf, param: TypeId, kind: ProgramType, context: &str) -> Result<bool, btf::Error> {
-    let Def::Ptr(mut to) = btf.resolve(param)?.def else { return Ok(false) };
-    if matches!(kind, ProgramType::KPROBE | ProgramType::PERF_EVENT) {
-        while let Def::Const(next) | Def::Volatile(next) | Def::Restrict(next) | Def::TypeTag(next) = btf.get(to)?.def {
-            to = next;
-        }
-        let ty = btf.get(to)?;
-        if matches!(ty.def, Def::Typedef(_)) && ty.name == PT_REGS {
-            return Ok(false);
-        }
-    }
+    let Def::Ptr(to) = btf.resolve(param)?.def else { return Ok(false) };
+    // Also of `bpf_user_pt_regs_t`, by which not every such kernel knows the context of a perf event (6.1).
     let to = btf.resolve(to)?;
     Ok(match (to.def, kind) {
         (Def::Void, _) => true,

@@ -11,7 +11,7 @@ use ringfence_kernel::{Feature, Kernel};
 use ringfence_object::{DatasecLayout, Object, Visibility};
 use ringfence_uapi::ProgramType;
 
-use crate::arg_ctx::Contexts;
+use crate::arg_ctx::{self, Contexts};
 
 /// The section of subprograms; a program elsewhere is entered by the kernel and never static.
 pub(crate) const SUBPROGRAMS: &str = ".text";
@@ -51,12 +51,17 @@ fn fit(
     }
     let mut out = fitting.out;
     for function in &object.functions {
-        // Verified with what their callers know, which hidden visibility asks for (libbpf, `mark_btf_static`).
-        if let (Visibility::Hidden, SUBPROGRAMS, Some(id)) = (function.visibility, &*function.section, function.btf) {
+        let (SUBPROGRAMS, Some(id)) = (&*function.section, function.btf) else { continue };
+        // Verified with what their callers know, which hidden visibility asks for (libbpf, `mark_btf_static`). So are those that
+        // the kernel would refuse to verify alone.
+        if function.visibility == Visibility::Hidden
+            || takes_pointers(btf, id, kinds)? && !has(Feature::GlobalFuncPointers)
+        {
             out.set_linkage(id, Linkage::Static)?;
         }
     }
-    if Contexts::are_used(object) && !has(Feature::ArgCtx) {
+    // What could be described otherwise takes a pointer, and is static without the second.
+    if Contexts::are_used(object) && !has(Feature::ArgCtx) && has(Feature::GlobalFuncPointers) {
         contexts = Contexts::add(object, kinds, &mut out)?;
     }
     for what in Newer::ALL {
@@ -66,6 +71,21 @@ fn fit(
     }
     out.simplify_names()?;
     Ok((Some(out.finish()?), contexts))
+}
+
+/// Whether a function with global linkage takes a pointer to what is no context.
+fn takes_pointers(btf: &Btf, id: TypeId, kinds: &BTreeSet<ProgramType>) -> Result<bool, btf::Error> {
+    let Def::Func { proto, linkage: Linkage::Global } = btf.get(id)?.def else { return Ok(false) };
+    let Def::FuncProto(proto) = btf.get(proto)?.def else { return Ok(false) };
+    for param in proto.params() {
+        if let Def::Ptr(to) = btf.resolve(param?.ty)?.def {
+            let name = btf.resolve(to)?.name;
+            if !arg_ctx::CONTEXTS.iter().any(|(kind, context)| kinds.contains(kind) && *context == name) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 fn feature(what: Newer) -> Feature {

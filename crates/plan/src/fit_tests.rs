@@ -165,7 +165,7 @@ fn kernels_are_asked_only_for_what_is_used_and_get_nothing_newer() {
     }
     assert_eq!(fit(&object, |feature| feature != Feature::Btf).unwrap(), None);
 
-    let plain = compile("int f(void *c) { return 0; }");
+    let plain = compile("int f(int c) { return 0; }");
     let asked = std::cell::RefCell::new(Vec::new());
     let bytes = fit(&plain, |feature| {
         asked.borrow_mut().push(feature);
@@ -181,6 +181,30 @@ fn unions_take_the_place_of_wide_enums() {
     let Def::Union(wide) = after.get(after.find("wide", Kind::Union).unwrap()).unwrap().def else { panic!() };
     let names = |def: Composite<'_>| def.members().map(|m| m.unwrap().name.to_owned()).collect::<Vec<_>>();
     assert_eq!((wide.size, names(wide)), (8, vec!["WIDE_A".to_owned(), "WIDE_B".to_owned()]));
+}
+
+const POINTERS: &str = r#"
+#define SEC(name) __attribute__((section(name), used))
+struct xdp_md;
+__attribute__((noinline)) int plain(int number, int *to) { return number + (to != 0); }
+__attribute__((noinline)) int context(struct xdp_md *ctx) { return ctx != 0; }
+SEC("xdp") int drop(void *ctx) { int one = 1; return plain(1, &one) + context(ctx); }
+"#;
+
+#[test]
+fn functions_with_pointers_are_static_where_they_cannot_be_verified_alone() {
+    let object = compile(POINTERS);
+    let linkages = |has: bool| {
+        let kinds = BTreeSet::from([ProgramType::XDP]);
+        let (bytes, _) = super::fit(&object, &kinds, |asked| has || asked != Feature::GlobalFuncPointers).unwrap();
+        let btf = Btf::parse(Arc::new(bytes.unwrap())).unwrap();
+        ["plain", "context", "drop"].map(|name| match btf.get(btf.find(name, Kind::Func).unwrap()).unwrap().def {
+            Def::Func { linkage, .. } => linkage,
+            other => panic!("{other:?}"),
+        })
+    };
+    assert_eq!(linkages(true), [Linkage::Global; 3]);
+    assert_eq!(linkages(false), [Linkage::Static, Linkage::Global, Linkage::Global]);
 }
 
 /// Every real object's types load here, as they are for this kernel and as they would be for older ones.

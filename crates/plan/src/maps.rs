@@ -331,6 +331,14 @@ impl Planner<'_> {
             plan.value_size = STACK_DEPTH.saturating_mul(8);
             plan.filled.push(format!("value_size {}: {STACK_DEPTH} frames", plan.value_size));
         }
+        if plan.key_size == 0 && is_table(plan.kind) {
+            plan.key_size = 4;
+            plan.filled.push("key_size 4".to_owned());
+        }
+        if plan.value_size == 0 && (is_table(plan.kind) || plan.kind == MapType::BLOOM_FILTER) {
+            plan.value_size = 8;
+            plan.filled.push("value_size 8".to_owned());
+        }
         if plan.max_entries == 0 && needs_entries(plan.kind) {
             plan.max_entries = if is_ring(plan.kind) { self.kernel.page_size() } else { 1 };
             plan.filled.push(format!("max_entries {}", plan.max_entries));
@@ -392,6 +400,19 @@ fn fitting(btf: &Btf, ty: Option<TypeId>, size: u32) -> Option<TypeId> {
 
 fn is_of_maps(kind: MapType) -> bool {
     matches!(kind, MapType::ARRAY_OF_MAPS | MapType::HASH_OF_MAPS)
+}
+
+/// Kinds of map whose key and value may have any size.
+fn is_table(kind: MapType) -> bool {
+    matches!(
+        kind,
+        MapType::HASH
+            | MapType::ARRAY
+            | MapType::PERCPU_HASH
+            | MapType::PERCPU_ARRAY
+            | MapType::LRU_HASH
+            | MapType::LRU_PERCPU_HASH
+    )
 }
 
 fn is_ring(kind: MapType) -> bool {

@@ -87,6 +87,9 @@ fn sizes_can_be_filled_in_and_it_is_said() {
     assert!(plan.problems.is_empty(), "{:?}", plan.problems);
     let filled = |name: &str| map(&plan, name).filled.join("; ");
     assert_eq!((map(&plan, "unsized").max_entries, filled("unsized")), (1, "max_entries 1".to_owned()));
+    let bare = map(&plan, "bare");
+    assert_eq!((bare.key_size, bare.value_size, bare.max_entries), (4, 8, 1));
+    assert_eq!(filled("bare"), "key_size 4; value_size 8; max_entries 1");
     assert_eq!(map(&plan, "empty_ring").max_entries, kernel.page_size());
     assert_eq!(map(&plan, "stacks").value_size, 127 * 8);
     assert!(filled("stacks").contains("127 frames"));

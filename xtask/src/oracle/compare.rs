@@ -95,7 +95,7 @@ fn problem(said: &Answer, program: &str) -> String {
     problem.unwrap_or_else(|| last_line(said))
 }
 
-fn last_line(said: &Answer) -> String {
+pub(super) fn last_line(said: &Answer) -> String {
     said.err.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it says nothing").to_string()
 }
 
@@ -131,7 +131,7 @@ pub(super) fn verdicts(ours: &Answer, theirs: &Answer) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn programs(out: &str) -> Option<BTreeMap<String, Value>> {
+pub(super) fn programs(out: &str) -> Option<BTreeMap<String, Value>> {
     let answer: Value = serde_json::from_str(out).ok()?;
     let programs = answer["programs"].as_array()?;
     Some(programs.iter().filter_map(|program| Some((program["name"].as_str()?.to_string(), program.clone()))).collect())

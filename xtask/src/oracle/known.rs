@@ -4,7 +4,8 @@ use anyhow::{Context, Result};
 use std::fmt;
 use std::path::Path;
 
-/// A row of `oracle/known.txt`. `*` stands for any.
+/// A row of `oracle/known.txt`. `*` stands for any; `,` is between several. What is behind a `:` in WHAT is part of what the
+/// loader that refuses says.
 pub(super) struct Row {
     pub(super) kernel: String,
     pub(super) object: String,
@@ -29,11 +30,13 @@ impl Row {
 
     /// Whether this explains a difference.
     pub(super) fn explains(&self, difference: &super::report::Difference) -> bool {
-        let is = |pattern: &str, text: &str| pattern == "*" || pattern == text;
+        let is = |pattern: &str, text: &str| pattern == "*" || pattern.split(',').any(|one| one.trim() == text);
+        let (what, says) = self.what.split_once(": ").unwrap_or((&self.what, ""));
         is(&self.kernel, difference.kernel)
             && is(&self.object, difference.object)
             && is(&self.program, &difference.finding.program)
-            && self.what == difference.finding.what
+            && what == difference.finding.what
+            && difference.finding.detail.contains(says)
     }
 }
 

@@ -1,6 +1,6 @@
 //! `cargo xtask vm --static`: the command as one static file, in guests that hold nothing else.
 
-use super::guest::{Answer, Guest};
+use super::guest::{Answer, Guest, Job};
 use super::initrd::Initrd;
 use super::report::{self, Report};
 use crate::kernels;
@@ -82,7 +82,7 @@ pub(super) fn run(mut arguments: Arguments) -> Result<()> {
         OLDEST_AND_NEWEST.iter().partition(|series| kernels::btf(series).is_ok());
     missing.iter().for_each(|series| eprintln!("vm: SKIPPED kernel {series}: not there; `cargo xtask kernels`"));
     let reports = parallel(&kernels, |kernel| {
-        let answer = Guest::of(kernel).and_then(|guest| guest.run_from(&initrd));
+        let answer = Guest::of(kernel).and_then(|guest| guest.run_from(&initrd, Job::MEMORY, Job::LIMIT));
         Report::new(kernel, answer.and_then(judge))
     });
     report::print(&reports);

@@ -38,12 +38,16 @@ impl Report {
     pub(super) fn new(kernel: &str, answer: Result<Answer>) -> Report {
         let mut report = Report { kernel: kernel.to_string(), ..Report::default() };
         match answer {
-            Ok(answer) => {
-                report.read(&answer.output);
-                if answer.code != 0 {
-                    report.tests.insert(format!("(exit {})", answer.code), Verdict::Fail);
-                    report.said.push(answer.output);
+            Ok(Answer { code: Some(code), output, .. }) => {
+                report.read(&output);
+                if code != 0 {
+                    report.tests.insert(format!("(exit {code})"), Verdict::Fail);
+                    report.said.push(output);
                 }
+            }
+            Ok(Answer { code: None, output, console, .. }) => {
+                report.tests.insert("(the machine)".to_string(), Verdict::Fail);
+                report.said.push(format!("died, or its time was over: {output}\n{console}"));
             }
             Err(error) => {
                 report.tests.insert("(the machine)".to_string(), Verdict::Fail);

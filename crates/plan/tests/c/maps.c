@@ -4,6 +4,7 @@
 struct value { u64 count; u32 last; };
 struct { __uint(type, 1); __uint(max_entries, 64); __type(key, u32); __type(value, struct value); } table SEC(".maps");
 struct { __uint(type, 1); __type(key, u32); __type(value, u64); } unsized SEC(".maps");
+struct { __uint(type, 1); } bare SEC(".maps");
 struct { __uint(type, 27); __uint(max_entries, 5000); } ring SEC(".maps");
 struct { __uint(type, 27); } empty_ring SEC(".maps");
 struct { __uint(type, 4); __type(key, u32); __type(value, u32); } perf SEC(".maps");
