@@ -19,7 +19,7 @@ pub struct Shape {
     /// Only events for which this holds: pid == 1234 && comm ~ "ssh*".
     #[arg(long = "where", value_name = "CONDITION")]
     condition: Option<String>,
-    /// Only these fields, in this order; members as a.b, elements as a[0].
+    /// Only these fields, in this order; members as `a.b`, elements as `a[0]`.
     #[arg(long, value_name = "FIELD,..", value_delimiter = ',')]
     fields: Vec<String>,
     /// Collect events and print them at the end in this order (with --count-by: `count` or one of its fields).
