@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ringfence_btf::{Btf, Builder, Def, TypeId};
+use ringfence_btf::{Btf, Builder, Def};
 use std::sync::Arc;
 
 /// Questions are cheap, but a damaged file can hold a million types.

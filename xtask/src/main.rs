@@ -80,7 +80,7 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         name: "fuzz",
-        arguments: "object|btf|plan|value [--for 60s] [--input FILE]",
+        arguments: "object|btf|plan|value|flow [--for 60s] [--input FILE]",
         help: "libFuzzer on the stable toolchain; see fuzz/README.md",
         run: fuzz::run,
     },
