@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use ringfence_btf::{Btf, Def};
 use ringfence_plan::{FixupWith, LoadTarget, MapPlan, PlanMap, ProgramPlan};
@@ -18,9 +19,9 @@ use crate::program::Program;
 use crate::usdt::Specs;
 
 const LOADING: &str = "loading it";
-/// Instructions that are worth a thread: it starts in 0.1 to 0.5 ms (the latter on a busy machine), and the verifier takes
-/// some 3 us an instruction.
-const MANY_INSNS: usize = 2000;
+/// Time that is left at the pace of the programs so far and that is worth threads: one starts in 0.1 to 0.5 ms (the latter on a
+/// busy machine). Instructions do not tell: a loop of thirty can take the verifier milliseconds.
+const WORTH: Duration = Duration::from_millis(1);
 /// More threads than this have not been seen to help: the verifier allocates under locks.
 const MOST_THREADS: usize = 8;
 
@@ -50,27 +51,46 @@ impl Run<'_> {
             // The first place in the wave that has failed.
             let failed = AtomicUsize::new(usize::MAX);
             let next = AtomicUsize::new(0);
-            let work = || {
-                loop {
-                    let place = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(at) = wave.get(place) else { return };
-                    if stop && place > failed.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    let result = self.program(&plans[*at], maps, &loaded);
-                    if result.is_err() {
-                        failed.fetch_min(place, Ordering::Relaxed);
-                    }
-                    // Each place is worked on once.
-                    let _ = loaded[*at].set(result);
+            let one = || {
+                let place = next.fetch_add(1, Ordering::Relaxed);
+                let Some(at) = wave.get(place) else { return false };
+                if stop && place > failed.load(Ordering::Relaxed) {
+                    return false;
                 }
+                let result = self.program(&plans[*at], maps, &loaded);
+                if result.is_err() {
+                    failed.fetch_min(place, Ordering::Relaxed);
+                }
+                // Each place is worked on once.
+                let _ = loaded[*at].set(result);
+                true
             };
             std::thread::scope(|scope| {
-                for _ in 1..self.threads(&wave) {
-                    // A thread that cannot be had is one less.
-                    let _ = std::thread::Builder::new().name("ringfence-load".to_owned()).spawn_scoped(scope, work);
+                let help = |threads: usize| {
+                    for _ in 0..threads {
+                        // A thread that cannot be had is one less.
+                        let builder = std::thread::Builder::new().name("ringfence-load".to_owned());
+                        let _ = builder.spawn_scoped(scope, || while one() {});
+                    }
+                };
+                // More than this thread, as soon as it is worth it.
+                let mut more = match self.loader.threads {
+                    Some(threads) => {
+                        help(threads.min(wave.len()).saturating_sub(1));
+                        0
+                    }
+                    None => std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS) - 1,
+                };
+                let begun = Instant::now();
+                let mut done = 0;
+                while one() {
+                    done += 1;
+                    let left = wave.len().saturating_sub(next.load(Ordering::Relaxed));
+                    if more > 0 && begun.elapsed() * left as u32 >= WORTH * done {
+                        help(more.min(left));
+                        more = 0;
+                    }
                 }
-                work();
             });
             if stop && failed.into_inner() < usize::MAX {
                 break;
@@ -80,16 +100,6 @@ impl Run<'_> {
         let result =
             |(place, plan): (OnceLock<_>, _)| place.into_inner().unwrap_or_else(|| Err(not_tried(plan, object)));
         loaded.into_iter().zip(plans).map(result).collect()
-    }
-
-    fn threads(&self, wave: &[usize]) -> usize {
-        let insns: usize = wave.iter().filter_map(|at| self.plan.programs.get(*at)).map(|plan| plan.insns.len()).sum();
-        let useful = (insns / MANY_INSNS + 1).min(wave.len());
-        match self.loader.threads {
-            Some(threads) => threads.min(wave.len()),
-            None if useful < 2 => 1,
-            None => std::thread::available_parallelism().map_or(1, usize::from).min(useful).min(MOST_THREADS),
-        }
     }
 
     fn target_given(&self, plan: &ProgramPlan) -> bool {
