@@ -287,7 +287,7 @@ impl Drop for Links {
     fn drop(&mut self) {
         let mut links = std::mem::take(&mut self.0);
         let events = links.iter().filter(|link| matches!(link.held, Held::Event(_) | Held::EventLink(_))).count();
-        let threads = (events / 4).min(8);
+        let threads = events.min(16);
         if threads < 2 {
             return;
         }
