@@ -32,7 +32,7 @@ const STEPS: &[Step] = &[
     Step { name: "objects", work: Work::Verb(objects::run, &[]) },
     Step { name: "uapi", work: Work::Verb(uapi::run, &["--check"]) },
     Step { name: "bpf", work: Work::Verb(bpf::run, &["--check"]) },
-    Step { name: "tests", work: Work::Cargo(&["test", "--workspace", "--locked"]) },
+    Step { name: "tests", work: Work::Cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]) },
     Step { name: "doc", work: Work::Cargo(&["doc", "--workspace", "--no-deps", "--locked", "--quiet"]) },
     Step { name: "api", work: Work::Verb(api::run, &[]) },
     Step { name: "static", work: Work::Verb(vm::run, &["--static"]) },

@@ -182,7 +182,7 @@ fn flood(name: &str) -> (u64, String) {
     let running = start(&object, &["-o", "json", "--set", &me]);
     // One process and one CPU: interrupted by nobody, so that no call is missed.
     for _ in 0..CALLS {
-        rustix::process::getpgid(None).expect("a group");
+        rustix::process::getpriority_process(None).expect("a priority");
     }
     let (out, notes) = running.end();
     let rows = json_lines(&out);

@@ -1,4 +1,4 @@
-/* Events faster than anybody reads them: CALLS of getpgid(2) by one process, BATCH events each. */
+/* Events faster than anybody reads them: CALLS of getpriority(2) by one process, BATCH events each. */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 

@@ -8,7 +8,7 @@ struct {
 	__uint(value_size, sizeof(__u32));
 } events SEC(".maps");
 
-SEC("tracepoint/syscalls/sys_enter_getpgid")
+SEC("tracepoint/syscalls/sys_enter_getpriority")
 int flood(void *ctx)
 {
 	struct flood_event event = { .text = "a text that is as long as texts of events are" };

@@ -7,7 +7,7 @@ struct {
 	__uint(max_entries, 64 << 10);
 } events SEC(".maps");
 
-SEC("tracepoint/syscalls/sys_enter_getpgid")
+SEC("tracepoint/syscalls/sys_enter_getpriority")
 int flood(void *ctx)
 {
 	struct flood_event *event;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-/* Maps of all kinds that are metrics: getpgid(2) counts, getsid(2) takes the caller's keys away. */
+/* Maps of all kinds that are metrics: getpriority(2) counts, getgroups(2) takes the caller's keys away. */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
@@ -61,7 +61,7 @@ static __always_inline int caller(struct caller *key)
 	return key->pid == target_pid;
 }
 
-SEC("tracepoint/syscalls/sys_enter_getpgid")
+SEC("tracepoint/syscalls/sys_enter_getpriority")
 int count(void *ctx)
 {
 	struct caller key = {};
@@ -89,7 +89,7 @@ int count(void *ctx)
 	return 0;
 }
 
-SEC("tracepoint/syscalls/sys_enter_getsid")
+SEC("tracepoint/syscalls/sys_enter_getgroups")
 int forget(void *ctx)
 {
 	struct caller key = {};

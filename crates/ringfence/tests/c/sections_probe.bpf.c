@@ -4,8 +4,8 @@
 
 ROW(kprobe, "kprobe/do_sys_openat2", 0)
 ROW(kretprobe, "kretprobe/do_sys_openat2", 0)
-ROW(ksyscall, "ksyscall/getpgid", 0)
-ROW(kretsyscall, "kretsyscall/getpgid", 0)
+ROW(ksyscall, "ksyscall/getpriority", 0)
+ROW(kretsyscall, "kretsyscall/getpriority", 0)
 ROW(kprobe_multi, "kprobe.multi/do_sys_openat*", 0)
 ROW(kretprobe_multi, "kretprobe.multi/do_sys_openat*", 0)
 ROW(kprobe_session, "kprobe.session/do_sys_openat*", 0)

@@ -2,10 +2,10 @@
 // Tracepoints, traced functions, security hooks, iterators, tables of functions.
 #include "sections.h"
 
-ROW(tracepoint, "tracepoint/syscalls/sys_enter_getpgid", 0)
-ROW(tp, "tp/syscalls/sys_enter_getpgid", 0)
-ROW(tracepoint_s, "tracepoint.s/syscalls/sys_enter_getpgid", 0)
-ROW(tp_s, "tp.s/syscalls/sys_enter_getpgid", 0)
+ROW(tracepoint, "tracepoint/syscalls/sys_enter_getpriority", 0)
+ROW(tp, "tp/syscalls/sys_enter_getpriority", 0)
+ROW(tracepoint_s, "tracepoint.s/syscalls/sys_enter_getpriority", 0)
+ROW(tp_s, "tp.s/syscalls/sys_enter_getpriority", 0)
 ROW(raw_tracepoint, "raw_tracepoint/sys_enter", 0)
 ROW(raw_tp, "raw_tp/sys_enter", 0)
 ROW(raw_tracepoint_s, "raw_tracepoint.s/sys_enter", 0)

@@ -7,7 +7,7 @@ use ringfence::hook::{Often, PerfEvent, Uprobe, Usdt};
 
 use crate::common::built;
 use crate::row::{Row, Run, Stop};
-use crate::trace::{getpgid, open_a_file};
+use crate::trace::{getpriority, open_a_file};
 
 const fn row(section: &'static str, fire: crate::row::Fire) -> Row {
     Row::new("sections_probe", section, fire)
@@ -17,8 +17,8 @@ const fn row(section: &'static str, fire: crate::row::Fire) -> Row {
 pub(crate) const ROWS: &[Row] = &[
     row("kprobe", opening),
     row("kretprobe", opening),
-    row("ksyscall", |run| { run.attach()?; getpgid(); Ok(()) }),
-    row("kretsyscall", |run| { run.attach()?; getpgid(); Ok(()) }),
+    row("ksyscall", |run| { run.attach()?; getpriority(); Ok(()) }),
+    row("kretsyscall", |run| { run.attach()?; getpriority(); Ok(()) }),
     row("kprobe.multi", opening),
     row("kretprobe.multi", opening),
     row("kprobe.session", opening),

@@ -51,8 +51,8 @@ pub(crate) const ROWS: &[Row] = &[
     row("struct_ops.s", calling_a_member),
 ];
 
-pub(crate) fn getpgid() {
-    rustix::process::getpgid(None).unwrap();
+pub(crate) fn getpriority() {
+    rustix::process::getpriority_process(None).unwrap();
 }
 
 pub(crate) fn open_a_file() {
@@ -68,7 +68,7 @@ fn execute() {
 
 fn asking(run: &Run) -> Result<(), Stop> {
     run.attach()?;
-    getpgid();
+    getpriority();
     Ok(())
 }
 
