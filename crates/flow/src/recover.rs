@@ -5,6 +5,7 @@
 //! a width is believed only where that cannot be: what was computed, what a helper wrote, what was read from a member of
 //! that width. Bytes that nothing names and whose meaning nothing tells are left out.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use ringfence_btf::{Btf, Def, TypeId};
@@ -14,7 +15,7 @@ use ringfence_uapi::{Helper, MapType};
 use crate::layout::{Certainty, Field, Layout, Meaning};
 use crate::names::{self, Named};
 use crate::origin::Origin;
-use crate::outputs::{self, Output, Size};
+use crate::outputs::{self, Output, Size, line_of};
 use crate::uses::uses;
 use crate::value::{Site, Value};
 use crate::walk::{self, Call, Seen, Store};
@@ -24,7 +25,7 @@ const MAX_WRITES: usize = 50_000;
 const MAX_REACHING: usize = 2_000;
 /// Programs whose callees are told apart.
 const MAX_PROGRAMS: usize = 256;
-/// Instructions that are followed to see which writes reach a call, for one object.
+/// Instructions, writes and lines that are looked at to see which writes reach a call and what they say, for one object.
 const MAX_STEPS: usize = 4_000_000;
 /// Largest record whose fields are looked for.
 const MAX_BYTES: u32 = 1 << 16;
@@ -80,6 +81,7 @@ struct Sent {
 pub fn layouts(object: &Object) -> Vec<Layout> {
     let mut writes: BTreeMap<Region, BTreeSet<Write>> = BTreeMap::new();
     let mut sent: Vec<Sent> = Vec::new();
+    let mut known = HashSet::new();
     let mut count = 0usize;
     walk::walk(object, &mut |seen| {
         let (pointer, write) = match seen {
@@ -89,7 +91,7 @@ pub fn layouts(object: &Object) -> Vec<Layout> {
                     && sent.len() < MAX_REACHING
                 {
                     let places = places(call, &output);
-                    if !sent.iter().any(|known| known.output == output && known.places == places) {
+                    if known.insert((output.function, output.insn, output.map, output.size, places.clone())) {
                         sent.push(Sent { output, places });
                     }
                 }
@@ -104,7 +106,7 @@ pub fn layouts(object: &Object) -> Vec<Layout> {
         }
     });
     let reached = programs(object);
-    let mut recovery = Recovery { object, writes, reached, steps: MAX_STEPS };
+    let recovery = Recovery { object, writes, reached, steps: Cell::new(MAX_STEPS) };
     let mut groups: BTreeMap<(MapId, Size), Vec<Vec<Field>>> = BTreeMap::new();
     for sent in &sent {
         if let Some(map) = sent.output.map {
@@ -161,7 +163,7 @@ struct Recovery<'a> {
     writes: BTreeMap<Region, BTreeSet<Write>>,
     /// What each program reaches.
     reached: Vec<BTreeSet<FunctionId>>,
-    steps: usize,
+    steps: Cell<usize>,
 }
 
 /// What one write says.
@@ -177,8 +179,15 @@ struct Evidence {
 }
 
 impl Recovery<'_> {
-    /// The fields of one record.
-    fn fields(&mut self, sent: &Sent) -> Vec<Field> {
+    /// Counts work; `false`: it was too much.
+    fn spend(&self, steps: usize) -> bool {
+        let left = self.steps.get().checked_sub(steps);
+        self.steps.set(left.unwrap_or(0));
+        left.is_some()
+    }
+
+    /// The fields of one record; none where not everything that is written to it could be looked at.
+    fn fields(&self, sent: &Sent) -> Vec<Field> {
         let extent = match sent.output.size {
             Size::Exact(most) | Size::Between(_, most) => most.min(MAX_BYTES),
             Size::Unknown => MAX_BYTES,
@@ -193,6 +202,9 @@ impl Recovery<'_> {
             let shared = with.is_empty() || matches!(region, Region::Value(map) if !scratch(*map));
             let end = start.saturating_add(extent.into());
             let Some(writes) = self.writes.get(region) else { continue };
+            if !self.spend(writes.len()) {
+                return Vec::new();
+            }
             let inside = |write: &&Write| {
                 (shared || with.contains(&write.function))
                     && write.at >= *start
@@ -200,6 +212,9 @@ impl Recovery<'_> {
             };
             let inside: Vec<Write> = writes.iter().filter(inside).copied().take(MAX_REACHING).collect();
             for write in &inside {
+                if self.steps.get() == 0 {
+                    return Vec::new();
+                }
                 if self.reaches(*region, write, &inside, &sent.output)
                     && let Ok(offset) = u32::try_from(write.at.saturating_sub(*start))
                     && let Some(evidence) = self.evidence(write, offset)
@@ -208,18 +223,24 @@ impl Recovery<'_> {
                 }
             }
         }
+        if !self.spend(1) {
+            return Vec::new();
+        }
         // All of it at once says nothing of its fields.
         all.retain(|evidence| evidence.field.width < extent || evidence.field.name.is_some());
         resolved(all, sent.output.size)
     }
 
     /// Whether some way leads from the write to the call on which it is not overwritten.
-    fn reaches(&mut self, region: Region, write: &Write, others: &[Write], output: &Output) -> bool {
+    fn reaches(&self, region: Region, write: &Write, others: &[Write], output: &Output) -> bool {
         // In other memory, or from another function: not followed.
         if region != Region::Frame(output.function) || write.function != output.function {
             return true;
         }
         let Some(function) = self.object.functions.get(write.function.0) else { return false };
+        if !self.spend(others.len()) {
+            return false;
+        }
         let covers = |other: &&Write| {
             other.at <= write.at
                 && other.at.saturating_add(other.bytes.into()) >= write.at.saturating_add(write.bytes.into())
@@ -232,8 +253,9 @@ impl Recovery<'_> {
             if at == output.insn {
                 return true;
             }
-            let Some(left) = self.steps.checked_sub(1) else { return false };
-            self.steps = left;
+            if !self.spend(1) {
+                return false;
+            }
             if !seen.insert(at) || killers.contains(&at) {
                 continue;
             }
@@ -248,6 +270,9 @@ impl Recovery<'_> {
 
     fn evidence(&self, write: &Write, offset: u32) -> Option<Evidence> {
         let function = self.object.functions.get(write.function.0)?;
+        if !self.spend(function.core.len().saturating_add(100)) {
+            return None;
+        }
         let line = line_of(function, write.insn);
         let text = line.and_then(|line| self.object.btf.as_ref()?.string(line.text).ok()).unwrap_or_default();
         let text = text.get(..MAX_LINE).unwrap_or(text);
@@ -413,6 +438,9 @@ impl Recovery<'_> {
     fn member_set_to(&self, function: &Function, variable: &str) -> Option<Named> {
         let btf = self.object.btf.as_ref()?;
         let mut found: Option<Named> = None;
+        if !self.spend(function.lines.len().min(MAX_LINES)) {
+            return None;
+        }
         for line in function.lines.iter().take(MAX_LINES) {
             let Some(text) = btf.string(line.text).ok().filter(|text| text.len() <= MAX_LINE) else { continue };
             if !names::assigns(text, variable) {
@@ -434,6 +462,9 @@ impl Recovery<'_> {
         let Some(writes) = self.writes.get(&region).filter(|_| bytes > 1) else {
             return if bytes == 1 { Certainty::Likely } else { Certainty::Guessed };
         };
+        if !self.spend(writes.len()) {
+            return Certainty::Guessed;
+        }
         let mut whole = false;
         for write in writes {
             let to = write.at.saturating_add(write.bytes.into());
@@ -528,12 +559,6 @@ fn member(btf: &Btf, root: TypeId, access: &str) -> Option<(String, TypeId)> {
 
 fn texty(name: Option<&str>) -> bool {
     name.is_some_and(|name| name.ends_with("comm") || name == "task" || name.ends_with("filename") || name == "fname")
-}
-
-fn line_of(function: &Function, insn: usize) -> Option<Line> {
-    // Lines are in the order of instructions.
-    let behind = function.lines.partition_point(|line| line.insn <= insn);
-    function.lines.get(behind.checked_sub(1)?).copied()
 }
 
 /// One record's fields, from all that was written to it.

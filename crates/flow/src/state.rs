@@ -31,6 +31,16 @@ impl State {
         State { registers, origins: [Origin::Other; 11], slots: Vec::new(), frame }
     }
 
+    /// Memory that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<State>().saturating_add(self.slots.len().saturating_mul(size_of::<(i32, Known)>()))
+    }
+
+    /// Time to copy and compare it, in instructions that do neither.
+    pub(crate) fn cost(&self) -> usize {
+        self.slots.len().div_ceil(4).saturating_add(1)
+    }
+
     pub(crate) fn get(&self, register: u8) -> Value {
         self.registers.get(usize::from(register)).copied().unwrap_or(Value::Unknown)
     }
@@ -112,19 +122,23 @@ impl State {
 
     /// Takes in another path's state; `true` when that says something new.
     pub(crate) fn join(&mut self, other: &State, widen: bool) -> bool {
-        let before = self.clone();
-        for (mine, theirs) in self.registers.iter_mut().zip(other.registers) {
-            *mine = mine.join(theirs, widen);
-        }
-        for (mine, theirs) in self.origins.iter_mut().zip(other.origins) {
-            *mine = mine.join(theirs);
+        let mut new = false;
+        let mut joined = |mine: &mut Known, theirs: Known| {
+            let before = *mine;
+            mine.value = mine.value.join(theirs.value, widen);
+            mine.origin = mine.origin.join(theirs.origin);
+            new |= *mine != before;
+        };
+        let registers = self.registers.iter_mut().zip(&mut self.origins);
+        for ((value, origin), (theirs, from)) in registers.zip(other.registers.into_iter().zip(other.origins)) {
+            let mut mine = Known { value: *value, origin: *origin };
+            joined(&mut mine, Known { value: theirs, origin: from });
+            (*value, *origin) = (mine.value, mine.origin);
         }
         self.slots.retain_mut(|(at, known)| {
-            let theirs = other.spilled(*at);
-            known.value = known.value.join(theirs.value, widen);
-            known.origin = known.origin.join(theirs.origin);
+            joined(known, other.spilled(*at));
             known.value != Value::Unknown
         });
-        *self != before
+        new
     }
 }
