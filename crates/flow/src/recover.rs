@@ -238,7 +238,7 @@ impl Recovery<'_> {
             return true;
         }
         let Some(function) = self.object.functions.get(write.function.0) else { return false };
-        if !self.spend(others.len()) {
+        if !self.spend(others.len().saturating_add(function.insns.len() / 64)) {
             return false;
         }
         let covers = |other: &&Write| {
@@ -246,8 +246,13 @@ impl Recovery<'_> {
                 && other.at.saturating_add(other.bytes.into()) >= write.at.saturating_add(write.bytes.into())
                 && other.function == write.function
         };
-        let killers: HashSet<usize> = others.iter().filter(covers).map(|other| other.insn).collect();
-        let mut seen = HashSet::new();
+        // Where it is overwritten, nothing is to be looked for either.
+        let mut seen = vec![false; function.insns.len()];
+        for other in others.iter().filter(covers) {
+            if let Some(seen) = seen.get_mut(other.insn) {
+                *seen = true;
+            }
+        }
         let mut todo = vec![write.insn.saturating_add(1)];
         while let Some(at) = todo.pop() {
             if at == output.insn {
@@ -256,10 +261,10 @@ impl Recovery<'_> {
             if !self.spend(1) {
                 return false;
             }
-            if !seen.insert(at) || killers.contains(&at) {
+            let (Some(insn), Some(seen)) = (function.insns.get(at), seen.get_mut(at)) else { continue };
+            if std::mem::replace(seen, true) {
                 continue;
             }
-            let Some(insn) = function.insns.get(at) else { continue };
             todo.extend(walk::jump_target(*insn, at));
             if walk::falls_through(*insn) {
                 todo.push(at.saturating_add(if insn.is_ld_imm64() { 2 } else { 1 }));
