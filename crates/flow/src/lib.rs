@@ -17,7 +17,9 @@
 )]
 
 pub mod event;
+mod evidence;
 mod layout;
+mod merge;
 mod names;
 mod origin;
 mod outputs;
@@ -27,9 +29,10 @@ mod state;
 mod uses;
 mod value;
 mod walk;
+mod writes;
 
 pub use event::{Basis, Candidate, EventChoice, Types, event_types, slot_scale_is_log2};
 pub use layout::{Certainty, Field, Layout, Meaning};
 pub use outputs::{Kind, Output, Size, Source, outputs};
-pub use recover::layouts;
+pub use recover::{contents, layouts};
 pub use uses::{Uses, uses};

@@ -99,25 +99,50 @@ fn flatten(btf: &Btf, ty: TypeId, base: u32, facts: &mut Vec<Fact>) {
     let (Def::Struct(found) | Def::Union(found)) = btf.resolve(ty).unwrap().def else { return };
     for member in found.members().flatten() {
         let at = base + member.bit_offset / 8;
+        let bytes = u32::try_from(btf.size_of(member.ty).unwrap_or(0)).unwrap();
         match btf.resolve(member.ty).unwrap().def {
             Def::Struct(_) | Def::Union(_) => flatten(btf, member.ty, at, facts),
-            _ => facts.push((
-                member.name.to_owned(),
-                at,
-                u32::try_from(btf.size_of(member.ty).unwrap()).unwrap(),
-                kind_of(btf, member.ty),
-            )),
+            // Bit-fields have no bytes of their own; arrays without a length have no width.
+            _ if member.bit_size > 0 || bytes == 0 => {}
+            _ => facts.push((member.name.to_owned(), at, bytes, kind_of(btf, member.ty))),
         }
     }
 }
 
 fn kind_of(btf: &Btf, ty: TypeId) -> char {
     match btf.resolve(ty).unwrap().def {
-        Def::Array(array) if btf.size_of(array.element) == Ok(1) => 't',
+        // An array of `unsigned char` is text as often as not.
+        Def::Array(array) if btf.size_of(array.element) == Ok(1) => match btf.resolve(array.element).unwrap().def {
+            Def::Int(int) if !int.signed && !int.char => 'a',
+            _ => 't',
+        },
         Def::Array(_) | Def::Struct(_) | Def::Union(_) => 'b',
         _ if btf.size_of(ty) == Ok(16) => 'b',
         _ => 'n',
     }
+}
+
+/// Takes a struct away from the values of the object's maps, and all that holds it.
+pub(crate) fn hide(object: &mut Object, ty: TypeId) {
+    let Some(btf) = object.btf.clone() else { return };
+    for map in &mut object.maps {
+        if map.value_type.is_some_and(|value| holds(&btf, value, ty, 0)) {
+            map.value_type = None;
+        }
+    }
+}
+
+fn holds(btf: &Btf, outer: TypeId, inner: TypeId, depth: u32) -> bool {
+    let Ok(outer) = btf.resolve(outer) else { return false };
+    let same = btf.resolve(inner).is_ok_and(|inner| inner.id == outer.id);
+    same || depth < 8
+        && match outer.def {
+            Def::Struct(found) | Def::Union(found) => {
+                found.members().flatten().any(|member| holds(btf, member.ty, inner, depth + 1))
+            }
+            Def::Array(array) => holds(btf, array.element, inner, depth + 1),
+            _ => false,
+        }
 }
 
 /// How a layout compares.
@@ -144,7 +169,8 @@ impl Score {
                 Meaning::Typed(ty) => kind_of(object.btf.as_ref().unwrap(), ty),
             };
             let name = field.name.as_deref().unwrap_or_default();
-            let here = |fact: &&Fact| (fact.1, fact.2, fact.3) == (field.offset, field.width, kind);
+            let alike = |fact: char| fact == kind || (fact == 'a' && matches!(kind, 't' | 'b'));
+            let here = |fact: &&Fact| (fact.1, fact.2) == (field.offset, field.width) && alike(fact.3);
             let shown = format!("`{name}` at {}, {} bytes", field.offset, field.width);
             if !facts.iter().any(|fact| here(&fact)) {
                 score.wrong.push(shown);
