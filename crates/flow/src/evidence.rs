@@ -6,7 +6,7 @@
 
 use ringfence_btf::{Btf, Def, TypeId};
 use ringfence_object::{CoreKind, Function, Line, MapId, Object};
-use ringfence_uapi::Helper;
+use ringfence_uapi::{Helper, Insn};
 
 use crate::layout::{Certainty, Field, Meaning};
 use crate::names::{self, Named};
@@ -17,6 +17,8 @@ use crate::writes::{By, Memory, Region, Write};
 
 /// Longest line of source that is read.
 const MAX_LINE: usize = 1024;
+/// Bytes of a task's name.
+const TASK_COMM_LEN: u32 = 16;
 /// Most lines of a function that are read for one write.
 const MAX_LINES: usize = 5_000;
 
@@ -36,6 +38,8 @@ pub(crate) struct Evidence {
     pub(crate) helper: bool,
     /// It was read, not written.
     pub(crate) read: bool,
+    /// As many bytes as some constant says, which need not be all of the member.
+    pub(crate) bounded: bool,
 }
 
 impl Evidence {
@@ -51,6 +55,7 @@ impl Evidence {
             element: false,
             helper: false,
             read: false,
+            bounded: false,
         }
     }
 }
@@ -83,7 +88,9 @@ impl Reader<'_> {
                 names::handed(text).or_else(assigned).or_else(|| names::handed(&whole()?).or_else(|| names::written_at(&whole()?)))
             }
             By::Store(_) if copies => names::handed(text),
-            By::Store(Origin::Other) if text.contains("__sync_") || text.contains("__atomic_") => names::handed(text),
+            By::Store(Origin::Other) if text.contains("__sync_") || text.contains("__atomic_") => {
+                assigned().or_else(|| names::handed(text))
+            }
             By::Store(_) | By::Constant(_) => assigned(),
         };
         if named.is_some() || !matches!(write.by, By::Store(_)) {
@@ -130,6 +137,7 @@ impl Reader<'_> {
             element: named.as_ref().is_some_and(|named| named.element),
             helper: matches!(write.by, By::Helper(_)),
             read: write.by == By::Read,
+            bounded: false,
         };
         let field = &mut evidence.field;
         let by_origin = |field: &mut Field, name: &str| {
@@ -141,7 +149,7 @@ impl Reader<'_> {
         match write.by {
             By::Constant(_) if field.name.is_none() => return None,
             By::Constant(_) => {
-                field.certainty = Certainty::Guessed;
+                field.certainty = if self.alone(function, line, text) { Certainty::Likely } else { Certainty::Guessed };
                 evidence.constant = true;
             }
             By::Read => {
@@ -181,10 +189,13 @@ impl Reader<'_> {
                 {
                     by_origin(field, &name);
                 }
-                // `sizeof(&x)` is a pointer's, `sizeof(*array)` one element's.
-                if field.meaning == Meaning::Text && (write.bytes < 2 || text.contains("sizeof(&")) {
+                // `sizeof(&x)` is a pointer's, `sizeof(*array)` one element's. A command is always as long.
+                let pointer = text.contains("sizeof(&") || (write.bytes == 8 && !text.contains("sizeof("));
+                let short = helper == Helper::GET_CURRENT_COMM && write.bytes != TASK_COMM_LEN;
+                if field.meaning == Meaning::Text && (write.bytes < 2 || pointer || short) {
                     field.certainty = Certainty::Guessed;
                 }
+                evidence.bounded = !text.contains("sizeof(") && helper != Helper::GET_CURRENT_COMM;
             }
             By::Store(origin) => match origin {
                 Origin::PidTgid | Origin::UidGid if write.bytes == 8 => {
@@ -263,6 +274,15 @@ impl Reader<'_> {
         {
             evidence.field.meaning = Meaning::Signed;
         }
+        // A copy that no neighbour can be a part of is one member's.
+        if evidence.copy
+            && !evidence.helper
+            && evidence.field.certainty == Certainty::Guessed
+            && matches!(write.bytes, 1 | 2 | 4 | 8)
+            && self.alone(function, line, text)
+        {
+            evidence.field.certainty = Certainty::Likely;
+        }
         if by_variable && evidence.field.certainty == Certainty::Certain {
             evidence.field.certainty = Certainty::Likely;
         }
@@ -273,6 +293,29 @@ impl Reader<'_> {
             evidence.field.certainty = Certainty::Guessed;
         }
         Some(evidence)
+    }
+
+    /// Whether the store of this line stands alone. Stores that a compiler joins keep the line of the first: so it is
+    /// alone if the next line has an instruction of its own, and a store if it names a member.
+    fn alone(&self, function: &Function, line: Option<Line>, text: &str) -> bool {
+        let Some(line) = line.filter(|line| line.line > 0) else { return false };
+        // Several statements, several members.
+        let plain = text.replace("==", "").replace("!=", "").replace("<=", "").replace(">=", "");
+        if plain.matches('=').count() != 1 || plain.matches(';').count() > 1 || text.trim_end().ends_with('{') {
+            return false;
+        }
+        let next = line.line.saturating_add(1);
+        let mut there = function.lines.iter().filter(|other| (other.file, other.line) == (line.file, next)).peekable();
+        let Some(first) = there.peek() else { return false };
+        let member = names::assigned(self.text(Some(**first)), 1).is_some();
+        !member || there.any(|other| self.stores(function, other.insn))
+    }
+
+    /// Some instruction of the same line, from this one on, stores.
+    fn stores(&self, function: &Function, from: usize) -> bool {
+        let end = function.lines.iter().map(|line| line.insn).filter(|insn| *insn > from).min();
+        let all = function.insns.get(from..end.unwrap_or(function.insns.len())).unwrap_or_default();
+        all.iter().any(|insn| matches!(insn.class(), Insn::ST | Insn::STX))
     }
 
     /// The member that some line of the function sets to this variable, and to nothing else.
@@ -393,8 +436,14 @@ fn member(btf: &Btf, root: TypeId, access: &str) -> Option<(String, TypeId)> {
     (!name.is_empty()).then_some((name, ty))
 }
 
+/// A member whose name says that it is text.
 pub(crate) fn texty(name: Option<&str>) -> bool {
-    name.is_some_and(|name| name.ends_with("comm") || name == "task" || name.ends_with("filename") || name == "fname")
+    let whole = ["task", "file", "fname", "host", "str", "cmdline", "exe", "argv", "args", "fstype"];
+    name.is_some_and(|name| {
+        let name = name.to_ascii_lowercase();
+        whole.contains(&name.as_str())
+            || ["comm", "name", "path", "hostname", "_str", "string", "text"].iter().any(|end| name.ends_with(end))
+    })
 }
 
 fn line_of(function: &Function, insn: usize) -> Option<Line> {

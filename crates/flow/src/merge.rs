@@ -10,6 +10,7 @@ use crate::writes::MAX_BYTES;
 /// One record's fields, from all that was written to it.
 pub(crate) fn resolved(mut all: Vec<Evidence>, size: Size) -> Vec<Field> {
     all = joined(all, size);
+    bounded(&mut all, size);
     // The same bytes: the most certain name, unless others disagree.
     let mut by_range: BTreeMap<(u32, u32), Vec<Evidence>> = BTreeMap::new();
     for evidence in all {
@@ -91,6 +92,23 @@ fn distinguished(all: &mut [Evidence]) {
         let Some(name) = &evidence.field.name else { continue };
         if evidence.path.contains('.') && paths.get(name).is_some_and(|paths| paths.len() > 1) {
             evidence.field.name = Some(evidence.path.replace('.', "_"));
+        }
+    }
+}
+
+/// Text of so many bytes as a constant says is as long as its member if the next one starts there.
+fn bounded(all: &mut [Evidence], size: Size) {
+    let starts: BTreeSet<u32> = all.iter().map(|e| e.field.offset).collect();
+    let ends = match size {
+        Size::Exact(end) | Size::Between(_, end) => Some(end),
+        Size::Unknown => None,
+    };
+    for evidence in all.iter_mut().filter(|e| e.bounded) {
+        let end = evidence.field.end();
+        let padded = end.saturating_add(7);
+        let next = starts.range(end..=padded).next().is_some() || ends.is_some_and(|ends| (end..=padded).contains(&ends));
+        if !next {
+            evidence.field.certainty = Certainty::Guessed;
         }
     }
 }
