@@ -103,7 +103,9 @@ fn bounded(all: &mut [Evidence], size: Size) {
         Size::Exact(end) | Size::Between(_, end) => Some(end),
         Size::Unknown => None,
     };
-    for evidence in all.iter_mut().filter(|e| e.bounded) {
+    // What has no fixed length is at the end, and is as long as the record.
+    let tail = |offset: u32| matches!(size, Size::Between(least, _) if offset >= least);
+    for evidence in all.iter_mut().filter(|e| e.bounded && !tail(e.field.offset)) {
         let end = evidence.field.end();
         let padded = end.saturating_add(7);
         let next = starts.range(end..=padded).next().is_some() || ends.is_some_and(|ends| (end..=padded).contains(&ends));
@@ -191,6 +193,23 @@ fn agreed(same: Vec<Evidence>) -> Option<Evidence> {
         best.field.certainty = Certainty::Guessed;
     }
     Some(best)
+}
+
+/// Whether both can be records of one struct: nothing overlaps, and what is at one place has one name.
+pub(crate) fn compatible(one: &[Field], other: &[Field]) -> bool {
+    let sure = |field: &&Field| field.certainty < Certainty::Guessed;
+    one.iter().filter(sure).all(|a| {
+        other.iter().filter(sure).all(|b| match (a.offset == b.offset, a.width == b.width) {
+            (true, true) => a.name == b.name,
+            // Members of a union have names, too.
+            (true, false) => a.name == b.name || (has(one, b) && has(other, a)),
+            (false, _) => a.end() <= b.offset || b.end() <= a.offset,
+        })
+    })
+}
+
+fn has(fields: &[Field], field: &Field) -> bool {
+    fields.iter().any(|other| (other.offset, other.width) == (field.offset, field.width))
 }
 
 /// What the calls that send records of one size to one map say together.

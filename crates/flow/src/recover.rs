@@ -11,8 +11,10 @@ use ringfence_uapi::MapType;
 
 use crate::evidence::{Evidence, Reader};
 use crate::layout::{Certainty, Field, Layout};
+use crate::kinds::Sent;
 use crate::merge::{merged, resolved};
 use crate::outputs::Size;
+use crate::tags::Constants;
 use crate::uses::uses;
 use crate::walk;
 use crate::writes::{By, MAX_BYTES, Memory, Region, Taken, Write};
@@ -26,17 +28,19 @@ const MAX_STEPS: usize = 4_000_000;
 /// From how far away fields are taken: a copy of a copy of a copy.
 const MAX_COPIES: u8 = 3;
 
-/// The layouts of all records that the object's programs send, by map and size; as far as they can be told.
-pub fn layouts(object: &Object) -> Vec<Layout> {
+/// What is known of the records of every call that sends some.
+pub(crate) fn sent(object: &Object) -> Vec<Sent> {
     let mut recovery = Recovery::of(object);
-    let mut groups: BTreeMap<(MapId, Size), Vec<Vec<Field>>> = BTreeMap::new();
-    for (output, taken) in std::mem::take(&mut recovery.reader.memory.sent) {
-        if let Some(map) = output.map {
-            let fields = resolved(recovery.evidence(&taken, 0), output.size);
-            groups.entry((map, output.size)).or_default().push(fields);
-        }
-    }
-    groups.into_iter().map(|((map, size), all)| Layout { map, size, fields: merged(all) }).collect()
+    let all = std::mem::take(&mut recovery.reader.memory.sent);
+    let of_map = all.iter().filter_map(|(output, taken)| Some((output.map?, output.size, taken)));
+    let known = |(map, size, taken): (MapId, Size, &Taken)| Sent {
+        map,
+        size,
+        call: (taken.function, taken.insn),
+        fields: resolved(recovery.evidence(taken, 0), size),
+        constants: recovery.constants(taken),
+    };
+    of_map.map(known).collect()
 }
 
 /// What the values of the object's maps hold, as far as it can be told from what programs write to them and read.
@@ -53,7 +57,8 @@ pub fn contents(object: &Object) -> Vec<Layout> {
         let size = Size::Exact(map.value_size);
         let fields = resolved(recovery.evidence(&taken, 0), size);
         if !fields.is_empty() {
-            found.push(Layout { map: MapId(id), size, fields: merged(vec![fields]) });
+            let fields = merged(vec![fields]);
+            found.push(Layout { map: MapId(id), size, tag: None, ambiguous: false, calls: Vec::new(), fields });
         }
     }
     found
@@ -108,24 +113,50 @@ impl<'a> Recovery<'a> {
         (!with.is_empty()).then_some(with)
     }
 
+    /// The writes that reach a call, and what is read, of one of the places that it takes bytes from.
+    fn reaching(&mut self, region: Region, start: i64, taken: &Taken) -> (Vec<Write>, Vec<Write>) {
+        let fillers = self.fillers(region, taken.function);
+        let end = start.saturating_add(taken.bytes.into());
+        let inside = |write: &&Write| {
+            fillers.as_ref().is_none_or(|with| with.contains(&write.function))
+                && write.at >= start
+                && write.end() <= end
+        };
+        let memory = &self.reader.memory;
+        let of = |writes: &BTreeMap<Region, BTreeSet<Write>>| -> Vec<Write> {
+            writes.get(&region).into_iter().flatten().filter(inside).copied().take(MAX_REACHING).collect()
+        };
+        let (mut writes, reads) = (of(&memory.writes), of(&memory.reads));
+        let others = writes.clone();
+        writes.retain(|write| self.reaches(region, write, &others, taken));
+        (writes, reads)
+    }
+
+    /// The bytes that a call sends every time.
+    fn constants(&mut self, taken: &Taken) -> Constants {
+        let mut constants = Constants::default();
+        for (region, start) in &taken.places {
+            let (mut writes, _) = self.reaching(*region, *start, taken);
+            // What else is stored in the same place counts behind what is known.
+            writes.sort_by_key(|write| !matches!(write.by, By::Constant(_)));
+            for write in writes {
+                let Ok(offset) = u32::try_from(write.at.saturating_sub(*start)) else { continue };
+                match write.by {
+                    By::Constant(value) => {
+                        constants.store(offset, write.bytes, value, self.reader.object.big_endian);
+                    }
+                    By::Store(_) | By::Helper(_) | By::Read => constants.unknown(offset, write.bytes),
+                }
+            }
+        }
+        constants
+    }
+
     /// What is known of the bytes that a call takes.
     fn evidence(&mut self, taken: &Taken, depth: u8) -> Vec<Evidence> {
         let mut all = Vec::new();
         for (region, start) in &taken.places {
-            let fillers = self.fillers(*region, taken.function);
-            let end = start.saturating_add(taken.bytes.into());
-            let inside = |write: &&Write| {
-                fillers.as_ref().is_none_or(|with| with.contains(&write.function))
-                    && write.at >= *start
-                    && write.end() <= end
-            };
-            let memory = &self.reader.memory;
-            let of = |writes: &BTreeMap<Region, BTreeSet<Write>>| -> Vec<Write> {
-                writes.get(region).into_iter().flatten().filter(inside).copied().take(MAX_REACHING).collect()
-            };
-            let (mut writes, reads) = (of(&memory.writes), of(&memory.reads));
-            let others = writes.clone();
-            writes.retain(|write| self.reaches(*region, write, &others, taken));
+            let (writes, reads) = self.reaching(*region, *start, taken);
             let mut own: Vec<Evidence> = Vec::new();
             for write in writes.iter().chain(&reads) {
                 if let Ok(offset) = u32::try_from(write.at.saturating_sub(*start)) {
@@ -135,7 +166,7 @@ impl<'a> Recovery<'a> {
             if depth < MAX_COPIES {
                 let mut taken_over = self.copied(&writes, *start, depth);
                 if let Region::Value(map) = region {
-                    taken_over.extend(self.filled(*map, *start, end, fillers.as_ref(), depth));
+                    taken_over.extend(self.filled(*map, *start, taken, depth));
                 }
                 take_over(&mut own, taken_over);
             }
@@ -146,17 +177,12 @@ impl<'a> Recovery<'a> {
         all
     }
 
-    /// What was put into a map's value, between these bytes of it.
-    fn filled(
-        &mut self,
-        map: MapId,
-        start: i64,
-        end: i64,
-        fillers: Option<&BTreeSet<FunctionId>>,
-        depth: u8,
-    ) -> Vec<Evidence> {
+    /// What was put into a map's value, of the bytes that a call takes from `start`.
+    fn filled(&mut self, map: MapId, start: i64, taken: &Taken, depth: u8) -> Vec<Evidence> {
+        let fillers = self.fillers(Region::Value(map), taken.function);
+        let end = start.saturating_add(taken.bytes.into());
         let of_map = |(of, taken): &&(MapId, Taken)| {
-            *of == map && fillers.is_none_or(|with| with.contains(&taken.function))
+            *of == map && fillers.as_ref().is_none_or(|with| with.contains(&taken.function))
         };
         let fills: Vec<Taken> =
             self.reader.memory.fills.iter().filter(of_map).map(|(_, taken)| taken.clone()).take(64).collect();
