@@ -101,7 +101,7 @@ impl Reader<'_> {
         let of = self.text(made);
         match names::initialised(of) {
             Some(named) if made != line || text.contains('{') => (Some(named), made, of),
-            _ => (None, line, text),
+            _ => (names::set_by_macro(text), line, text),
         }
     }
 

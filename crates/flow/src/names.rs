@@ -104,6 +104,35 @@ pub(crate) fn assigned(text: &str, column: usize) -> Option<Named> {
     }
 }
 
+/// The member that a macro sets: `SET(pid, x)`, the one plain name before the last argument. A function that is called
+/// has lines of its own.
+pub(crate) fn set_by_macro(text: &str) -> Option<Named> {
+    let tokens = tokens(text);
+    let [callee, "(", arguments @ .., ")", ";"] = tokens.as_slice() else { return None };
+    if !is_name(callee) || callee.starts_with("bpf_") || arguments.contains(&"=") {
+        return None;
+    }
+    let mut depth = 0usize;
+    let mut all: Vec<&[&str]> = Vec::new();
+    let mut start = 0;
+    for (at, token) in arguments.iter().enumerate() {
+        match *token {
+            "(" => depth = depth.saturating_add(1),
+            ")" => depth = depth.saturating_sub(1),
+            "," if depth == 0 => {
+                all.push(arguments.get(start..at)?);
+                start = at.saturating_add(1);
+            }
+            _ => {}
+        }
+    }
+    let mut plain = all.into_iter().filter_map(|argument| match argument {
+        [name] if is_name(name) => Some(Named::member(name)),
+        _ => None,
+    });
+    plain.next().filter(|_| plain.next().is_none())
+}
+
 /// The local variable that a line sets: `x = ..`, `u64 x = ..`.
 pub(crate) fn variable(text: &str) -> Option<&str> {
     let (left, right) = text.split_once('=')?;
@@ -221,6 +250,21 @@ mod tests {
         assert_eq!(name("\tpid = e->pid;"), None);
         assert_eq!(assigned("e->a = 1; e->b = 2;", 15).map(|n| n.name).as_deref(), Some("b"));
         assert!(assigned("e->args[0] = 1;", 1).is_some_and(|n| n.element));
+        let name = |text| set_by_macro(text).map(|named| named.name);
+        assert_eq!(name("\tSET(pid, bpf_get_current_pid_tgid() >> 32);").as_deref(), Some("pid"));
+        assert_eq!(name("\tSET(e, pid, f(1, 2));"), None);
+        assert_eq!(name("\tbpf_map_delete_elem(map, &key);"), None);
+        let name = |text| initialised(text).map(|named| named.name);
+        assert_eq!(name("\t\t.pid = id >> 32,").as_deref(), Some("pid"));
+        assert_eq!(name("\t\t.pid = id >> 32, .tid = id,"), None);
+        let name = |text| initialised_with(text, "quota").map(|named| named.name);
+        assert_eq!(name("struct b b = { .id = id, .limit = quota };").as_deref(), Some("limit"));
+        assert_eq!(name("struct b b = { .id = id, .limit = quota * 2 };"), None);
+        let name = |text| only_member(text).map(|named| named.path);
+        assert_eq!(name("if (t->a.ip && t->a.ip != last)").as_deref(), Some("a.ip"));
+        assert_eq!(name("if (t->ip != t->last)"), None);
+        let name = |text| written_at(text).map(|named| named.name);
+        assert_eq!(name("bpf_dynptr_write(&p, offsetof(struct e, pid), &v, 4, 0);").as_deref(), Some("pid"));
         let name = |text| handed(text).map(|named| named.name);
         assert_eq!(name("bpf_get_current_comm(&event->comm, sizeof(event->comm));").as_deref(), Some("comm"));
         assert_eq!(name("bpf_probe_read_kernel_str(e->fname, sizeof(e->fname), p);").as_deref(), Some("fname"));
