@@ -90,7 +90,8 @@ pub fn outputs(object: &Object) -> Vec<Output> {
             for (at, insn) in function.insns.iter().enumerate().filter(|(_, insn)| insn.is_helper_call()) {
                 let function = FunctionId(id);
                 let helper = Helper(insn.imm.cast_unsigned());
-                let call = walk::Call { function, insn: at, helper, arguments: &[Value::Unknown; 5] };
+                let arguments = &[Value::Unknown; 5];
+                let call = walk::Call { function, insn: at, helper, arguments, dynptr: Value::Unknown };
                 if !known.contains(&(function, at)) {
                     found.extend(output(object, &call));
                 }

@@ -12,6 +12,8 @@ pub(crate) struct State {
     registers: [Value; 11],
     /// Where each register's value comes from.
     origins: [Origin; 11],
+    /// The instruction that computed or read each register's value, where all paths agree on one.
+    made: [Option<u32>; 11],
     /// Spilled 8-byte values by their offset from the frame's top, sorted.
     slots: Vec<(i32, Known)>,
     /// This function's.
@@ -28,7 +30,7 @@ impl State {
         if let Some(fp) = registers.last_mut() {
             *fp = Value::Stack(frame, Some(0));
         }
-        State { registers, origins: [Origin::Other; 11], slots: Vec::new(), frame }
+        State { registers, origins: [Origin::Other; 11], made: [None; 11], slots: Vec::new(), frame }
     }
 
     /// Memory that it takes.
@@ -51,6 +53,18 @@ impl State {
             *slot = value;
         }
         self.mark(register, Origin::Other);
+        self.set_made(register, None);
+    }
+
+    /// The instruction of this function that made a register's value.
+    pub(crate) fn made(&self, register: u8) -> Option<u32> {
+        self.made.get(usize::from(register)).copied().flatten()
+    }
+
+    pub(crate) fn set_made(&mut self, register: u8, by: Option<u32>) {
+        if let Some(slot) = self.made.get_mut(usize::from(register)) {
+            *slot = by;
+        }
     }
 
     /// Says where the value of a register comes from, which [`State::set`] forgot.
@@ -71,18 +85,18 @@ impl State {
     /// A value of 8 bytes that was spilled here.
     pub(crate) fn spilled(&self, offset: i32) -> Known {
         let slot = self.slots.binary_search_by_key(&offset, |(at, _)| *at).ok().and_then(|at| self.slots.get(at));
-        slot.map_or(Known { value: Value::Unknown, origin: Origin::Other }, |(_, known)| *known)
+        slot.map_or(Known::NOTHING, |(_, known)| *known)
     }
 
     /// A register is stored in this function's frame.
-    pub(crate) fn spill(&mut self, offset: i32, bytes: i32, value: Value, origin: Origin) {
+    pub(crate) fn spill(&mut self, offset: i32, bytes: i32, known: Known) {
         self.clobber(offset, offset.saturating_add(bytes));
         if bytes == 8
-            && value != Value::Unknown
+            && known.value != Value::Unknown
             && self.slots.len() < MAX_SLOTS
             && let Err(at) = self.slots.binary_search_by_key(&offset, |(at, _)| *at)
         {
-            self.slots.insert(at, (offset, Known { value, origin }));
+            self.slots.insert(at, (offset, known));
         }
     }
 
@@ -127,13 +141,15 @@ impl State {
             let before = *mine;
             mine.value = mine.value.join(theirs.value, widen);
             mine.origin = mine.origin.join(theirs.origin);
+            mine.made = mine.made.filter(|_| mine.made == theirs.made);
             new |= *mine != before;
         };
-        let registers = self.registers.iter_mut().zip(&mut self.origins);
-        for ((value, origin), (theirs, from)) in registers.zip(other.registers.into_iter().zip(other.origins)) {
-            let mut mine = Known { value: *value, origin: *origin };
-            joined(&mut mine, Known { value: theirs, origin: from });
-            (*value, *origin) = (mine.value, mine.origin);
+        let registers = self.registers.iter_mut().zip(&mut self.origins).zip(&mut self.made);
+        let others = other.registers.into_iter().zip(other.origins).zip(other.made);
+        for (((value, origin), made), ((theirs, from), by)) in registers.zip(others) {
+            let mut mine = Known { value: *value, origin: *origin, made: *made };
+            joined(&mut mine, Known { value: theirs, origin: from, made: by });
+            (*value, *origin, *made) = (mine.value, mine.origin, mine.made);
         }
         self.slots.retain_mut(|(at, known)| {
             joined(known, other.spilled(*at));
