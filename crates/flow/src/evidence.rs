@@ -110,9 +110,9 @@ impl<'o> Reader<'o> {
         };
         let named = match write.by {
             By::Read => names::only_member(text),
-            By::Helper(_) => {
-                names::handed(text).or_else(assigned).or_else(|| names::handed(&whole()?).or_else(|| names::written_at(&whole()?)))
-            }
+            By::Helper(_) => names::handed(text)
+                .or_else(assigned)
+                .or_else(|| names::handed(&whole()?).or_else(|| names::written_at(&whole()?))),
             By::Store(_) if copies => names::handed(text),
             By::Store(Origin::Other) if text.contains("__sync_") || text.contains("__atomic_") => {
                 assigned().or_else(|| names::handed(text))
@@ -182,7 +182,8 @@ impl<'o> Reader<'o> {
             }
             By::Read => {
                 // A single bit, or a cast, is often looked for in a narrower part.
-                let narrowed = write.bytes < 8 && (text.replace("&&", "").contains('&') || text.contains("(__u") || text.contains("(u"));
+                let narrowed = write.bytes < 8
+                    && (text.replace("&&", "").contains('&') || text.contains("(__u") || text.contains("(u"));
                 if field.name.is_none() || evidence.element {
                     return None;
                 }
@@ -315,6 +316,7 @@ impl<'o> Reader<'o> {
         if evidence.field.certainty < Certainty::Guessed
             && matches!(write.by, By::Store(_))
             && line == line_of(function, write.insn)
+            && (write.bytes <= 2 || (!text.contains('|') && self.ors(function, write.insn)))
             && self.joined_with_previous(function, line, base)
         {
             evidence.field.certainty = Certainty::Guessed;
@@ -358,10 +360,18 @@ impl<'o> Reader<'o> {
             return true;
         }
         let before = line.line.saturating_sub(1);
-        let mut there = function.lines.iter().filter(|other| (other.file, other.line) == (line.file, before)).peekable();
+        let mut there =
+            function.lines.iter().filter(|other| (other.file, other.line) == (line.file, before)).peekable();
         let Some(first) = there.peek() else { return false };
         let same = names::assigned(self.text(Some(**first)), 1).is_some_and(|named| named.base == base);
         same && !there.any(|other| self.stores(function, other.insn))
+    }
+
+    /// What is stored here is put together from two registers.
+    fn ors(&self, function: &Function, insn: usize) -> bool {
+        let start = line_of(function, insn).map_or(insn, |line| line.insn);
+        let all = function.insns.get(start..insn).unwrap_or_default();
+        self.spend(all.len()) && all.iter().any(|insn| matches!(insn.code, 0x4c | 0x4f))
     }
 
     /// Some instruction of the same line, from this one on, stores.

@@ -19,7 +19,8 @@ pub(crate) fn resolved(mut all: Vec<Evidence>, size: Size) -> Vec<Field> {
     }
     let mut fields: Vec<Evidence> = by_range.into_values().filter_map(agreed).collect();
     // Overlaps: members of a union start together and have names; else the stronger stays.
-    let strength = |e: &Evidence| (e.field.certainty, e.read, !e.helper, e.constant, u32::MAX.saturating_sub(e.field.width));
+    let strength =
+        |e: &Evidence| (e.field.certainty, e.read, !e.helper, e.constant, u32::MAX.saturating_sub(e.field.width));
     fields.sort_by_key(|e| (strength(e), e.field.offset));
     let mut kept: Vec<Evidence> = Vec::new();
     for evidence in fields {
@@ -170,7 +171,8 @@ fn bounded(all: &mut [Evidence], size: Size) {
     for evidence in all.iter_mut().filter(|e| e.bounded && !tail(e.field.offset)) {
         let end = evidence.field.end();
         let padded = end.saturating_add(7);
-        let next = starts.range(end..=padded).next().is_some() || ends.is_some_and(|ends| (end..=padded).contains(&ends));
+        let next =
+            starts.range(end..=padded).next().is_some() || ends.is_some_and(|ends| (end..=padded).contains(&ends));
         if !next {
             evidence.field.certainty = Certainty::Guessed;
         }
@@ -228,9 +230,11 @@ fn arrays(mut elements: Vec<Evidence>, others: &[Evidence], size: Size) -> Vec<E
             _ => arrays.push((evidence.field.width, evidence)),
         }
     }
+    let starts: BTreeSet<u32> =
+        others.iter().chain(arrays.iter().map(|(_, array)| array)).map(|other| other.field.offset).collect();
     for (width, array) in &mut arrays {
         let end = array.field.end();
-        let ends = others.iter().any(|other| other.field.offset == end) || size == Size::Exact(end);
+        let ends = starts.contains(&end) || size == Size::Exact(end);
         if ends && array.field.width > *width && !array.helper {
             array.field.certainty = Certainty::Likely;
         }

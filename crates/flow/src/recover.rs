@@ -10,8 +10,8 @@ use ringfence_object::{FunctionId, MapId, Object};
 use ringfence_uapi::MapType;
 
 use crate::evidence::{Evidence, Reader};
-use crate::layout::{Certainty, Field, Layout};
 use crate::kinds::Sent;
+use crate::layout::{Certainty, Field, Layout};
 use crate::merge::{merged, resolved};
 use crate::outputs::Size;
 use crate::tags::Constants;

@@ -17,7 +17,9 @@ fn structs_that_are_known() {
     for path in all_objects() {
         let set = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
         let Ok(bytes) = std::fs::read(&path) else { continue };
-        let Ok(object) = Object::parse(&path.file_stem().unwrap_or_default().to_string_lossy(), &bytes) else { continue };
+        let Ok(object) = Object::parse(&path.file_stem().unwrap_or_default().to_string_lossy(), &bytes) else {
+            continue;
+        };
         for choice in event_types(&object, None) {
             let Some(chosen) = choice.chosen.as_ref().filter(|chosen| {
                 chosen.types == Types::Object
@@ -33,7 +35,8 @@ fn structs_that_are_known() {
             let Some(layout) = all.iter().find(|l| (l.map, l.size) == (choice.map, choice.size)) else { continue };
             let score = Score::of(&object, layout, &facts);
             if std::env::var_os("RINGFENCE_SHOW").is_some() {
-                let name = format!("{} {}.{} {:?}", chosen.name, object.name, object.maps[choice.map.0].name, choice.size);
+                let name =
+                    format!("{} {}.{} {:?}", chosen.name, object.name, object.maps[choice.map.0].name, choice.size);
                 print!("{set} {}", score.row(&name));
             }
             match sums.iter_mut().find(|(name, ..)| *name == set) {
@@ -64,7 +67,9 @@ fn values_of_maps() {
     for path in all_objects() {
         let set = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
         let Ok(bytes) = std::fs::read(&path) else { continue };
-        let Ok(object) = Object::parse(&path.file_stem().unwrap_or_default().to_string_lossy(), &bytes) else { continue };
+        let Ok(object) = Object::parse(&path.file_stem().unwrap_or_default().to_string_lossy(), &bytes) else {
+            continue;
+        };
         let mut hidden = object.clone();
         for map in &mut hidden.maps {
             map.value_type = None;

@@ -7,9 +7,9 @@ use anyhow::{Result, ensure};
 use object::{Object as _, ObjectSection as _};
 use ringfence_flow::{event_types, layouts, outputs};
 use ringfence_object::Object;
+use ringfence_testing::worked;
 use std::ops::Range;
 use std::panic::catch_unwind;
-use ringfence_testing::worked;
 use std::time::Duration;
 
 /// Limit on one object, in time on a processor. An optimised build takes a thirtieth of what this one does.

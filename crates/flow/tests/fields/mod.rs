@@ -196,7 +196,10 @@ impl Score {
             let shown = format!("`{name}` at {}, {} bytes", field.offset, field.width);
             if !facts.iter().any(|fact| here(&fact)) {
                 score.wrong.push(shown);
-            } else if !facts.iter().any(|fact| here(&fact) && (fact.0 == name || name.ends_with(&format!("_{}", fact.0)))) {
+            } else if !facts
+                .iter()
+                .any(|fact| here(&fact) && (fact.0 == name || name.ends_with(&format!("_{}", fact.0))))
+            {
                 score.misnamed.push(shown);
             }
         }
@@ -208,7 +211,9 @@ impl Score {
             match field {
                 Some(field) => {
                     score.placed += 1;
-                    score.named += usize::from(field.name.as_ref().is_some_and(|said| said == name || said.ends_with(&format!("_{name}"))));
+                    score.named += usize::from(
+                        field.name.as_ref().is_some_and(|said| said == name || said.ends_with(&format!("_{name}"))),
+                    );
                 }
                 None => score.unknown.push(format!("`{name}`")),
             }
