@@ -2,7 +2,7 @@
 
 use ringfence_btf::{Btf, Def, Kind, TypeId};
 use ringfence_flow::{Candidate, Certainty, EventChoice, Layout as Recovered, Size, Types};
-use ringfence_uapi::MapType;
+use ringfence_uapi::{Helper, MapType};
 use ringfence_value::{Layout, Options};
 use serde::Serialize;
 
@@ -247,8 +247,15 @@ pub fn rows(source: &Source) -> Vec<Row> {
     let said = ringfence_flow::event_types(&source.object, source.debug.as_ref());
     let recovered = recovered(source, &said);
     let mut rows: Vec<Row> = said.iter().filter_map(|choice| row(source, choice, &recovered)).collect();
+    // Programs read hardware counters through maps of the same type.
+    let mut calls = source.object.functions.iter().flat_map(|function| &function.insns);
+    let counters = calls.any(|insn| {
+        insn.is_helper_call()
+            && [Helper::PERF_EVENT_READ, Helper::PERF_EVENT_READ_VALUE].contains(&Helper(insn.imm.cast_unsigned()))
+    });
     for map in source.object.maps.iter().filter(|map| sends_events(map.kind)) {
-        if !rows.iter().any(|row| row.map == map.name) {
+        let counter = counters && map.kind == MapType::PERF_EVENT_ARRAY;
+        if !counter && !rows.iter().any(|row| row.map == map.name) {
             let why = "no program was seen to send to it".to_owned();
             let (size, fields, candidates) = (serde_json::Value::Null, Vec::new(), Vec::new());
             rows.push(Row { map: map.name.clone(), size, kind: None, why, candidates, fields });
