@@ -40,6 +40,8 @@ pub(crate) struct Evidence {
     /// By an assignment, which copies structs but no arrays.
     pub(crate) assigned: bool,
     pub(crate) element: bool,
+    /// The array of structs that it is in.
+    pub(crate) within: Option<String>,
     pub(crate) helper: bool,
     /// It was read, not written.
     pub(crate) read: bool,
@@ -60,6 +62,7 @@ impl Evidence {
             copy: false,
             assigned: false,
             element: false,
+            within: None,
             helper: false,
             read: false,
             bounded: false,
@@ -162,6 +165,7 @@ impl<'o> Reader<'o> {
             path: named.as_ref().map(|named| named.path.clone()).unwrap_or_default(),
             assigned: !copies,
             element: named.as_ref().is_some_and(|named| named.element),
+            within: named.as_ref().and_then(|named| named.within.clone()),
             helper: matches!(write.by, By::Helper(_)),
             read: write.by == By::Read,
             bounded: false,
@@ -177,14 +181,17 @@ impl<'o> Reader<'o> {
         match write.by {
             By::Constant(_) if field.name.is_none() => return None,
             By::Constant(_) => {
-                field.certainty = if self.alone(function, line, text) { Certainty::Likely } else { Certainty::Guessed };
+                // No smaller store was joined to one of a byte; only a bit that is set is a part of a number.
+                let byte = write.bytes == 1 && !evidence.element && !text.contains("|=") && !text.contains("&=");
+                let sure = byte || self.alone(function, line, text);
+                field.certainty = if sure { Certainty::Likely } else { Certainty::Guessed };
                 evidence.constant = true;
             }
             By::Read => {
                 // A single bit, or a cast, is often looked for in a narrower part.
                 let narrowed = write.bytes < 8
                     && (text.replace("&&", "").contains('&') || text.contains("(__u") || text.contains("(u"));
-                if field.name.is_none() || evidence.element {
+                if field.name.is_none() || evidence.element || evidence.within.is_some() {
                     return None;
                 }
                 field.certainty = if narrowed { Certainty::Guessed } else { Certainty::Likely };

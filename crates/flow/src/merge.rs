@@ -10,7 +10,12 @@ use crate::writes::MAX_BYTES;
 /// One record's fields, from all that was written to it.
 pub(crate) fn resolved(mut all: Vec<Evidence>, size: Size) -> Vec<Field> {
     bytes(&mut all);
+    let structs = arrays_of_structs(&all, size);
+    // What is in one of them says no more than that.
+    let inside = |e: &Evidence, f: &Field| f.offset <= e.field.offset && e.field.end() <= f.end();
+    all.retain(|e| !structs.iter().any(|array| inside(e, array)));
     all = joined(all, size);
+    all.extend(structs.into_iter().map(Evidence::taken_over));
     bounded(&mut all, size);
     // The same bytes: the most certain name, unless others disagree.
     let mut by_range: BTreeMap<(u32, u32), Vec<Evidence>> = BTreeMap::new();
@@ -209,6 +214,51 @@ fn joined(all: Vec<Evidence>, size: Size) -> Vec<Evidence> {
     let arrays = arrays(elements, &rest, size);
     rest.extend(arrays);
     rest
+}
+
+/// Structs of which each member is stored at the same distances are an array, if it ends where something else starts.
+fn arrays_of_structs(all: &[Evidence], size: Size) -> Vec<Field> {
+    let mut arrays: BTreeMap<&String, BTreeMap<&String, BTreeSet<(u32, u32)>>> = BTreeMap::new();
+    for evidence in all {
+        if let Some(array) = &evidence.within {
+            let place = (evidence.field.offset, evidence.field.width);
+            arrays.entry(array).or_default().entry(&evidence.path).or_default().insert(place);
+        }
+    }
+    let mut found = Vec::new();
+    for (name, members) in arrays {
+        // The distance from each to the next, the same for all members.
+        let mut distances = BTreeSet::new();
+        let mut counts = BTreeSet::new();
+        let mut start = u32::MAX;
+        for places in members.values() {
+            let offsets: Vec<u32> = places.iter().map(|(offset, _)| *offset).collect();
+            distances.extend(offsets.windows(2).filter_map(|two| match two {
+                [a, b] => b.checked_sub(*a),
+                _ => None,
+            }));
+            counts.insert(offsets.len());
+            start = start.min(offsets.first().copied().unwrap_or(u32::MAX));
+        }
+        let (Some(distance), Some(count)) = (only(&distances), only(&counts)) else { continue };
+        let Ok(count) = u32::try_from(*count) else { continue };
+        let width = distance.saturating_mul(count);
+        let end = start.saturating_add(width);
+        let inside = |e: &Evidence| start <= e.field.offset && e.field.end() <= end;
+        let whole = all.iter().filter(|e| e.within.as_ref() == Some(name)).all(inside);
+        let ends =
+            size == Size::Exact(end) || all.iter().any(|e| e.field.offset == end && e.within.as_ref() != Some(name));
+        let line = all.iter().find(|e| e.within.as_ref() == Some(name)).and_then(|e| e.field.line);
+        if count > 1 && whole && ends {
+            let (name, meaning, certainty) = (Some(name.clone()), Meaning::Bytes, Certainty::Likely);
+            found.push(Field { offset: start, width, name, meaning, certainty, line });
+        }
+    }
+    found
+}
+
+fn only<T: Ord>(all: &BTreeSet<T>) -> Option<&T> {
+    all.first().filter(|_| all.len() == 1)
 }
 
 /// Elements that touch are an array, if it ends where something else starts.

@@ -13,12 +13,14 @@ pub(crate) struct Named {
     pub(crate) path: String,
     /// An element of it: `e->args[0]`.
     pub(crate) element: bool,
+    /// `pairs` of `e->pairs[0].key`: an array of structs that it is in.
+    pub(crate) within: Option<String>,
 }
 
 impl Named {
     /// In an initialiser.
     fn member(name: &str) -> Named {
-        Named { base: String::new(), name: name.to_owned(), path: name.to_owned(), element: false }
+        Named { base: String::new(), name: name.to_owned(), path: name.to_owned(), element: false, within: None }
     }
 }
 
@@ -212,11 +214,15 @@ fn path<'a, 'b>(tokens: &'b [&'a str]) -> Option<(Named, &'b [&'a str])> {
     loop {
         rest = match rest {
             [".", name, tail @ ..] | ["-", ">", name, tail @ ..] if is_name(name) => {
-                let path = match named.take() {
-                    Some(outer) => format!("{}.{name}", outer.path),
-                    None => (*name).to_owned(),
+                let (path, within) = match named.take() {
+                    Some(outer) => {
+                        let array = outer.element.then_some(outer.name);
+                        (format!("{}.{name}", outer.path), outer.within.or(array))
+                    }
+                    None => ((*name).to_owned(), None),
                 };
-                named = Some(Named { base: (*base).to_owned(), name: (*name).to_owned(), path, element: false });
+                let name = (*name).to_owned();
+                named = Some(Named { base: (*base).to_owned(), name, path, element: false, within });
                 tail
             }
             ["[", tail @ ..] => {

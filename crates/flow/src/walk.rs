@@ -647,7 +647,16 @@ fn refined(state: &State, insn: Insn, op: u8, taken: bool) -> Option<State> {
     let left = state.get(insn.dst);
     let right =
         if insn.code & X != 0 { state.get(insn.src).as_constant() } else { Some(i64::from(insn.imm).cast_unsigned()) };
-    let (Value::Number(low, high), Some(right)) = (left, right) else { return Some(state) };
+    let (low, high, right) = match (left, right) {
+        (Value::Number(low, high), Some(right)) => (low, high, right),
+        // What a helper returned, bounded from above: a number. A pointer is compared with 0 only.
+        (Value::Elsewhere, Some(right))
+            if matches!((op, taken), (JGT | JGE, false) | (JLT | JLE, true)) && right > 0 =>
+        {
+            (0, u64::MAX, right)
+        }
+        _ => return Some(state),
+    };
     let (right, most, positive) = if insn.class() == Insn::JMP32 {
         (right & 0xffff_ffff, u64::from(u32::MAX), i32::MAX.cast_unsigned().into())
     } else {
