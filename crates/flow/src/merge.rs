@@ -218,7 +218,8 @@ fn joined(all: Vec<Evidence>, size: Size) -> Vec<Evidence> {
 
 /// Structs of which each member is stored at the same distances are an array, if it ends where something else starts.
 fn arrays_of_structs(all: &[Evidence], size: Size) -> Vec<Field> {
-    let mut arrays: BTreeMap<&String, BTreeMap<&String, BTreeSet<(u32, u32)>>> = BTreeMap::new();
+    type Places = BTreeSet<(u32, u32)>;
+    let mut arrays: BTreeMap<&String, BTreeMap<&String, Places>> = BTreeMap::new();
     for evidence in all {
         if let Some(array) = &evidence.within {
             let place = (evidence.field.offset, evidence.field.width);
