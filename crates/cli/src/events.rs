@@ -116,7 +116,8 @@ fn layout_of(choice: &EventChoice) -> Option<&Recovered> {
 /// What a user should know of a type that was chosen, or was not.
 fn doubts(source: &Source, choice: &EventChoice) -> Vec<String> {
     let contradicted = choice.contradicted.iter().map(|(candidate, why)| {
-        let name = types(source, candidate.types).map(|types| types.c_declaration(candidate.ty, "")).unwrap_or_default();
+        let name =
+            types(source, candidate.types).map(|types| types.c_declaration(candidate.ty, "")).unwrap_or_default();
         format!("not {name}: {why}")
     });
     let mut doubts: Vec<String> = contradicted.collect();
@@ -241,11 +242,7 @@ fn row(source: &Source, choice: &EventChoice) -> Option<Row> {
             Size::Between(least, most) => vec![least, most].into(),
             Size::Unknown => serde_json::Value::Null,
         },
-        tag: choice.tag.as_ref().map(|tag| RowTag {
-            offset: tag.offset,
-            bytes: tag.width,
-            values: tag.values.clone(),
-        }),
+        tag: choice.tag.as_ref().map(|tag| RowTag { offset: tag.offset, bytes: tag.width, values: tag.values.clone() }),
         kind: chosen.map(spelled),
         candidates: choice.candidates.iter().map(spelled).collect(),
         fields: match (chosen, layout) {

@@ -87,9 +87,9 @@ impl Reader<'_> {
         };
         let named = match write.by {
             By::Read => names::only_member(text),
-            By::Helper(_) => {
-                names::handed(text).or_else(assigned).or_else(|| names::handed(&whole()?).or_else(|| names::written_at(&whole()?)))
-            }
+            By::Helper(_) => names::handed(text)
+                .or_else(assigned)
+                .or_else(|| names::handed(&whole()?).or_else(|| names::written_at(&whole()?))),
             By::Store(_) if copies => names::handed(text),
             By::Store(Origin::Other) if text.contains("__sync_") || text.contains("__atomic_") => {
                 assigned().or_else(|| names::handed(text))
@@ -161,7 +161,8 @@ impl Reader<'_> {
             }
             By::Read => {
                 // A single bit, or a cast, is often looked for in a narrower part.
-                let narrowed = write.bytes < 8 && (text.replace("&&", "").contains('&') || text.contains("(__u") || text.contains("(u"));
+                let narrowed = write.bytes < 8
+                    && (text.replace("&&", "").contains('&') || text.contains("(__u") || text.contains("(u"));
                 if field.name.is_none() || evidence.element || evidence.within.is_some() {
                     return None;
                 }
@@ -458,4 +459,3 @@ fn line_of(function: &Function, insn: usize) -> Option<Line> {
     let behind = function.lines.partition_point(|line| line.insn <= insn);
     function.lines.get(behind.checked_sub(1)?).copied()
 }
-

@@ -35,9 +35,9 @@ mod walk;
 mod writes;
 
 pub use event::{Basis, Candidate, EventChoice, Types, event_types, slot_scale_is_log2};
+pub use kinds::layouts;
 pub use layout::{Certainty, Field, Layout, Meaning};
 pub use outputs::{Kind, Output, Size, Source, outputs};
-pub use kinds::layouts;
 pub use recover::contents;
 pub use tags::Tag;
 pub use uses::{Uses, uses};

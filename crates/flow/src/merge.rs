@@ -15,6 +15,8 @@ pub(crate) fn resolved(mut all: Vec<Evidence>, size: Size) -> Vec<Field> {
     all.retain(|e| !structs.iter().any(|array| inside(e, array)));
     all = joined(all, size);
     all.extend(structs.into_iter().map(Evidence::taken_over));
+    // A copy of all of it at once says nothing of its fields.
+    all.retain(|e| !(e.copy && size == Size::Exact(e.field.width) && !matches!(e.field.width, 1 | 2 | 4 | 8)));
     bounded(&mut all, size);
     // The same bytes: the most certain name, unless others disagree.
     let mut by_range: BTreeMap<(u32, u32), Vec<Evidence>> = BTreeMap::new();
@@ -23,7 +25,8 @@ pub(crate) fn resolved(mut all: Vec<Evidence>, size: Size) -> Vec<Field> {
     }
     let mut fields: Vec<Evidence> = by_range.into_values().filter_map(agreed).collect();
     // Overlaps: members of a union start together and have names; else the stronger stays.
-    let strength = |e: &Evidence| (e.field.certainty, e.read, !e.helper, e.constant, u32::MAX.saturating_sub(e.field.width));
+    let strength =
+        |e: &Evidence| (e.field.certainty, e.read, !e.helper, e.constant, u32::MAX.saturating_sub(e.field.width));
     fields.sort_by_key(|e| (strength(e), e.field.offset));
     let mut kept: Vec<Evidence> = Vec::new();
     for evidence in fields {
@@ -113,7 +116,8 @@ fn bounded(all: &mut [Evidence], size: Size) {
     for evidence in all.iter_mut().filter(|e| e.bounded && !tail(e.field.offset)) {
         let end = evidence.field.end();
         let padded = end.saturating_add(7);
-        let next = starts.range(end..=padded).next().is_some() || ends.is_some_and(|ends| (end..=padded).contains(&ends));
+        let next =
+            starts.range(end..=padded).next().is_some() || ends.is_some_and(|ends| (end..=padded).contains(&ends));
         if !next {
             evidence.field.certainty = Certainty::Guessed;
         }
@@ -154,21 +158,19 @@ fn joined(all: Vec<Evidence>, size: Size) -> Vec<Evidence> {
 
 /// Structs of which each member is stored at the same distances are an array, if it ends where something else starts.
 fn arrays_of_structs(all: &[Evidence], size: Size) -> Vec<Field> {
-    let mut arrays: BTreeMap<&String, BTreeMap<&String, BTreeSet<(u32, u32)>>> = BTreeMap::new();
-    for evidence in all {
-        if let Some(array) = &evidence.within {
-            let place = (evidence.field.offset, evidence.field.width);
-            arrays.entry(array).or_default().entry(&evidence.path).or_default().insert(place);
-        }
-    }
+    let names: BTreeSet<&String> = all.iter().filter_map(|e| e.within.as_ref()).collect();
     let mut found = Vec::new();
-    for (name, members) in arrays {
+    for name in names {
+        let mut members: BTreeMap<&String, BTreeSet<u32>> = BTreeMap::new();
+        for evidence in all.iter().filter(|e| e.within.as_ref() == Some(name)) {
+            members.entry(&evidence.path).or_default().insert(evidence.field.offset);
+        }
         // The distance from each to the next, the same for all members.
         let mut distances = BTreeSet::new();
         let mut counts = BTreeSet::new();
         let mut start = u32::MAX;
         for places in members.values() {
-            let offsets: Vec<u32> = places.iter().map(|(offset, _)| *offset).collect();
+            let offsets: Vec<u32> = places.iter().copied().collect();
             distances.extend(offsets.windows(2).filter_map(|two| match two {
                 [a, b] => b.checked_sub(*a),
                 _ => None,
@@ -182,7 +184,8 @@ fn arrays_of_structs(all: &[Evidence], size: Size) -> Vec<Field> {
         let end = start.saturating_add(width);
         let inside = |e: &Evidence| start <= e.field.offset && e.field.end() <= end;
         let whole = all.iter().filter(|e| e.within.as_ref() == Some(name)).all(inside);
-        let ends = size == Size::Exact(end) || all.iter().any(|e| e.field.offset == end && e.within.as_ref() != Some(name));
+        let ends =
+            size == Size::Exact(end) || all.iter().any(|e| e.field.offset == end && e.within.as_ref() != Some(name));
         let line = all.iter().find(|e| e.within.as_ref() == Some(name)).and_then(|e| e.field.line);
         if count > 1 && whole && ends {
             let (name, meaning, certainty) = (Some(name.clone()), Meaning::Bytes, Certainty::Likely);

@@ -93,9 +93,7 @@ pub(crate) fn assigned(text: &str, column: usize) -> Option<Named> {
         rest = tail;
     }
     let (named, rest) = match rest {
-        [".", name, tail @ ..] if is_name(name) => {
-            (Named::member(name), tail)
-        }
+        [".", name, tail @ ..] if is_name(name) => (Named::member(name), tail),
         _ => path(rest)?,
     };
     match rest {

@@ -10,8 +10,8 @@ use ringfence_object::{FunctionId, MapId, Object};
 use ringfence_uapi::MapType;
 
 use crate::evidence::{Evidence, Reader};
-use crate::layout::{Certainty, Field, Layout};
 use crate::kinds::Sent;
+use crate::layout::{Certainty, Field, Layout};
 use crate::merge::{merged, resolved};
 use crate::outputs::Size;
 use crate::tags::Constants;
@@ -173,7 +173,8 @@ impl<'a> Recovery<'a> {
             all.extend(own);
         }
         // All of it at once says nothing of its fields.
-        all.retain(|evidence| evidence.field.width < taken.bytes || evidence.field.name.is_some());
+        let number = |field: &Field| matches!(field.width, 1 | 2 | 4 | 8) && field.name.is_some();
+        all.retain(|evidence| evidence.field.width < taken.bytes || number(&evidence.field));
         all
     }
 

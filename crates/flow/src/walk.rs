@@ -630,7 +630,9 @@ fn refined(state: &State, insn: Insn, op: u8, taken: bool) -> Option<State> {
     let (low, high, right) = match (left, right) {
         (Value::Number(low, high), Some(right)) => (low, high, right),
         // What a helper returned, bounded from above: a number. A pointer is compared with 0 only.
-        (Value::Elsewhere, Some(right)) if matches!((op, taken), (JGT | JGE, false) | (JLT | JLE, true)) && right > 0 => {
+        (Value::Elsewhere, Some(right))
+            if matches!((op, taken), (JGT | JGE, false) | (JLT | JLE, true)) && right > 0 =>
+        {
             (0, u64::MAX, right)
         }
         _ => return Some(state),

@@ -105,7 +105,7 @@ fn flatten(btf: &Btf, ty: TypeId, base: u32, facts: &mut Vec<Fact>) {
                 facts.push((member.name.to_owned(), at, bytes, 's'));
                 flatten(btf, member.ty, at, facts);
             }
-            Def::Array(array) if facts.len() < 5_000 => {
+            Def::Array(array) if bytes > 0 && facts.len() < 5_000 => {
                 facts.push((member.name.to_owned(), at, bytes, kind_of(btf, member.ty)));
                 let size = u32::try_from(btf.size_of(array.element).unwrap_or(0)).unwrap();
                 let mut inner = Vec::new();
@@ -116,7 +116,8 @@ fn flatten(btf: &Btf, ty: TypeId, base: u32, facts: &mut Vec<Fact>) {
                 }
             }
             // Bit-fields have no bytes of their own; arrays without a length have no width.
-            _ if member.bit_size > 0 || bytes == 0 => {}
+            _ if member.bit_size > 0 => facts.push((member.name.to_owned(), at, bytes, 's')),
+            _ if bytes == 0 => {}
             _ => facts.push((member.name.to_owned(), at, bytes, kind_of(btf, member.ty))),
         }
     }
@@ -196,7 +197,10 @@ impl Score {
             let shown = format!("`{name}` at {}, {} bytes", field.offset, field.width);
             if !facts.iter().any(|fact| here(&fact)) {
                 score.wrong.push(shown);
-            } else if !facts.iter().any(|fact| here(&fact) && (fact.0 == name || name.ends_with(&format!("_{}", fact.0)))) {
+            } else if !facts
+                .iter()
+                .any(|fact| here(&fact) && (fact.0 == name || name.ends_with(&format!("_{}", fact.0))))
+            {
                 score.misnamed.push(shown);
             }
         }
@@ -208,7 +212,9 @@ impl Score {
             match field {
                 Some(field) => {
                     score.placed += 1;
-                    score.named += usize::from(field.name.as_ref().is_some_and(|said| said == name || said.ends_with(&format!("_{name}"))));
+                    score.named += usize::from(
+                        field.name.as_ref().is_some_and(|said| said == name || said.ends_with(&format!("_{name}"))),
+                    );
                 }
                 None => score.unknown.push(format!("`{name}`")),
             }
