@@ -247,14 +247,14 @@ fn agreed(same: Vec<Evidence>) -> Option<Evidence> {
     Some(best)
 }
 
-/// Whether both can be records of one struct: nothing overlaps, and what is at one place has one name.
-pub(crate) fn compatible(one: &[Field], other: &[Field]) -> bool {
+/// Whether both can be records of one struct: nothing overlaps, and what is at one place has one name. `unions`: what
+/// starts together may overlap.
+pub(crate) fn compatible(one: &[Field], other: &[Field], unions: bool) -> bool {
     let sure = |field: &&Field| field.certainty < Certainty::Guessed;
     one.iter().filter(sure).all(|a| {
         other.iter().filter(sure).all(|b| match (a.offset == b.offset, a.width == b.width) {
             (true, true) => a.name == b.name,
-            // Members of a union have names, too.
-            (true, false) => a.name == b.name || (has(one, b) && has(other, a)),
+            (true, false) => unions || a.name == b.name || (has(one, b) && has(other, a)),
             (false, _) => a.end() <= b.offset || b.end() <= a.offset,
         })
     })

@@ -4,7 +4,8 @@
 //! the call. What is in a map's value can have been put there by any program, in place or with `bpf_map_update_elem`,
 //! and what was copied has the fields of what it was copied from.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
 
 use ringfence_object::{FunctionId, MapId, Object};
 use ringfence_uapi::MapType;
@@ -24,7 +25,9 @@ const MAX_REACHING: usize = 2_000;
 /// Functions whose callees are told apart.
 const MAX_FUNCTIONS: usize = 256;
 /// Instructions that are followed to see which writes reach a call, for one object.
-const MAX_STEPS: usize = 4_000_000;
+const MAX_STEPS: usize = 2_000_000;
+/// Sources of copies that are looked at for one object.
+const MAX_SOURCES: usize = 256;
 /// From how far away fields are taken: a copy of a copy of a copy.
 const MAX_COPIES: u8 = 3;
 
@@ -70,7 +73,10 @@ struct Recovery<'a> {
     reached: Vec<BTreeSet<FunctionId>>,
     /// Records of several kinds are sent from these maps' values.
     mixed: BTreeSet<MapId>,
+    reaching: HashMap<(Region, i64, u32, FunctionId, usize), Rc<(Vec<Write>, Vec<Write>)>>,
     steps: usize,
+    /// Sources of copies that are still looked at.
+    copies: usize,
 }
 
 impl<'a> Recovery<'a> {
@@ -87,7 +93,14 @@ impl<'a> Recovery<'a> {
             }
         }
         let mixed = kinds.into_iter().filter(|(_, kinds)| kinds.len() > 1).map(|(map, _)| map).collect();
-        Recovery { reader: Reader { object, memory }, reached, mixed, steps: MAX_STEPS }
+        Recovery {
+            reader: Reader::new(object, memory),
+            reached,
+            mixed,
+            reaching: HashMap::new(),
+            steps: MAX_STEPS,
+            copies: MAX_SOURCES,
+        }
     }
 
     /// The functions that may fill what `function` takes out of a region; `None`: any.
@@ -114,7 +127,11 @@ impl<'a> Recovery<'a> {
     }
 
     /// The writes that reach a call, and what is read, of one of the places that it takes bytes from.
-    fn reaching(&mut self, region: Region, start: i64, taken: &Taken) -> (Vec<Write>, Vec<Write>) {
+    fn reaching(&mut self, region: Region, start: i64, taken: &Taken) -> Rc<(Vec<Write>, Vec<Write>)> {
+        let key = (region, start, taken.bytes, taken.function, taken.insn);
+        if let Some(known) = self.reaching.get(&key) {
+            return Rc::clone(known);
+        }
         let fillers = self.fillers(region, taken.function);
         let end = start.saturating_add(taken.bytes.into());
         let inside = |write: &&Write| {
@@ -129,14 +146,16 @@ impl<'a> Recovery<'a> {
         let (mut writes, reads) = (of(&memory.writes), of(&memory.reads));
         let others = writes.clone();
         writes.retain(|write| self.reaches(region, write, &others, taken));
-        (writes, reads)
+        let found = Rc::new((writes, reads));
+        self.reaching.insert(key, Rc::clone(&found));
+        found
     }
 
     /// The bytes that a call sends every time.
     fn constants(&mut self, taken: &Taken) -> Constants {
         let mut constants = Constants::default();
         for (region, start) in &taken.places {
-            let (mut writes, _) = self.reaching(*region, *start, taken);
+            let mut writes = self.reaching(*region, *start, taken).0.clone();
             // What else is stored in the same place counts behind what is known.
             writes.sort_by_key(|write| !matches!(write.by, By::Constant(_)));
             for write in writes {
@@ -155,16 +174,21 @@ impl<'a> Recovery<'a> {
     /// What is known of the bytes that a call takes.
     fn evidence(&mut self, taken: &Taken, depth: u8) -> Vec<Evidence> {
         let mut all = Vec::new();
+        if depth > 0 {
+            let Some(left) = self.copies.checked_sub(1) else { return all };
+            self.copies = left;
+        }
         for (region, start) in &taken.places {
-            let (writes, reads) = self.reaching(*region, *start, taken);
+            let known = self.reaching(*region, *start, taken);
+            let (writes, reads) = known.as_ref();
             let mut own: Vec<Evidence> = Vec::new();
-            for write in writes.iter().chain(&reads) {
+            for write in writes.iter().chain(reads) {
                 if let Ok(offset) = u32::try_from(write.at.saturating_sub(*start)) {
                     own.extend(self.reader.evidence(write, offset));
                 }
             }
             if depth < MAX_COPIES {
-                let mut taken_over = self.copied(&writes, *start, depth);
+                let mut taken_over = self.copied(writes, *start, depth);
                 if let Region::Value(map) = region {
                     taken_over.extend(self.filled(*map, *start, taken, depth));
                 }
@@ -228,12 +252,11 @@ impl<'a> Recovery<'a> {
             };
             let places = vec![(region, from.saturating_sub(away))];
             let all = self.evidence(&Taken { function, insn, places, bytes }, depth.saturating_add(1));
+            let whole = joined(&pieces);
             for field in resolved(all, Size::Exact(bytes)) {
                 let at = from.saturating_add(field.offset.into());
-                let covered = (0..i64::from(field.width)).all(|n| {
-                    let byte = at.saturating_add(n);
-                    pieces.iter().any(|piece| piece.at <= byte && byte < piece.end())
-                });
+                let end = at.saturating_add(field.width.into());
+                let covered = whole.iter().any(|(start, stop)| *start <= at && end <= *stop);
                 if field.certainty < Certainty::Guessed
                     && covered
                     && let Ok(offset) = u32::try_from(at.saturating_sub(start))
@@ -258,8 +281,13 @@ impl<'a> Recovery<'a> {
         let kills = |other: &&Write| {
             other.function == write.function && (other.covers(write) || (number && other.overlaps(write)))
         };
-        let killers: HashSet<usize> = others.iter().filter(kills).map(|other| other.insn).collect();
-        let mut seen = HashSet::new();
+        // Where the way ends: at what overwrites it, and where it was before.
+        let mut ends = vec![false; function.insns.len()];
+        for killer in others.iter().filter(kills) {
+            if let Some(end) = ends.get_mut(killer.insn) {
+                *end = true;
+            }
+        }
         let mut todo = vec![write.insn.saturating_add(1)];
         while let Some(at) = todo.pop() {
             if at == taken.insn {
@@ -267,10 +295,10 @@ impl<'a> Recovery<'a> {
             }
             let Some(left) = self.steps.checked_sub(1) else { return false };
             self.steps = left;
-            if !seen.insert(at) || killers.contains(&at) {
+            let Some(insn) = function.insns.get(at) else { continue };
+            if ends.get_mut(at).is_none_or(|end| std::mem::replace(end, true)) {
                 continue;
             }
-            let Some(insn) = function.insns.get(at) else { continue };
             todo.extend(walk::jump_target(*insn, at));
             if walk::falls_through(*insn) {
                 todo.push(at.saturating_add(if insn.is_ld_imm64() { 2 } else { 1 }));
@@ -278,6 +306,20 @@ impl<'a> Recovery<'a> {
         }
         false
     }
+}
+
+/// Stretches of bytes that pieces make up together.
+fn joined(pieces: &[Write]) -> Vec<(i64, i64)> {
+    let mut ranges: Vec<(i64, i64)> = pieces.iter().map(|piece| (piece.at, piece.end())).collect();
+    ranges.sort_unstable();
+    let mut joined: Vec<(i64, i64)> = Vec::new();
+    for (start, end) in ranges {
+        match joined.last_mut() {
+            Some((_, last)) if start <= *last => *last = end.max(*last),
+            _ => joined.push((start, end)),
+        }
+    }
+    joined
 }
 
 /// Adds what is known from elsewhere where nothing is known from here.

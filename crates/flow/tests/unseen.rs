@@ -9,7 +9,7 @@ mod fields;
 use std::path::Path;
 
 use fields::{Score, parse_facts};
-use ringfence_flow::{Layout, Tag, layouts};
+use ringfence_flow::{Field, Layout, Tag, event_types, layouts};
 use ringfence_object::Object;
 
 /// Map, and what is true of its records. Records of one size that nothing tells apart are of no known struct.
@@ -97,4 +97,18 @@ fn kinds_of_records() {
         assert_eq!(same.fields, []);
         assert!(of("kept").iter().all(|layout| !layout.ambiguous && layout.tag.is_none()));
     }
+}
+
+/// A struct of the right size and a name that events have, which has no place for what is stored.
+#[test]
+fn contradicted() {
+    let Some(object) = object(&["-target", "bpfel"]) else { return };
+    let choices = event_types(&object, None);
+    let choice = choices.iter().find(|choice| object.maps[choice.map.0].name == "odd").unwrap();
+    assert_eq!(choice.chosen, None);
+    let [(candidate, why)] = &choice.contradicted[..] else { panic!("{choice:?}") };
+    assert_eq!(candidate.name, "event");
+    assert_eq!(why, "the code stores `start`, 8 bytes, at 0, where no member starts or ends");
+    let names: Vec<_> = choice.layout.iter().flat_map(|layout| &layout.fields).map(Field::shown).collect();
+    assert_eq!(names, ["start", "pid", "tid"]);
 }

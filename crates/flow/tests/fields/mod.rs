@@ -187,6 +187,17 @@ pub(crate) struct Score {
 }
 
 impl Score {
+    /// Of layouts that the records of one struct have, each told by a tag.
+    pub(crate) fn of_all(object: &Object, layouts: &[&Layout], facts: &[Fact]) -> Score {
+        let mut all = (*layouts.first().expect("a layout")).clone();
+        for field in layouts.iter().flat_map(|layout| &layout.fields) {
+            if !all.fields.iter().any(|known| (known.offset, &known.name) == (field.offset, &field.name)) {
+                all.fields.push(field.clone());
+            }
+        }
+        Score::of(object, &all, facts)
+    }
+
     pub(crate) fn of(object: &Object, layout: &Layout, facts: &[Fact]) -> Score {
         let mut score = Score { fields: facts.iter().filter(|fact| fact.3 != 's').count(), ..Score::default() };
         let sure: Vec<_> = layout.fields.iter().filter(|field| field.certainty < Certainty::Guessed).collect();
