@@ -4,10 +4,11 @@
 //! a width is believed only where that cannot be: what was computed, what a helper wrote, what was read from a member of
 //! that width. Bytes that nothing names and whose meaning nothing tells are left out.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 
 use ringfence_btf::{Btf, Def, TypeId};
-use ringfence_object::{CoreKind, Function, Line, MapId, Object};
+use ringfence_object::{CoreKind, Function, FunctionId, Line, MapId, Object};
 use ringfence_uapi::{Helper, Insn};
 
 use crate::layout::{Certainty, Field, Meaning};
@@ -75,12 +76,18 @@ impl Evidence {
 pub(crate) struct Reader<'a> {
     pub(crate) object: &'a Object,
     pub(crate) memory: Memory,
+    /// Answers that many writes ask for: members by function and variable, lines by function, file and number.
+    members: RefCell<HashMap<(FunctionId, String), Option<Named>>>,
+    lines: RefCell<HashMap<(FunctionId, u32, u32), bool>>,
+    known: RefCell<HashMap<Write, Option<Evidence>>>,
+    /// Of [`MAX_STEPS`].
     steps: Cell<usize>,
 }
 
-impl<'o> Reader<'o> {
-    pub(crate) fn new(object: &'o Object, memory: Memory) -> Reader<'o> {
-        Reader { object, memory, steps: Cell::new(MAX_STEPS) }
+impl<'a> Reader<'a> {
+    pub(crate) fn new(object: &'a Object, memory: Memory) -> Reader<'a> {
+        let (members, lines, known) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Reader { object, memory, members, lines, known, steps: Cell::new(MAX_STEPS) }
     }
 
     /// Counts work; `false`: it was too much.
@@ -101,7 +108,7 @@ impl<'o> Reader<'o> {
     }
 
     /// The member that a write's lines name, and the line that does.
-    fn named<'a>(&'a self, function: &Function, write: &Write) -> (Option<Named>, Option<Line>, &'a str) {
+    fn named(&self, function: &Function, write: &Write) -> (Option<Named>, Option<Line>, &str) {
         let line = line_of(function, write.insn);
         let text = self.text(line);
         let assigned = || line.and_then(|line| names::assigned(text, line.column.into()));
@@ -134,7 +141,22 @@ impl<'o> Reader<'o> {
         }
     }
 
+    /// What a write says; it is `offset` bytes from the start of the record.
     pub(crate) fn evidence(&self, write: &Write, offset: u32) -> Option<Evidence> {
+        let known = self.known.borrow().get(write).cloned();
+        let mut evidence = match known {
+            Some(known) => known,
+            None => {
+                let evidence = self.read(write);
+                self.known.borrow_mut().insert(*write, evidence.clone());
+                evidence
+            }
+        }?;
+        evidence.field.offset = offset;
+        Some(evidence)
+    }
+
+    fn read(&self, write: &Write) -> Option<Evidence> {
         let function = self.object.functions.get(write.function.0)?;
         self.spend(function.core.len().saturating_add(100)).then_some(())?;
         let (mut named, line, text) = self.named(function, write);
@@ -147,13 +169,13 @@ impl<'o> Reader<'o> {
                 By::Store(_) => names::variable(text).or_else(|| names::variable(self.text(made))),
                 By::Constant(_) | By::Read => None,
             };
-            named = variable.and_then(|variable| self.member_set_to(function, variable));
+            named = variable.and_then(|variable| self.member_of(write.function, variable));
             by_variable = named.is_some();
         }
         let core = line.filter(|line| line.line > 0).and_then(|line| self.core_of_line(function, line, write.insn));
         let mut evidence = Evidence {
             field: Field {
-                offset,
+                offset: 0,
                 width: write.bytes,
                 name: named.as_ref().map(|named| named.name.clone()),
                 meaning: Meaning::Unsigned,
@@ -183,7 +205,7 @@ impl<'o> Reader<'o> {
             By::Constant(_) => {
                 // No smaller store was joined to one of a byte; only a bit that is set is a part of a number.
                 let byte = write.bytes == 1 && !evidence.element && !text.contains("|=") && !text.contains("&=");
-                let sure = byte || self.alone(function, line, text);
+                let sure = byte || self.alone(write.function, line, text);
                 field.certainty = if sure { Certainty::Likely } else { Certainty::Guessed };
                 evidence.constant = true;
             }
@@ -231,7 +253,8 @@ impl<'o> Reader<'o> {
                 if field.meaning == Meaning::Text && (write.bytes < 2 || pointer || short) {
                     field.certainty = Certainty::Guessed;
                 }
-                evidence.bounded = !text.contains("sizeof(") && helper != Helper::GET_CURRENT_COMM;
+                let said = text.contains("sizeof(") || text.contains("_INTO(") || helper == Helper::GET_CURRENT_COMM;
+                evidence.bounded = !said && !matches!(write.bytes, 1 | 2 | 4 | 8);
             }
             By::Store(origin) => match origin {
                 Origin::PidTgid | Origin::UidGid if write.bytes == 8 => {
@@ -315,7 +338,7 @@ impl<'o> Reader<'o> {
             && !evidence.helper
             && evidence.field.certainty == Certainty::Guessed
             && matches!(write.bytes, 1 | 2 | 4 | 8)
-            && self.alone(function, line, text)
+            && self.alone(write.function, line, text)
         {
             evidence.field.certainty = Certainty::Likely;
         }
@@ -324,7 +347,7 @@ impl<'o> Reader<'o> {
             && matches!(write.by, By::Store(_))
             && line == line_of(function, write.insn)
             && (write.bytes <= 2 || (!text.contains('|') && self.ors(function, write.insn)))
-            && self.joined_with_previous(function, line, base)
+            && self.joined_with_previous(write.function, line, base)
         {
             evidence.field.certainty = Certainty::Guessed;
         }
@@ -342,36 +365,56 @@ impl<'o> Reader<'o> {
 
     /// Whether the store of this line stands alone. Stores that a compiler joins keep the line of the first: so it is
     /// alone if the next line has an instruction of its own, and a store if it names a member.
-    fn alone(&self, function: &Function, line: Option<Line>, text: &str) -> bool {
+    fn alone(&self, function: FunctionId, line: Option<Line>, text: &str) -> bool {
         let Some(line) = line.filter(|line| line.line > 0) else { return false };
-        if !self.spend(function.lines.len()) {
-            return false;
-        }
         // Several statements, several members.
         let plain = text.replace("==", "").replace("!=", "").replace("<=", "").replace(">=", "");
         if plain.matches('=').count() != 1 || plain.matches(';').count() > 1 || text.trim_end().ends_with('{') {
             return false;
         }
-        let next = line.line.saturating_add(1);
-        let mut there = function.lines.iter().filter(|other| (other.file, other.line) == (line.file, next)).peekable();
-        let Some(first) = there.peek() else { return false };
+        self.accounted_for(function, line.file, line.line.saturating_add(1))
+    }
+
+    /// [`Reader::accounted`], asked once.
+    fn accounted_for(&self, function: FunctionId, file: u32, number: u32) -> bool {
+        let key = (function, file, number);
+        if let Some(known) = self.lines.borrow().get(&key) {
+            return *known;
+        }
+        let accounted = self.object.functions.get(function.0).is_some_and(|function| self.accounted(function, key));
+        self.lines.borrow_mut().insert(key, accounted);
+        accounted
+    }
+
+    /// Whether a line has instructions of its own, and one that stores if it names a member.
+    fn accounted(&self, function: &Function, (_, file, number): (FunctionId, u32, u32)) -> bool {
+        if !self.spend(function.lines.len()) {
+            return false;
+        }
+        let here = |(_, line): &(usize, &Line)| (line.file, line.line) == (file, number);
+        let mut there = function.lines.iter().enumerate().filter(here).peekable();
+        let Some((_, first)) = there.peek() else { return false };
         let member = names::assigned(self.text(Some(**first)), 1).is_some();
-        !member || there.any(|other| self.stores(function, other.insn))
+        !member
+            || there.any(|(at, line)| {
+                let end = function.lines.get(at.saturating_add(1)).map_or(function.insns.len(), |next| next.insn);
+                let insns = function.insns.get(line.insn..end).unwrap_or_default();
+                insns.iter().any(|insn| matches!(insn.class(), Insn::ST | Insn::STX))
+            })
     }
 
     /// The line before sets another member of the same struct, and its instructions do not store: bit-fields and halves
     /// of one number are stored with the last of them.
-    fn joined_with_previous(&self, function: &Function, line: Option<Line>, base: &str) -> bool {
+    fn joined_with_previous(&self, id: FunctionId, line: Option<Line>, base: &str) -> bool {
         let Some(line) = line.filter(|line| line.line > 1 && !base.is_empty()) else { return false };
+        let Some(function) = self.object.functions.get(id.0) else { return false };
         if !self.spend(function.lines.len()) {
             return true;
         }
         let before = line.line.saturating_sub(1);
-        let mut there =
-            function.lines.iter().filter(|other| (other.file, other.line) == (line.file, before)).peekable();
-        let Some(first) = there.peek() else { return false };
-        let same = names::assigned(self.text(Some(**first)), 1).is_some_and(|named| named.base == base);
-        same && !there.any(|other| self.stores(function, other.insn))
+        let there = function.lines.iter().find(|other| (other.file, other.line) == (line.file, before));
+        let same = |first: &Line| names::assigned(self.text(Some(*first)), 1).is_some_and(|named| named.base == base);
+        there.is_some_and(same) && !self.accounted_for(id, line.file, before)
     }
 
     /// What is stored here is put together from two registers.
@@ -381,14 +424,14 @@ impl<'o> Reader<'o> {
         self.spend(all.len()) && all.iter().any(|insn| matches!(insn.code, 0x4c | 0x4f))
     }
 
-    /// Some instruction of the same line, from this one on, stores.
-    fn stores(&self, function: &Function, from: usize) -> bool {
-        if !self.spend(function.lines.len()) {
-            return false;
+    fn member_of(&self, function: FunctionId, variable: &str) -> Option<Named> {
+        let key = (function, variable.to_owned());
+        if let Some(known) = self.members.borrow().get(&key) {
+            return known.clone();
         }
-        let end = function.lines.iter().map(|line| line.insn).filter(|insn| *insn > from).min();
-        let all = function.insns.get(from..end.unwrap_or(function.insns.len())).unwrap_or_default();
-        all.iter().any(|insn| matches!(insn.class(), Insn::ST | Insn::STX))
+        let found = self.member_set_to(self.object.functions.get(function.0)?, variable);
+        self.members.borrow_mut().insert(key, found.clone());
+        found
     }
 
     /// The member that some line of the function sets to this variable, and to nothing else.

@@ -16,6 +16,8 @@ pub(crate) fn resolved(mut all: Vec<Evidence>, size: Size) -> Vec<Field> {
     all.retain(|e| !structs.iter().any(|array| inside(e, array)));
     all = joined(all, size);
     all.extend(structs.into_iter().map(Evidence::taken_over));
+    // A copy of all of it at once says nothing of its fields.
+    all.retain(|e| !(e.copy && size == Size::Exact(e.field.width) && !matches!(e.field.width, 1 | 2 | 4 | 8)));
     bounded(&mut all, size);
     // The same bytes: the most certain name, unless others disagree.
     let mut by_range: BTreeMap<(u32, u32), Vec<Evidence>> = BTreeMap::new();
@@ -218,22 +220,19 @@ fn joined(all: Vec<Evidence>, size: Size) -> Vec<Evidence> {
 
 /// Structs of which each member is stored at the same distances are an array, if it ends where something else starts.
 fn arrays_of_structs(all: &[Evidence], size: Size) -> Vec<Field> {
-    type Places = BTreeSet<(u32, u32)>;
-    let mut arrays: BTreeMap<&String, BTreeMap<&String, Places>> = BTreeMap::new();
-    for evidence in all {
-        if let Some(array) = &evidence.within {
-            let place = (evidence.field.offset, evidence.field.width);
-            arrays.entry(array).or_default().entry(&evidence.path).or_default().insert(place);
-        }
-    }
+    let names: BTreeSet<&String> = all.iter().filter_map(|e| e.within.as_ref()).collect();
     let mut found = Vec::new();
-    for (name, members) in arrays {
+    for name in names {
+        let mut members: BTreeMap<&String, BTreeSet<u32>> = BTreeMap::new();
+        for evidence in all.iter().filter(|e| e.within.as_ref() == Some(name)) {
+            members.entry(&evidence.path).or_default().insert(evidence.field.offset);
+        }
         // The distance from each to the next, the same for all members.
         let mut distances = BTreeSet::new();
         let mut counts = BTreeSet::new();
         let mut start = u32::MAX;
         for places in members.values() {
-            let offsets: Vec<u32> = places.iter().map(|(offset, _)| *offset).collect();
+            let offsets: Vec<u32> = places.iter().copied().collect();
             distances.extend(offsets.windows(2).filter_map(|two| match two {
                 [a, b] => b.checked_sub(*a),
                 _ => None,
@@ -312,14 +311,14 @@ fn agreed(same: Vec<Evidence>) -> Option<Evidence> {
     Some(best)
 }
 
-/// Whether both can be records of one struct: nothing overlaps, and what is at one place has one name.
-pub(crate) fn compatible(one: &[Field], other: &[Field]) -> bool {
+/// Whether both can be records of one struct: nothing overlaps, and what is at one place has one name. `unions`: what
+/// starts together may overlap.
+pub(crate) fn compatible(one: &[Field], other: &[Field], unions: bool) -> bool {
     let sure = |field: &&Field| field.certainty < Certainty::Guessed;
     one.iter().filter(sure).all(|a| {
         other.iter().filter(sure).all(|b| match (a.offset == b.offset, a.width == b.width) {
             (true, true) => a.name == b.name,
-            // Members of a union have names, too.
-            (true, false) => a.name == b.name || (has(one, b) && has(other, a)),
+            (true, false) => unions || a.name == b.name || (has(one, b) && has(other, a)),
             (false, _) => a.end() <= b.offset || b.end() <= a.offset,
         })
     })

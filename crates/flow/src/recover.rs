@@ -5,6 +5,7 @@
 //! and what was copied has the fields of what it was copied from.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
 
 use ringfence_object::{FunctionId, MapId, Object};
 use ringfence_uapi::MapType;
@@ -23,6 +24,8 @@ use crate::writes::{By, MAX_BYTES, Memory, Region, Taken, Write};
 const MAX_REACHING: usize = 2_000;
 /// Functions whose callees are told apart.
 const MAX_FUNCTIONS: usize = 256;
+/// Sources of copies that are looked at for one object.
+const MAX_SOURCES: usize = 256;
 /// From how far away fields are taken: a copy of a copy of a copy.
 const MAX_COPIES: u8 = 3;
 
@@ -69,6 +72,9 @@ struct Recovery<'a> {
     reached: Vec<BTreeSet<FunctionId>>,
     /// Records of several kinds are sent from these maps' values.
     mixed: BTreeSet<MapId>,
+    reaching: HashMap<(Region, i64, u32, FunctionId, usize), Rc<(Vec<Write>, Vec<Write>)>>,
+    /// Sources of copies that are still looked at.
+    copies: usize,
 }
 
 impl<'a> Recovery<'a> {
@@ -85,7 +91,7 @@ impl<'a> Recovery<'a> {
             }
         }
         let mixed = kinds.into_iter().filter(|(_, kinds)| kinds.len() > 1).map(|(map, _)| map).collect();
-        Recovery { reader: Reader::new(object, memory), reached, mixed }
+        Recovery { reader: Reader::new(object, memory), reached, mixed, reaching: HashMap::new(), copies: MAX_SOURCES }
     }
 
     /// The functions that may fill what `function` takes out of a region; `None`: any.
@@ -112,7 +118,11 @@ impl<'a> Recovery<'a> {
     }
 
     /// The writes that reach a call, and what is read, of one of the places that it takes bytes from.
-    fn reaching(&mut self, region: Region, start: i64, taken: &Taken) -> (Vec<Write>, Vec<Write>) {
+    fn reaching(&mut self, region: Region, start: i64, taken: &Taken) -> Rc<(Vec<Write>, Vec<Write>)> {
+        let key = (region, start, taken.bytes, taken.function, taken.insn);
+        if let Some(known) = self.reaching.get(&key) {
+            return Rc::clone(known);
+        }
         let fillers = self.fillers(region, taken.function);
         let end = start.saturating_add(taken.bytes.into());
         let inside = |write: &&Write| {
@@ -123,7 +133,7 @@ impl<'a> Recovery<'a> {
         let memory = &self.reader.memory;
         let all = [&memory.writes, &memory.reads].map(|all| all.get(&region).map_or(0, BTreeSet::len));
         if !self.reader.spend(all.into_iter().fold(1, usize::saturating_add)) {
-            return (Vec::new(), Vec::new());
+            return Rc::default();
         }
         let of = |writes: &BTreeMap<Region, BTreeSet<Write>>| -> Vec<Write> {
             writes.get(&region).into_iter().flatten().filter(inside).copied().take(MAX_REACHING).collect()
@@ -131,14 +141,16 @@ impl<'a> Recovery<'a> {
         let (mut writes, reads) = (of(&memory.writes), of(&memory.reads));
         let others = writes.clone();
         writes.retain(|write| self.reaches(region, write, &others, taken));
-        (writes, reads)
+        let found = Rc::new((writes, reads));
+        self.reaching.insert(key, Rc::clone(&found));
+        found
     }
 
     /// The bytes that a call sends every time.
     fn constants(&mut self, taken: &Taken) -> Constants {
         let mut constants = Constants::default();
         for (region, start) in &taken.places {
-            let (mut writes, _) = self.reaching(*region, *start, taken);
+            let mut writes = self.reaching(*region, *start, taken).0.clone();
             // What else is stored in the same place counts behind what is known.
             writes.sort_by_key(|write| !matches!(write.by, By::Constant(_)));
             for write in writes {
@@ -157,16 +169,21 @@ impl<'a> Recovery<'a> {
     /// What is known of the bytes that a call takes.
     fn evidence(&mut self, taken: &Taken, depth: u8) -> Vec<Evidence> {
         let mut all = Vec::new();
+        if depth > 0 {
+            let Some(left) = self.copies.checked_sub(1) else { return all };
+            self.copies = left;
+        }
         for (region, start) in &taken.places {
-            let (writes, reads) = self.reaching(*region, *start, taken);
+            let known = self.reaching(*region, *start, taken);
+            let (writes, reads) = known.as_ref();
             let mut own: Vec<Evidence> = Vec::new();
-            for write in writes.iter().chain(&reads) {
+            for write in writes.iter().chain(reads) {
                 if let Ok(offset) = u32::try_from(write.at.saturating_sub(*start)) {
                     own.extend(self.reader.evidence(write, offset));
                 }
             }
             if depth < MAX_COPIES {
-                let mut taken_over = self.copied(&writes, *start, depth);
+                let mut taken_over = self.copied(writes, *start, depth);
                 if let Region::Value(map) = region {
                     taken_over.extend(self.filled(*map, *start, taken, depth));
                 }
@@ -177,7 +194,8 @@ impl<'a> Recovery<'a> {
             all.extend(own);
         }
         // All of it at once says nothing of its fields.
-        all.retain(|evidence| evidence.field.width < taken.bytes || evidence.field.name.is_some());
+        let number = |field: &Field| matches!(field.width, 1 | 2 | 4 | 8) && field.name.is_some();
+        all.retain(|evidence| evidence.field.width < taken.bytes || number(&evidence.field));
         all
     }
 
@@ -231,15 +249,11 @@ impl<'a> Recovery<'a> {
             };
             let places = vec![(region, from.saturating_sub(away))];
             let all = self.evidence(&Taken { function, insn, places, bytes }, depth.saturating_add(1));
+            let whole = joined(&pieces);
             for field in resolved(all, Size::Exact(bytes)) {
                 let at = from.saturating_add(field.offset.into());
-                if !self.reader.spend(pieces.len().saturating_mul(field.width as usize) / 16) {
-                    return Vec::new();
-                }
-                let covered = (0..i64::from(field.width)).all(|n| {
-                    let byte = at.saturating_add(n);
-                    pieces.iter().any(|piece| piece.at <= byte && byte < piece.end())
-                });
+                let end = at.saturating_add(field.width.into());
+                let covered = whole.iter().any(|(start, stop)| *start <= at && end <= *stop);
                 if field.certainty < Certainty::Guessed
                     && covered
                     && let Ok(offset) = u32::try_from(at.saturating_sub(start))
@@ -252,7 +266,7 @@ impl<'a> Recovery<'a> {
     }
 
     /// Whether some way leads from the write to the call on which it is not overwritten.
-    fn reaches(&mut self, region: Region, write: &Write, others: &[Write], taken: &Taken) -> bool {
+    fn reaches(&self, region: Region, write: &Write, others: &[Write], taken: &Taken) -> bool {
         // In other memory, or from another function: not followed.
         let scratch = matches!(region, Region::Value(map) if self.mixed.contains(&map));
         if (region != Region::Frame(taken.function) && !scratch) || write.function != taken.function {
@@ -267,11 +281,11 @@ impl<'a> Recovery<'a> {
         if !self.reader.spend(others.len().saturating_add(function.insns.len() / 64)) {
             return false;
         }
-        // Where it is overwritten, nothing is looked for either.
-        let mut seen = vec![false; function.insns.len()];
-        for other in others.iter().filter(kills) {
-            if let Some(seen) = seen.get_mut(other.insn) {
-                *seen = true;
+        // Where the way ends: at what overwrites it, and where it was before.
+        let mut ends = vec![false; function.insns.len()];
+        for killer in others.iter().filter(kills) {
+            if let Some(end) = ends.get_mut(killer.insn) {
+                *end = true;
             }
         }
         let mut todo = vec![write.insn.saturating_add(1)];
@@ -282,8 +296,8 @@ impl<'a> Recovery<'a> {
             if !self.reader.spend(1) {
                 return false;
             }
-            let (Some(insn), Some(seen)) = (function.insns.get(at), seen.get_mut(at)) else { continue };
-            if std::mem::replace(seen, true) {
+            let Some(insn) = function.insns.get(at) else { continue };
+            if ends.get_mut(at).is_none_or(|end| std::mem::replace(end, true)) {
                 continue;
             }
             todo.extend(walk::jump_target(*insn, at));
@@ -293,6 +307,20 @@ impl<'a> Recovery<'a> {
         }
         false
     }
+}
+
+/// Stretches of bytes that pieces make up together.
+fn joined(pieces: &[Write]) -> Vec<(i64, i64)> {
+    let mut ranges: Vec<(i64, i64)> = pieces.iter().map(|piece| (piece.at, piece.end())).collect();
+    ranges.sort_unstable();
+    let mut joined: Vec<(i64, i64)> = Vec::new();
+    for (start, end) in ranges {
+        match joined.last_mut() {
+            Some((_, last)) if start <= *last => *last = end.max(*last),
+            _ => joined.push((start, end)),
+        }
+    }
+    joined
 }
 
 /// Adds what is known from elsewhere where nothing is known from here.

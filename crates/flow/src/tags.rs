@@ -96,7 +96,7 @@ pub(crate) fn told_apart(kinds: &[Vec<&Constants>], big_endian: bool) -> Option<
 }
 
 #[cfg(test)]
-#[allow(clippy::indexing_slicing, clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
 

@@ -35,7 +35,7 @@ pub(crate) fn regions(pointer: Value) -> Vec<(Region, i64)> {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum By {
     /// A store of a constant.
     Constant(u64),
@@ -45,7 +45,7 @@ pub(crate) enum By {
     Read,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Write {
     pub(crate) at: i64,
     pub(crate) bytes: u32,
