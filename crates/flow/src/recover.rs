@@ -67,13 +67,16 @@ pub fn contents(object: &Object) -> Vec<Layout> {
     found
 }
 
+/// Where bytes are taken from, how many, and by which call.
+type Asked = (Region, i64, u32, FunctionId, usize);
+
 struct Recovery<'a> {
     reader: Reader<'a>,
     /// What each function reaches, of the first functions.
     reached: Vec<BTreeSet<FunctionId>>,
     /// Records of several kinds are sent from these maps' values.
     mixed: BTreeSet<MapId>,
-    reaching: HashMap<(Region, i64, u32, FunctionId, usize), Rc<(Vec<Write>, Vec<Write>)>>,
+    reaching: HashMap<Asked, Rc<(Vec<Write>, Vec<Write>)>>,
     steps: usize,
     /// Sources of copies that are still looked at.
     copies: usize,
