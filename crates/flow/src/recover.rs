@@ -68,6 +68,8 @@ pub fn contents(object: &Object) -> Vec<Layout> {
 
 /// Which writes reach a call: the place, how many bytes, and the call.
 type Asked = (Region, i64, u32, FunctionId, usize);
+/// What is written, and what is read.
+type Found = (Vec<Write>, Vec<Write>);
 
 struct Recovery<'a> {
     reader: Reader<'a>,
@@ -75,7 +77,7 @@ struct Recovery<'a> {
     reached: Vec<BTreeSet<FunctionId>>,
     /// Records of several kinds are sent from these maps' values.
     mixed: BTreeSet<MapId>,
-    reaching: HashMap<Asked, Rc<(Vec<Write>, Vec<Write>)>>,
+    reaching: HashMap<Asked, Rc<Found>>,
     /// Sources of copies that are still looked at.
     copies: usize,
 }
