@@ -67,6 +67,9 @@ pub fn contents(object: &Object) -> Vec<Layout> {
     found
 }
 
+/// Writes, and reads.
+type Reaching = (Vec<Write>, Vec<Write>);
+
 /// Where bytes are taken from, how many, and by which call.
 type Asked = (Region, i64, u32, FunctionId, usize);
 
@@ -76,7 +79,7 @@ struct Recovery<'a> {
     reached: Vec<BTreeSet<FunctionId>>,
     /// Records of several kinds are sent from these maps' values.
     mixed: BTreeSet<MapId>,
-    reaching: HashMap<Asked, Rc<(Vec<Write>, Vec<Write>)>>,
+    reaching: HashMap<Asked, Rc<Reaching>>,
     steps: usize,
     /// Sources of copies that are still looked at.
     copies: usize,
@@ -130,7 +133,7 @@ impl<'a> Recovery<'a> {
     }
 
     /// The writes that reach a call, and what is read, of one of the places that it takes bytes from.
-    fn reaching(&mut self, region: Region, start: i64, taken: &Taken) -> Rc<(Vec<Write>, Vec<Write>)> {
+    fn reaching(&mut self, region: Region, start: i64, taken: &Taken) -> Rc<Reaching> {
         let key = (region, start, taken.bytes, taken.function, taken.insn);
         if let Some(known) = self.reaching.get(&key) {
             return Rc::clone(known);
