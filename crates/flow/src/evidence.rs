@@ -4,7 +4,7 @@
 //! a width is believed only where that cannot be: what was computed, what a helper wrote, what was read from a member of
 //! that width. Bytes that nothing names and whose meaning nothing tells are left out.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use ringfence_btf::{Btf, Def, TypeId};
@@ -14,6 +14,7 @@ use ringfence_uapi::{Helper, Insn};
 use crate::layout::{Certainty, Field, Meaning};
 use crate::names::{self, Named};
 use crate::origin::Origin;
+use crate::outputs::line_of;
 use crate::source;
 use crate::value::Site;
 use crate::writes::{By, Memory, Region, Write};
@@ -24,6 +25,8 @@ const MAX_LINE: usize = 1024;
 const TASK_COMM_LEN: u32 = 16;
 /// Most lines of a function that are read for one write.
 const MAX_LINES: usize = 5_000;
+/// Instructions, writes and lines that are looked at to see which writes reach a call and what they say, for one object.
+const MAX_STEPS: usize = 4_000_000;
 
 /// What one write says.
 #[derive(Clone, Debug)]
@@ -45,6 +48,8 @@ pub(crate) struct Evidence {
     pub(crate) read: bool,
     /// As many bytes as some constant says, which need not be all of the member.
     pub(crate) bounded: bool,
+    /// A single byte of what is computed: of a packed struct's member, which has no alignment, there is one store for each.
+    pub(crate) byte: bool,
 }
 
 impl Evidence {
@@ -62,6 +67,7 @@ impl Evidence {
             helper: false,
             read: false,
             bounded: false,
+            byte: false,
         }
     }
 }
@@ -74,11 +80,26 @@ pub(crate) struct Reader<'a> {
     members: RefCell<HashMap<(FunctionId, String), Option<Named>>>,
     lines: RefCell<HashMap<(FunctionId, u32, u32), bool>>,
     known: RefCell<HashMap<Write, Option<Evidence>>>,
+    /// Of [`MAX_STEPS`].
+    steps: Cell<usize>,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(object: &'a Object, memory: Memory) -> Reader<'a> {
-        Reader { object, memory, members: RefCell::default(), lines: RefCell::default(), known: RefCell::default() }
+        let (members, lines, known) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Reader { object, memory, members, lines, known, steps: Cell::new(MAX_STEPS) }
+    }
+
+    /// Counts work; `false`: it was too much.
+    pub(crate) fn spend(&self, steps: usize) -> bool {
+        let left = self.steps.get().checked_sub(steps);
+        self.steps.set(left.unwrap_or(0));
+        left.is_some()
+    }
+
+    /// Not everything could be looked at.
+    pub(crate) fn exhausted(&self) -> bool {
+        self.steps.get() == 0
     }
 
     fn text(&self, line: Option<Line>) -> &str {
@@ -94,6 +115,7 @@ impl<'a> Reader<'a> {
         let copies = text.contains("memcpy") || text.contains("memmove");
         let whole = || {
             let (btf, line) = (self.object.btf.as_ref()?, line.as_ref()?);
+            self.spend(function.lines.len().min(source::MAX_LINES)).then_some(())?;
             Some(source::statement(btf, function, line))
         };
         let named = match write.by {
@@ -136,6 +158,7 @@ impl<'a> Reader<'a> {
 
     fn read(&self, write: &Write) -> Option<Evidence> {
         let function = self.object.functions.get(write.function.0)?;
+        self.spend(function.core.len().saturating_add(100)).then_some(())?;
         let (mut named, line, text) = self.named(function, write);
         let copies = text.contains("memcpy") || text.contains("memmove");
         let mut by_variable = false;
@@ -168,6 +191,7 @@ impl<'a> Reader<'a> {
             helper: matches!(write.by, By::Helper(_)),
             read: write.by == By::Read,
             bounded: false,
+            byte: matches!(write.by, By::Store(_)) && write.bytes == 1 && !text.contains('{') && !copies,
         };
         let field = &mut evidence.field;
         let by_origin = |field: &mut Field, name: &str| {
@@ -318,6 +342,15 @@ impl<'a> Reader<'a> {
         {
             evidence.field.certainty = Certainty::Likely;
         }
+        let base = named.as_ref().map_or("", |named| &named.base);
+        if evidence.field.certainty < Certainty::Guessed
+            && matches!(write.by, By::Store(_))
+            && line == line_of(function, write.insn)
+            && (write.bytes <= 2 || (!text.contains('|') && self.ors(function, write.insn)))
+            && self.joined_with_previous(write.function, line, base)
+        {
+            evidence.field.certainty = Certainty::Guessed;
+        }
         if by_variable && evidence.field.certainty == Certainty::Certain {
             evidence.field.certainty = Certainty::Likely;
         }
@@ -339,7 +372,12 @@ impl<'a> Reader<'a> {
         if plain.matches('=').count() != 1 || plain.matches(';').count() > 1 || text.trim_end().ends_with('{') {
             return false;
         }
-        let key = (function, line.file, line.line.saturating_add(1));
+        self.accounted_for(function, line.file, line.line.saturating_add(1))
+    }
+
+    /// [`Reader::accounted`], asked once.
+    fn accounted_for(&self, function: FunctionId, file: u32, number: u32) -> bool {
+        let key = (function, file, number);
         if let Some(known) = self.lines.borrow().get(&key) {
             return *known;
         }
@@ -350,6 +388,9 @@ impl<'a> Reader<'a> {
 
     /// Whether a line has instructions of its own, and one that stores if it names a member.
     fn accounted(&self, function: &Function, (_, file, number): (FunctionId, u32, u32)) -> bool {
+        if !self.spend(function.lines.len()) {
+            return false;
+        }
         let here = |(_, line): &(usize, &Line)| (line.file, line.line) == (file, number);
         let mut there = function.lines.iter().enumerate().filter(here).peekable();
         let Some((_, first)) = there.peek() else { return false };
@@ -360,6 +401,27 @@ impl<'a> Reader<'a> {
                 let insns = function.insns.get(line.insn..end).unwrap_or_default();
                 insns.iter().any(|insn| matches!(insn.class(), Insn::ST | Insn::STX))
             })
+    }
+
+    /// The line before sets another member of the same struct, and its instructions do not store: bit-fields and halves
+    /// of one number are stored with the last of them.
+    fn joined_with_previous(&self, id: FunctionId, line: Option<Line>, base: &str) -> bool {
+        let Some(line) = line.filter(|line| line.line > 1 && !base.is_empty()) else { return false };
+        let Some(function) = self.object.functions.get(id.0) else { return false };
+        if !self.spend(function.lines.len()) {
+            return true;
+        }
+        let before = line.line.saturating_sub(1);
+        let there = function.lines.iter().find(|other| (other.file, other.line) == (line.file, before));
+        let same = |first: &Line| names::assigned(self.text(Some(*first)), 1).is_some_and(|named| named.base == base);
+        there.is_some_and(same) && !self.accounted_for(id, line.file, before)
+    }
+
+    /// What is stored here is put together from two registers.
+    fn ors(&self, function: &Function, insn: usize) -> bool {
+        let start = line_of(function, insn).map_or(insn, |line| line.insn);
+        let all = function.insns.get(start..insn).unwrap_or_default();
+        self.spend(all.len()) && all.iter().any(|insn| matches!(insn.code, 0x4c | 0x4f))
     }
 
     fn member_of(&self, function: FunctionId, variable: &str) -> Option<Named> {
@@ -376,6 +438,7 @@ impl<'a> Reader<'a> {
     fn member_set_to(&self, function: &Function, variable: &str) -> Option<Named> {
         let btf = self.object.btf.as_ref()?;
         let mut found: Option<Named> = None;
+        self.spend(function.lines.len().min(MAX_LINES)).then_some(())?;
         for line in function.lines.iter().take(MAX_LINES) {
             let Some(text) = btf.string(line.text).ok().filter(|text| text.len() <= MAX_LINE) else { continue };
             let named = match names::assigns(text, variable) {
@@ -399,6 +462,9 @@ impl<'a> Reader<'a> {
             return if bytes == 1 { Certainty::Likely } else { Certainty::Guessed };
         };
         let mut whole = false;
+        if !self.spend(writes.len()) {
+            return Certainty::Guessed;
+        }
         for write in writes {
             let to = write.at.saturating_add(write.bytes.into());
             match write.by {
@@ -498,10 +564,4 @@ pub(crate) fn texty(name: Option<&str>) -> bool {
         whole.contains(&name.as_str())
             || ["comm", "name", "path", "hostname", "_str", "string", "text"].iter().any(|end| name.ends_with(end))
     })
-}
-
-fn line_of(function: &Function, insn: usize) -> Option<Line> {
-    // Lines are in the order of instructions.
-    let behind = function.lines.partition_point(|line| line.insn <= insn);
-    function.lines.get(behind.checked_sub(1)?).copied()
 }

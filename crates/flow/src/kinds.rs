@@ -10,6 +10,9 @@ use crate::outputs::Size;
 use crate::recover;
 use crate::tags::{Constants, Tag, told_apart};
 
+/// Most calls whose records are compared with each other.
+const MAX_COMPARED: usize = 128;
+
 /// What is known of the records that one call sends.
 pub(crate) struct Sent {
     pub(crate) map: MapId,
@@ -34,6 +37,9 @@ pub fn layouts(object: &Object) -> Vec<Layout> {
 
 /// Layouts of records of one size in one map.
 pub(crate) fn kinds(all: &[&Sent], big_endian: bool) -> Vec<Layout> {
+    if all.len() > MAX_COMPARED {
+        return layout(all, None, true).into_iter().collect();
+    }
     let kinds = grouped(all, false);
     match tags(&kinds, big_endian) {
         Some(tags) => kinds.iter().zip(tags).filter_map(|(kind, tag)| layout(kind, Some(tag), false)).collect(),

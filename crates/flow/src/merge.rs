@@ -9,6 +9,7 @@ use crate::writes::MAX_BYTES;
 
 /// One record's fields, from all that was written to it.
 pub(crate) fn resolved(mut all: Vec<Evidence>, size: Size) -> Vec<Field> {
+    bytes(&mut all);
     let structs = arrays_of_structs(&all, size);
     // What is in one of them says no more than that.
     let inside = |e: &Evidence, f: &Field| f.offset <= e.field.offset && e.field.end() <= f.end();
@@ -57,7 +58,8 @@ pub(crate) fn resolved(mut all: Vec<Evidence>, size: Size) -> Vec<Field> {
         }
     }
     distinguished(&mut kept);
-    // One name at two places: neither is sure.
+    // One name at two places: neither is sure, unless it is computed with one width for structs that lie apart.
+    let repeated = repeated(&kept);
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     for name in kept.iter().filter(|e| e.field.certainty < Certainty::Guessed).filter_map(|e| e.field.name.clone()) {
         let count = places.entry(name).or_default();
@@ -65,7 +67,10 @@ pub(crate) fn resolved(mut all: Vec<Evidence>, size: Size) -> Vec<Field> {
     }
     let mut fields: Vec<Field> = kept.into_iter().map(|e| e.field).collect();
     for field in &mut fields {
-        if field.name.as_ref().and_then(|name| places.get(name)).is_some_and(|times| *times > 1) {
+        if let Some(name) = field.name.as_ref()
+            && places.get(name).is_some_and(|times| *times > 1)
+            && !repeated.contains(name)
+        {
             field.certainty = Certainty::Guessed;
         }
     }
@@ -73,7 +78,8 @@ pub(crate) fn resolved(mut all: Vec<Evidence>, size: Size) -> Vec<Field> {
     fields.retain(|f| {
         f.certainty < Certainty::Guessed
             || f.name.as_ref().is_none_or(|name| !places.contains_key(name))
-            || places.get(f.name.as_deref().unwrap_or_default()).is_some_and(|n| *n > 1)
+            || (places.get(f.name.as_deref().unwrap_or_default()).is_some_and(|n| *n > 1)
+                && f.name.as_ref().is_none_or(|name| !repeated.contains(name)))
     });
     fields.sort_by_key(|field| (field.offset, field.width));
     // What has no fixed length is at the end: text that starts where the shortest record ends.
@@ -86,6 +92,62 @@ pub(crate) fn resolved(mut all: Vec<Evidence>, size: Size) -> Vec<Field> {
         last.certainty = last.certainty.max(Certainty::Likely);
     }
     fields
+}
+
+/// Names of members that several structs of one record have.
+fn repeated(all: &[Evidence]) -> BTreeSet<String> {
+    let mut by_name: BTreeMap<&String, Vec<&Evidence>> = BTreeMap::new();
+    for evidence in all.iter().filter(|e| e.field.certainty < Certainty::Guessed) {
+        if let Some(name) = &evidence.field.name {
+            by_name.entry(name).or_default().push(evidence);
+        }
+    }
+    let apart = |all: &[&Evidence]| {
+        all.windows(2).all(|pair| match pair {
+            [a, b] => {
+                let gap = a.field.end().abs_diff(b.field.offset).min(b.field.end().abs_diff(a.field.offset));
+                a.field.width == b.field.width && gap > 0
+            }
+            _ => true,
+        })
+    };
+    let computed = |all: &[&Evidence]| all.iter().all(|e| !e.copy && !e.constant && !e.read && !e.element);
+    let several = by_name.into_iter().filter(|(_, all)| all.len() > 1 && computed(all) && apart(all));
+    several.map(|(name, _)| name.clone()).collect()
+}
+
+/// Bytes of one line and name that touch are one member of a packed struct, if they are as many as a number has. A member
+/// is known by its first byte then.
+fn bytes(all: &mut Vec<Evidence>) {
+    let (mut pieces, rest): (Vec<_>, Vec<_>) =
+        all.drain(..).partition(|e| e.byte && !e.element && e.field.name.is_some());
+    let line = |e: &Evidence| e.field.line.map(|line| (line.file, line.line));
+    pieces.sort_by_key(|e| (line(e), e.field.name.clone(), e.field.offset));
+    pieces.dedup_by_key(|e| (line(e), e.field.name.clone(), e.field.offset));
+    *all = rest;
+    let touch = |a: &Evidence, b: &Evidence| {
+        line(a) == line(b) && a.field.name == b.field.name && a.field.end() == b.field.offset
+    };
+    for run in pieces.chunk_by(touch) {
+        let Some(first) = run.first() else { continue };
+        let mut whole = first.clone();
+        match run.len() {
+            1 => {}
+            count @ (2 | 4 | 8) => {
+                whole.field.width = u32::try_from(count).unwrap_or(0);
+                whole.field.certainty = Certainty::Likely;
+                whole.copy = false;
+            }
+            _ => {
+                all.extend(run.iter().cloned().map(|mut piece| {
+                    piece.field.certainty = Certainty::Guessed;
+                    piece
+                }));
+                continue;
+            }
+        }
+        all.push(whole);
+    }
 }
 
 /// Members of the same name in different structs (`src.port` and `dst.port`) are called by the whole path.
@@ -218,9 +280,11 @@ fn arrays(mut elements: Vec<Evidence>, others: &[Evidence], size: Size) -> Vec<E
             _ => arrays.push((evidence.field.width, evidence)),
         }
     }
+    let starts: BTreeSet<u32> =
+        others.iter().chain(arrays.iter().map(|(_, array)| array)).map(|other| other.field.offset).collect();
     for (width, array) in &mut arrays {
         let end = array.field.end();
-        let ends = others.iter().any(|other| other.field.offset == end) || size == Size::Exact(end);
+        let ends = starts.contains(&end) || size == Size::Exact(end);
         if ends && array.field.width > *width && !array.helper {
             array.field.certainty = Certainty::Likely;
         }

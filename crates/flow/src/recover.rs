@@ -24,8 +24,6 @@ use crate::writes::{By, MAX_BYTES, Memory, Region, Taken, Write};
 const MAX_REACHING: usize = 2_000;
 /// Functions whose callees are told apart.
 const MAX_FUNCTIONS: usize = 256;
-/// Instructions that are followed to see which writes reach a call, for one object.
-const MAX_STEPS: usize = 2_000_000;
 /// Sources of copies that are looked at for one object.
 const MAX_SOURCES: usize = 256;
 /// From how far away fields are taken: a copy of a copy of a copy.
@@ -36,12 +34,13 @@ pub(crate) fn sent(object: &Object) -> Vec<Sent> {
     let mut recovery = Recovery::of(object);
     let all = std::mem::take(&mut recovery.reader.memory.sent);
     let of_map = all.iter().filter_map(|(output, taken)| Some((output.map?, output.size, taken)));
-    let known = |(map, size, taken): (MapId, Size, &Taken)| Sent {
-        map,
-        size,
-        call: (taken.function, taken.insn),
-        fields: resolved(recovery.evidence(taken, 0), size),
-        constants: recovery.constants(taken),
+    let known = |(map, size, taken): (MapId, Size, &Taken)| {
+        let (mut fields, mut constants) = (resolved(recovery.evidence(taken, 0), size), recovery.constants(taken));
+        // What was not looked at could contradict the rest.
+        if recovery.reader.exhausted() {
+            (fields, constants) = (Vec::new(), Constants::default());
+        }
+        Sent { map, size, call: (taken.function, taken.insn), fields, constants }
     };
     of_map.map(known).collect()
 }
@@ -59,7 +58,7 @@ pub fn contents(object: &Object) -> Vec<Layout> {
         let taken = Taken { function: none, insn: 0, places, bytes };
         let size = Size::Exact(map.value_size);
         let fields = resolved(recovery.evidence(&taken, 0), size);
-        if !fields.is_empty() {
+        if !fields.is_empty() && !recovery.reader.exhausted() {
             let fields = merged(vec![fields]);
             found.push(Layout { map: MapId(id), size, tag: None, ambiguous: false, calls: Vec::new(), fields });
         }
@@ -80,7 +79,6 @@ struct Recovery<'a> {
     /// Records of several kinds are sent from these maps' values.
     mixed: BTreeSet<MapId>,
     reaching: HashMap<Asked, Rc<Reaching>>,
-    steps: usize,
     /// Sources of copies that are still looked at.
     copies: usize,
 }
@@ -99,14 +97,7 @@ impl<'a> Recovery<'a> {
             }
         }
         let mixed = kinds.into_iter().filter(|(_, kinds)| kinds.len() > 1).map(|(map, _)| map).collect();
-        Recovery {
-            reader: Reader::new(object, memory),
-            reached,
-            mixed,
-            reaching: HashMap::new(),
-            steps: MAX_STEPS,
-            copies: MAX_SOURCES,
-        }
+        Recovery { reader: Reader::new(object, memory), reached, mixed, reaching: HashMap::new(), copies: MAX_SOURCES }
     }
 
     /// The functions that may fill what `function` takes out of a region; `None`: any.
@@ -146,6 +137,10 @@ impl<'a> Recovery<'a> {
                 && write.end() <= end
         };
         let memory = &self.reader.memory;
+        let all = [&memory.writes, &memory.reads].map(|all| all.get(&region).map_or(0, BTreeSet::len));
+        if !self.reader.spend(all.into_iter().fold(1, usize::saturating_add)) {
+            return Rc::default();
+        }
         let of = |writes: &BTreeMap<Region, BTreeSet<Write>>| -> Vec<Write> {
             writes.get(&region).into_iter().flatten().filter(inside).copied().take(MAX_REACHING).collect()
         };
@@ -198,7 +193,9 @@ impl<'a> Recovery<'a> {
                 if let Region::Value(map) = region {
                     taken_over.extend(self.filled(*map, *start, taken, depth));
                 }
-                take_over(&mut own, taken_over);
+                if self.reader.spend(own.len().saturating_mul(taken_over.len()) / 16) {
+                    take_over(&mut own, taken_over);
+                }
             }
             all.extend(own);
         }
@@ -275,7 +272,7 @@ impl<'a> Recovery<'a> {
     }
 
     /// Whether some way leads from the write to the call on which it is not overwritten.
-    fn reaches(&mut self, region: Region, write: &Write, others: &[Write], taken: &Taken) -> bool {
+    fn reaches(&self, region: Region, write: &Write, others: &[Write], taken: &Taken) -> bool {
         // In other memory, or from another function: not followed.
         let scratch = matches!(region, Region::Value(map) if self.mixed.contains(&map));
         if (region != Region::Frame(taken.function) && !scratch) || write.function != taken.function {
@@ -287,6 +284,9 @@ impl<'a> Recovery<'a> {
         let kills = |other: &&Write| {
             other.function == write.function && (other.covers(write) || (number && other.overlaps(write)))
         };
+        if !self.reader.spend(others.len().saturating_add(function.insns.len() / 64)) {
+            return false;
+        }
         // Where the way ends: at what overwrites it, and where it was before.
         let mut ends = vec![false; function.insns.len()];
         for killer in others.iter().filter(kills) {
@@ -299,8 +299,9 @@ impl<'a> Recovery<'a> {
             if at == taken.insn {
                 return true;
             }
-            let Some(left) = self.steps.checked_sub(1) else { return false };
-            self.steps = left;
+            if !self.reader.spend(1) {
+                return false;
+            }
             let Some(insn) = function.insns.get(at) else { continue };
             if ends.get_mut(at).is_none_or(|end| std::mem::replace(end, true)) {
                 continue;

@@ -5,12 +5,13 @@ mod fields;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fields::Score;
 use ringfence_btf::Def;
 use ringfence_flow::{EventChoice, Kind, Layout, Size, event_types, layouts, outputs, slot_scale_is_log2};
 use ringfence_object::Object;
-use ringfence_testing::{all_objects, objects};
+use ringfence_testing::{all_objects, objects, worked};
 
 fn parse(path: &Path) -> Option<Object> {
     Object::parse(&path.file_name().unwrap().to_string_lossy(), &std::fs::read(path).unwrap()).ok()
@@ -259,8 +260,10 @@ fn log2_histograms() {
 /// Everything that the kernel's own tests do: in bounded time, and each record has a map.
 #[test]
 fn every_object() {
+    // Time on a processor: the machine may be busy. A build without optimisation takes some thirty times as long.
+    let limit = Duration::from_millis(100) * if cfg!(debug_assertions) { 50 } else { 1 };
     for object in all_objects().iter().filter_map(|path| parse(path)) {
-        let start = std::time::Instant::now();
+        let start = worked();
         for output in outputs(&object) {
             assert!(object.functions[output.function.0].insns[output.insn].is_helper_call());
             assert!(output.map.is_some(), "{} {output:?}", object.name);
@@ -271,6 +274,7 @@ fn every_object() {
         for layout in layouts(&object) {
             assert!(layout.to_btf(object.btf.as_ref(), "event").is_ok(), "{}", object.name);
         }
-        assert!(start.elapsed().as_secs() < 10, "{}: {:?}", object.name, start.elapsed());
+        let time = worked().saturating_sub(start);
+        assert!(time < limit, "{}: {time:?}", object.name);
     }
 }
