@@ -335,12 +335,13 @@ impl Recovery<'_> {
                 Origin::Gid => by_origin(field, "gid"),
                 Origin::Time if write.bytes == 8 => by_origin(field, "ts"),
                 Origin::Cpu => by_origin(field, "cpu"),
-                Origin::StackId => {
+                Origin::StackId | Origin::UserStackId => {
                     by_origin(field, "stack_id");
                     field.meaning = Meaning::Signed;
                 }
                 Origin::CgroupId => by_origin(field, "cgroup_id"),
                 Origin::Signed => field.meaning = Meaning::Signed,
+                Origin::Elapsed(_) => {}
                 Origin::Core(site) => {
                     if let Some((name, ty)) = self.core_at(site) {
                         match self.size(ty) {

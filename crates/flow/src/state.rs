@@ -113,18 +113,29 @@ impl State {
     /// Takes in another path's state; `true` when that says something new.
     pub(crate) fn join(&mut self, other: &State, widen: bool) -> bool {
         let before = self.clone();
+        let values = self.registers.into_iter().zip(other.registers);
+        for ((mine, theirs), (value, other)) in self.origins.iter_mut().zip(other.origins).zip(values) {
+            *mine = met((*mine, value), (theirs, other));
+        }
         for (mine, theirs) in self.registers.iter_mut().zip(other.registers) {
             *mine = mine.join(theirs, widen);
         }
-        for (mine, theirs) in self.origins.iter_mut().zip(other.origins) {
-            *mine = mine.join(theirs);
-        }
         self.slots.retain_mut(|(at, known)| {
             let theirs = other.spilled(*at);
+            known.origin = met((known.origin, known.value), (theirs.origin, theirs.value));
             known.value = known.value.join(theirs.value, widen);
-            known.origin = known.origin.join(theirs.origin);
             known.value != Value::Unknown
         });
         *self != before
+    }
+}
+
+/// Where a value comes from that comes from either. The number of a stack may be a constant: there is none.
+fn met((a, of_a): (Origin, Value), (b, of_b): (Origin, Value)) -> Origin {
+    let stack = |origin| matches!(origin, Origin::StackId | Origin::UserStackId);
+    match (of_a.as_constant(), of_b.as_constant()) {
+        (Some(_), None) if stack(b) => b,
+        (None, Some(_)) if stack(a) => a,
+        _ => a.join(b),
     }
 }

@@ -302,7 +302,7 @@ impl<'a> Walker<'a> {
                 }
                 self.callbacks(helper, arguments, state, report);
                 clobber(helper, arguments, state);
-                origin = Origin::of_helper(helper);
+                origin = Origin::of_helper(helper, arguments);
                 returned(helper, arguments, Site { function: id, insn: at })
             }
             _ => {
