@@ -89,7 +89,7 @@ pub fn scalars(object: &Object) -> Vec<Scalar> {
                 _ => {}
             }
         }
-        Seen::Store(_) => {}
+        Seen::Store(_) | Seen::Load(_) => {}
         Seen::Call(call) => {
             if let Some((place, site)) = read(call)
                 && reads.len() < MAX_STORES
