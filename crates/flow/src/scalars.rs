@@ -118,11 +118,13 @@ pub fn scalars(object: &Object) -> Vec<Scalar> {
         }
     }
     // What is copied from another map means what it means there.
-    let direct: BTreeMap<Place, Quantity> =
-        found.iter().filter_map(|(place, all)| Some((*place, agreed(object, all, &BTreeMap::new(), &reads)?))).collect();
+    let direct: BTreeMap<Place, Quantity> = found
+        .iter()
+        .filter_map(|(place, all)| Some((*place, agreed(object, place.3, all, &BTreeMap::new(), &reads)?)))
+        .collect();
     let all = found.iter().filter_map(|(place, all)| {
         let (map, side, offset, bytes) = *place;
-        let quantity = agreed(object, all, &direct, &reads)?;
+        let quantity = agreed(object, bytes, all, &direct, &reads)?;
         let wide = if quantity == Quantity::ProcessAndThread { 8 } else { 4 };
         let path = member(object, map, side, offset, bytes).filter(|_| bytes >= wide)?;
         Some(Scalar { map, side, path, quantity })
@@ -177,21 +179,22 @@ fn read(call: &Call<'_>) -> Option<((FunctionId, i64, u32), Site)> {
 /// What all of them mean.
 fn agreed(
     object: &Object,
+    bytes: u32,
     all: &BTreeSet<Origin>,
     known: &BTreeMap<Place, Quantity>,
     reads: &Reads,
 ) -> Option<Quantity> {
-    let mut meanings = all.iter().map(|origin| quantity(object, *origin, known, reads));
+    // A narrow store takes the lower half.
+    let narrow = |quantity| match quantity {
+        Quantity::ProcessAndThread if bytes == 4 => Quantity::Thread,
+        quantity => quantity,
+    };
+    let mut meanings = all.iter().map(|origin| quantity(object, *origin, known, reads).map(narrow));
     let first = meanings.next()??;
     meanings.all(|other| other == Some(first)).then_some(first)
 }
 
-fn quantity(
-    object: &Object,
-    origin: Origin,
-    known: &BTreeMap<Place, Quantity>,
-    reads: &Reads,
-) -> Option<Quantity> {
+fn quantity(object: &Object, origin: Origin, known: &BTreeMap<Place, Quantity>, reads: &Reads) -> Option<Quantity> {
     match origin {
         Origin::Tgid => Some(Quantity::Process),
         Origin::Pid => Some(Quantity::Thread),
@@ -200,9 +203,7 @@ fn quantity(
         Origin::UserStackId => Some(Quantity::UserStack),
         Origin::Elapsed(unit) => Some(Quantity::Elapsed(unit)),
         Origin::Core(site) => of_field(object, site),
-        Origin::MapValue(map, at, bytes) => {
-            known.get(&(map, Side::Value, u32::try_from(at).ok()?, bytes)).copied()
-        }
+        Origin::MapValue(map, at, bytes) => known.get(&(map, Side::Value, u32::try_from(at).ok()?, bytes)).copied(),
         Origin::Stack(function, at, bytes) => {
             let mut all = reads.get(&(function, at.into(), bytes))?.iter();
             let first = *all.next()?;

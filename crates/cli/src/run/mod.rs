@@ -2,10 +2,12 @@
 
 mod collect;
 mod maps;
+mod meaning;
 mod metrics;
 mod place;
 mod rows;
 mod summary;
+mod symbols;
 mod wanted;
 
 use std::net::SocketAddr;
