@@ -148,7 +148,7 @@ impl Stack {
     /// Lines below the row that it belongs to.
     pub fn draw(&self, out: &mut String) {
         for (n, frame) in self.frames.iter().enumerate() {
-            let title = if n == 0 { self.path.as_str() } else { "" };
+            let title = if n == 0 { self.path.rsplit('.').next().unwrap_or_default() } else { "" };
             let _ = writeln!(out, "    {title:<16} {frame}");
         }
     }
