@@ -45,14 +45,23 @@ fn header(source: &Source, choices: &[Choice], rows: &[Row]) -> String {
     out += "#pragma once\n#include <linux/types.h>\n";
     let mut written: Vec<String> = Vec::new();
     for choice in choices {
-        for definition in choice.types.c_header(&[choice.ty]).split("\n\n") {
+        // A struct without a name can be used only by one that it is given.
+        let bare = choice.types.c_declaration(choice.ty, "");
+        let (name, given) = if bare.contains('{') {
+            let name = format!("{}_event", choice.map.replace('.', "_"));
+            let given = format!("typedef {};", choice.types.c_declaration(choice.ty, &name));
+            (name, Some(given))
+        } else {
+            (bare, None)
+        };
+        let needed = choice.types.c_header(&[choice.ty]);
+        for definition in needed.split("\n\n").chain(given.as_deref()) {
             let definition = definition.trim_end();
             if !definition.is_empty() && !written.iter().any(|known| known == definition) {
                 let _ = write!(out, "\n{definition}\n");
                 written.push(definition.to_owned());
             }
         }
-        let name = choice.types.c_declaration(choice.ty, "");
         let bytes = choice.types.size_of(choice.ty).unwrap_or(0);
         let _ = write!(out, "\n/* Records of the map `{}` are `{name}`", choice.map);
         let row = rows.iter().find(|row| row.is_of(&choice.map, choice.size));
