@@ -91,6 +91,12 @@ fn the_user_says_it() {
     let event = first(&run(&object, &["-o", "json", "--event", &of_header]));
     assert_eq!((&event["kind"], &event["unused"]), (&Value::from("HIDDEN_KIND"), &Value::from(0)), "{event}");
 
+    let arguments = ["inspect".as_ref(), object.as_os_str(), "--event".as_ref(), of_header.as_ref()];
+    let shown = stdout(&ringfence_with(arguments));
+    assert!(shown.contains("events: struct hidden_event, 40 bytes (--event says so)"), "{shown}");
+    let emit = ["--emit-types".as_ref(), "-".as_ref()];
+    assert!(stdout(&ringfence_with(arguments.into_iter().chain(emit))).contains("\n\t__u32 unused;\n"));
+
     // All that stands behind the type: conditions, fields, tables.
     let shape = ["--event", of_header.as_str(), "--where", "kind == HIDDEN_KIND", "--fields", "kind,comm"];
     let table = run(&object, &shape);

@@ -13,13 +13,13 @@ use crate::output;
 use crate::source::Source;
 
 /// Writes the types of all events to a file, as Rust when its name ends in `.rs`, else as C; with `-` to stdout.
-pub fn write(source: &Source, path: &Path) -> Result<(), Failure> {
-    let choices = events::choose(source, &[])?.typed;
+pub fn write(source: &Source, path: &Path, given: &[(String, String)]) -> Result<(), Failure> {
+    let choices = events::choose(source, given)?.typed;
     if choices.is_empty() {
         let why = format_args!("{}: no type of an event is known", source.label);
         return Err(Failure::new(Exit::Error, why));
     }
-    let rows = events::rows(source);
+    let rows = events::rows(source, given)?;
     let is_rust = path.extension().is_some_and(|extension| extension == "rs");
     let text = if is_rust { module(source, &choices, &rows) } else { header(source, &choices, &rows) };
     if path == Path::new("-") {
