@@ -7,7 +7,7 @@ use ringfence_flow::{Quantity, Side};
 use ringfence_uapi::MapType;
 use ringfence_value::Value;
 
-use super::symbols::Symbols;
+use super::symbols::{self, Symbols};
 
 /// What is known of the numbers of all maps.
 #[derive(Default)]
@@ -66,8 +66,9 @@ impl Meanings {
             let number = u32::try_from(leaf(value, path)?.as_i64()?).ok().filter(|number| number.cast_signed() >= 0)?;
             let words = self.stacks.as_ref()?.lookup(&number.to_ne_bytes()).ok()??;
             let words = words.chunks_exact(8).filter_map(|word| Some(u64::from_ne_bytes(word.try_into().ok()?)));
+            let mappings = if user { symbols::mappings(process) } else { String::new() };
             let frame = |address| match user {
-                true => self.symbols.user(process, address),
+                true => symbols::user(&mappings, address),
                 false => self.symbols.kernel(address).unwrap_or_else(|| format!("{address:#x}")),
             };
             let frames = words.take_while(|address| *address != 0).map(frame).collect();
@@ -88,7 +89,8 @@ impl Meanings {
         if self.raw {
             return shown;
         }
-        let has_text = value.get("comm").or_else(|| value.get("task")).is_some();
+        // The record may say it itself.
+        let has_text = ["comm", "task"].iter().any(|name| value.get(name).is_some_and(|text| text.as_str().is_some()));
         for (path, quantity) in self.within(map, side) {
             let Some(leaf) = leaf_mut(&mut shown, path) else { continue };
             let words = leaf.as_u64().and_then(|number| match quantity {

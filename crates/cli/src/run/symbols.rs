@@ -31,13 +31,16 @@ impl Symbols {
             name.split_once('\t').map_or((name.as_str(), String::new()), |(name, module)| (name, format!(" {module}")));
         (behind < LONGEST).then(|| format!("{name}+{behind:#x}{module}"))
     }
+}
 
-    /// `libc.so.6+0x10`, by the place in the file; the number where the process has ended.
-    pub fn user(&self, process: Option<u32>, address: u64) -> String {
-        let maps =
-            process.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/maps")).ok()).unwrap_or_default();
-        maps.lines().find_map(|line| mapped(line, address)).unwrap_or_else(|| format!("{address:#x}"))
-    }
+/// What a process has mapped; nothing, where it has ended.
+pub fn mappings(process: Option<u32>) -> String {
+    process.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/maps")).ok()).unwrap_or_default()
+}
+
+/// `libc.so.6+0x10`, by the place in the file; the number where nothing of a file is mapped.
+pub fn user(mappings: &str, address: u64) -> String {
+    mappings.lines().find_map(|line| mapped(line, address)).unwrap_or_else(|| format!("{address:#x}"))
 }
 
 /// `ffffffff81000000 T name [module]`.
@@ -82,8 +85,8 @@ mod tests {
         let own = std::fs::read_to_string("/proc/self/maps").expect("maps");
         let line = own.lines().find(|line| line.contains("r-xp") && line.contains('/')).expect("code");
         let start = u64::from_str_radix(line.split('-').next().expect("a start"), 16).expect("a number");
-        let shown = symbols.user(Some(std::process::id()), start + 1);
+        let shown = user(&mappings(Some(std::process::id())), start + 1);
         assert!(shown.contains('+'), "{shown}");
-        assert_eq!(symbols.user(None, 16), "0x10");
+        assert_eq!(user(&mappings(None), 16), "0x10");
     }
 }
