@@ -6,11 +6,13 @@
  * all that tells it from others, so that none gives way to another, as in a BPF_MAP_TYPE_STACK_TRACE. */
 #include <linux/bpf.h>
 #include <stdbool.h>
+#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include "filter.h"
 
 #define DEPTH 127 /* the kernel's own limit (kernel.perf_event_max_stack) */
+#define PF_EXITING 0x00000004
 #define PF_KTHREAD 0x00200000
 
 /* Of the kernel's own types only what is read here; CO-RE finds the rest. */
@@ -18,6 +20,12 @@ struct task_struct {
 	int pid;
 	int tgid;
 	unsigned int flags;
+	unsigned int __state;
+} __attribute__((preserve_access_index));
+
+/* Before 5.14. */
+struct task_struct___old {
+	long state;
 } __attribute__((preserve_access_index));
 
 struct stack {
@@ -140,13 +148,16 @@ static __always_inline __u64 mix(__u64 hash, __u64 word)
 	return hash ^ (hash >> 29);
 }
 
-static __always_inline __u64 image_of(__u32 pid, struct counters *totals)
+static __always_inline __u64 image_of(__u32 pid, unsigned int flags, struct counters *totals)
 {
 	__u64 *known = bpf_map_lookup_elem(&images, &pid);
 	struct process process = {};
 
 	if (known)
 		return *known;
+	/* Nothing can be learned of it any more. */
+	if (flags & PF_EXITING)
+		return 0;
 	process.image = bpf_ktime_get_ns();
 	process.pid = pid;
 	bpf_map_update_elem(&images, &pid, &process.image, BPF_ANY);
@@ -156,15 +167,16 @@ static __always_inline __u64 image_of(__u32 pid, struct counters *totals)
 }
 
 /* Fills the scratch with the stack of what runs now; its hash, or 0. */
-static __always_inline __u64 take(void *ctx, struct stack *stack, bool kernel_task, struct counters *totals)
+static __always_inline __u64 take(void *ctx, struct stack *stack, unsigned int flags, struct counters *totals)
 {
+	bool kernel_task = flags & PF_KTHREAD;
 	__u64 hash, *words;
 	long bytes;
 
 	stack->count = 0;
 	stack->ns = 0;
 	stack->pid = bpf_get_current_pid_tgid() >> 32;
-	stack->image = kernel_task ? 0 : image_of(stack->pid, totals);
+	stack->image = kernel_task ? 0 : image_of(stack->pid, flags, totals);
 	stack->kernel_task = kernel_task;
 	stack->preempted = 0;
 	stack->known = 1;
@@ -212,7 +224,7 @@ int on_cpu(void *ctx)
 		return 0;
 	task = (struct task_struct *)bpf_get_current_task();
 	bpf_probe_read_kernel(&flags, sizeof(flags), &task->flags);
-	hash = take(ctx, stack, flags & PF_KTHREAD, totals);
+	hash = take(ctx, stack, flags, totals);
 	known = find(hash);
 	if (!known) {
 		stack->count = 1;
@@ -243,6 +255,9 @@ static __always_inline void leaves(void *ctx, struct task_struct *task, bool pre
 		totals->idle++;
 		return;
 	}
+	/* The last time: it never comes back. */
+	if (task->flags & PF_EXITING)
+		return;
 	if (!filter_takes()) {
 		totals->filtered++;
 		return;
@@ -250,7 +265,7 @@ static __always_inline void leaves(void *ctx, struct task_struct *task, bool pre
 	stack = bpf_map_lookup_elem(&scratch, &zero);
 	if (!stack)
 		return;
-	waiting.hash = mix(take(ctx, stack, task->flags & PF_KTHREAD, totals), preempted);
+	waiting.hash = mix(take(ctx, stack, task->flags, totals), preempted);
 	stack->preempted = preempted;
 	/* Here so that its end finds it, with nothing counted yet. */
 	if (!find(waiting.hash) && put(waiting.hash, stack) && !find(waiting.hash)) {
@@ -301,7 +316,19 @@ static __always_inline void comes(struct task_struct *task, struct counters *tot
 	}
 }
 
-/* `state` is the third argument since 5.18 and `preempt` tells all that is needed here. */
+/* It gives up the CPU though it could go on: in the kernel (`preempt`), or on the way back to user space. The state is an argument
+ * only since 5.18. */
+static __always_inline bool could_run(bool preempt, struct task_struct *task)
+{
+	struct task_struct___old *old = (void *)task;
+
+	if (preempt)
+		return true;
+	if (bpf_core_field_exists(task->__state))
+		return !task->__state;
+	return !old->state;
+}
+
 SEC("tp_btf/sched_switch")
 int BPF_PROG(off_cpu, bool preempt, struct task_struct *prev, struct task_struct *next)
 {
@@ -310,7 +337,7 @@ int BPF_PROG(off_cpu, bool preempt, struct task_struct *prev, struct task_struct
 	if (!totals)
 		return 0;
 	totals->samples++;
-	leaves(ctx, prev, preempt, totals);
+	leaves(ctx, prev, could_run(preempt, prev), totals);
 	comes(next, totals);
 	return 0;
 }

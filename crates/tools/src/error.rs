@@ -24,7 +24,9 @@ pub enum Error {
         why: String,
     },
     /// A container that is asked for is not there.
-    #[error("no control group belongs to a container `{id}`; give the first characters of its number (docker ps, crictl ps)")]
+    #[error(
+        "no control group belongs to a container `{id}`; give the first characters of its number (docker ps, crictl ps)"
+    )]
     NoContainer {
         /// What was asked for.
         id: String,

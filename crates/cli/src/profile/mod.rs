@@ -102,7 +102,10 @@ fn measure(args: &Args) -> Result<Profile, Failure> {
     let what = match profiler.clock() {
         Clock::Cycles => format!("{} samples a second on each CPU (hardware cycles)", args.frequency),
         Clock::Software => {
-            format!("{} samples a second on each CPU (software clock: this machine has no hardware counters)", args.frequency)
+            format!(
+                "{} samples a second on each CPU (software clock: this machine has no hardware counters)",
+                args.frequency
+            )
         }
         Clock::Switches => "time off the CPUs (sched_switch)".to_owned(),
     };

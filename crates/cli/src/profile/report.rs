@@ -116,9 +116,10 @@ impl Shown {
 
     fn json(&self, top: usize) -> Value {
         let Some(profile) = &self.profile else {
-            let stacks = self.folded.iter().map(|(stack, weight)| {
-                json!({ "stack": stack.split(';').collect::<Vec<_>>(), "weight": weight })
-            });
+            let stacks = self
+                .folded
+                .iter()
+                .map(|(stack, weight)| json!({ "stack": stack.split(';').collect::<Vec<_>>(), "weight": weight }));
             return json!({ "stacks": stacks.collect::<Vec<_>>() });
         };
         let hot = profile.hottest();
@@ -216,7 +217,8 @@ fn footer(profile: &Profile) {
     if summary.user > 0 {
         let mut line = format!("user stacks cut short: {}", share(summary.truncated, summary.user));
         if summary.truncated > 0 {
-            line += " (code without frame pointers: compile with -fno-omit-frame-pointer, Rust: -C force-frame-pointers)";
+            line +=
+                " (code without frame pointers: compile with -fno-omit-frame-pointer, Rust: -C force-frame-pointers)";
         }
         if summary.deep > 0 {
             line += &format!("; deeper than 127 frames: {}", share(summary.deep, summary.user));
@@ -251,7 +253,9 @@ fn footer(profile: &Profile) {
 fn nothing(summary: &Summary) -> String {
     match summary.filtered {
         0 => "nothing was seen: the CPUs had nothing to do".to_owned(),
-        filtered => format!("nothing of what was asked for was seen ({filtered} of others): it may wait (--off-cpu shows where)"),
+        filtered => format!(
+            "nothing of what was asked for was seen ({filtered} of others): it may wait (--off-cpu shows where)"
+        ),
     }
 }
 

@@ -52,7 +52,17 @@ impl Profile {
 
 /// What would end a frame, a line or a stack elsewhere.
 fn clean(name: &str) -> String {
-    name.chars().map(|c| if c == ';' { ':' } else if c.is_control() { ' ' } else { c }).collect()
+    name.chars()
+        .map(|c| {
+            if c == ';' {
+                ':'
+            } else if c.is_control() {
+                ' '
+            } else {
+                c
+            }
+        })
+        .collect()
 }
 
 impl Folded {
@@ -67,7 +77,8 @@ impl Folded {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let stack = line.rsplit_once(' ').and_then(|(stack, number)| Some((stack.trim_end(), number.parse().ok()?)));
+            let stack =
+                line.rsplit_once(' ').and_then(|(stack, number)| Some((stack.trim_end(), number.parse().ok()?)));
             let Some((stack, number)) = stack.filter(|(stack, _): &(&str, u64)| !stack.is_empty()) else {
                 let text = line.chars().take(80).collect();
                 return Err(Error::Folded { line: place + 1, text });
@@ -109,7 +120,8 @@ impl Folded {
         names.sort_unstable();
         names.dedup();
         let share = |of: &HashMap<&str, f64>, name: &str| of.get(name).copied().unwrap_or(0.0);
-        let change = |name: &&str| Change { function: (*name).to_owned(), before: share(&old, name), now: share(&new, name) };
+        let change =
+            |name: &&str| Change { function: (*name).to_owned(), before: share(&old, name), now: share(&new, name) };
         let mut changes: Vec<Change> = names.iter().map(change).collect();
         changes.sort_by(|a, b| (b.now - b.before).abs().total_cmp(&(a.now - a.before).abs()));
         changes

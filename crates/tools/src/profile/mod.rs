@@ -39,14 +39,12 @@ pub use report::{Frame, Hot, Profile, Row, Summary};
 
 const OBJECT: &[u8] = include_bytes!("../../../../bpf/profile.bpf.o");
 
-/// How often the kernel's table is emptied.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// How often the kernel's table is emptied, least and most.
+const INTERVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// How long programs may still write into a table that they have been told to leave: far longer than any runs.
 const GRACE: Duration = Duration::from_millis(10);
 /// Entries of a table, least and most: a stack takes 2 KiB, and there are two tables.
-const ENTRIES: (u64, u64) = (512, 65_536);
-/// Entries when waits are counted: how many different ones a second has is not known beforehand.
-const ENTRIES_OFF_CPU: u32 = 4096;
+const ENTRIES: (u64, u64) = (512, 4096);
 /// Different stacks that are kept over a whole run.
 const MOST_STACKS: usize = 1 << 20;
 
@@ -113,6 +111,7 @@ pub struct Profiler {
     /// Processes that had ended when they were looked at.
     missed: u64,
     started: Instant,
+    interval: Duration,
     next: Instant,
     cpu_before: Duration,
     statistics: Option<RunTimeStatistics>,
@@ -129,7 +128,9 @@ impl Profiler {
         let object = Object::parse("profile", OBJECT)
             .map_err(|source| ringfence::Error::Object { path: "profile.bpf.o".into(), source: source.into() })?;
         let sampler = if options.off_cpu { "off_cpu" } else { "on_cpu" };
-        let entries = entries(options);
+        let cpus =
+            kernel.possible_cpus().map_err(|source| ringfence::Error::Kernel { object: "profile".into(), source })?;
+        let (entries, interval) = room(options, cpus);
         let shortest = u64::try_from(options.shortest_wait.as_nanos()).unwrap_or(u64::MAX);
         let settings = Settings::new()
             .only([sampler, "on_exec", "on_exit"])
@@ -175,7 +176,8 @@ impl Profiler {
             lost_many: 0,
             missed: 0,
             started: now,
-            next: now + INTERVAL,
+            interval,
+            next: now + interval,
             cpu_before: cpu_time(),
             statistics,
             loaded,
@@ -192,6 +194,14 @@ impl Profiler {
         self.started.elapsed()
     }
 
+    /// Samples, or waits, that were counted so far.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn counted(&self) -> Result<u64> {
+        Ok(self.tables.counters()?.taken)
+    }
+
     /// Watches for this long: looks at processes as they appear, and empties the kernel's tables each second.
     ///
     /// # Errors
@@ -202,7 +212,7 @@ impl Profiler {
             let now = Instant::now();
             if now >= self.next {
                 self.empty()?;
-                self.next = Instant::now() + INTERVAL;
+                self.next = Instant::now() + self.interval;
             }
             if now >= end {
                 return Ok(());
@@ -234,7 +244,8 @@ impl Profiler {
             let image = (stack.pid, stack.image);
             // A library that came after the process was looked at.
             if stack.known != 0 && stack.kernel_task == 0 && !looked_at.contains(&image) {
-                let covered = self.symbols.knows(image) && stack.user().iter().all(|at| self.symbols.covers(image, *at));
+                let covered =
+                    self.symbols.knows(image) && stack.user().iter().all(|at| self.symbols.covers(image, *at));
                 if !covered {
                     looked_at.push(image);
                     self.symbols.remember(image);
@@ -338,14 +349,16 @@ fn add(stacks: &mut HashMap<u64, Counted>, lost: &mut u64, hash: u64, stack: &St
     }
 }
 
-/// Room for as many stacks as a table can see before it is emptied, and half as many again.
-fn entries(options: &Options) -> u32 {
-    if options.off_cpu {
-        return ENTRIES_OFF_CPU;
-    }
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
-    let wanted = u64::from(options.frequency) * cpus * 3 / 2;
-    u32::try_from(wanted.next_power_of_two().clamp(ENTRIES.0, ENTRIES.1)).unwrap_or(u32::MAX)
+/// Entries of a table, and how often it is emptied: so that there is room for as many different stacks as there can be samples
+/// until then, and half as many again.
+fn room(options: &Options, cpus: u32) -> (u32, Duration) {
+    let (least, most) = ENTRIES;
+    let a_second = u64::from(options.frequency) * u64::from(cpus) * 3 / 2;
+    // How many different waits a second has is not known beforehand.
+    let wanted = if options.off_cpu { most } else { a_second.next_power_of_two().clamp(least, most) };
+    let until_full = Duration::from_millis(wanted * 1000 / a_second.max(1));
+    let interval = if options.off_cpu { INTERVALS.1 } else { until_full.clamp(INTERVALS.0, INTERVALS.1) };
+    (u32::try_from(wanted).unwrap_or(u32::MAX), interval)
 }
 
 fn cpu_time() -> Duration {

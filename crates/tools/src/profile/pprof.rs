@@ -171,7 +171,8 @@ impl Profile {
                 out.location.push(proto::Location { id, mapping_id, address: frame.address, line });
             }
             let count = i64::try_from(row.count).unwrap_or(i64::MAX);
-            let time = if self.is_time() { i64::try_from(row.ns).unwrap_or(i64::MAX) } else { count.saturating_mul(period) };
+            let time =
+                if self.is_time() { i64::try_from(row.ns).unwrap_or(i64::MAX) } else { count.saturating_mul(period) };
             let label = vec![
                 proto::Label { key: thread, str: strings.of(&row.comm), num: 0 },
                 proto::Label { key: process, str: 0, num: row.pid.into() },

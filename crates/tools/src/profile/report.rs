@@ -29,6 +29,22 @@ const ROOTS: &[&str] = &[
     "runtime.rt0_go",
     "runtime.rt0_go.abi0",
 ];
+/// What the kernel calls to switch to another task.
+const SWITCHERS: &[&str] = &[
+    "__schedule",
+    "schedule",
+    "schedule_idle",
+    "schedule_preempt_disabled",
+    "schedule_timeout",
+    "schedule_hrtimeout_range",
+    "schedule_hrtimeout_range_clock",
+    "preempt_schedule",
+    "preempt_schedule_common",
+    "preempt_schedule_irq",
+    "__cond_resched",
+    "io_schedule",
+    "io_schedule_timeout",
+];
 /// How many frames from the end such a function may be.
 const NEAR_END: usize = 3;
 /// Beginnings of the names of libraries that call `main` and start threads, often without names for the functions that do.
@@ -259,14 +275,19 @@ fn frames(stack: &Addresses, symbols: &mut Symbols, summary: &mut Summary, weigh
     // All but the innermost are return addresses: the call is before them.
     let call = |place: usize, address: u64| if place == 0 { address } else { address.saturating_sub(1) };
     let mut kernel: Vec<Frame> = (stack.kernel.iter().enumerate())
-        .map(|(place, address)| Frame { address: *address, kernel: true, symbols: symbols.kernel(call(place, *address)) })
+        .map(|(place, address)| Frame {
+            address: *address,
+            kernel: true,
+            symbols: symbols.kernel(call(place, *address)),
+        })
         .collect();
     if summary.clock == Clock::Switches {
-        // What watches the switch is on its stack too.
-        let switch = kernel.iter().position(|frame| frame.symbols.iter().any(|symbol| &*symbol.function == "__schedule"));
-        kernel.drain(..switch.unwrap_or(0));
+        // What watches the switch is on its stack too, and how it is done says nothing about why.
+        let switches = |frame: &Frame| frame.symbols.iter().any(|symbol| SWITCHERS.contains(&&*symbol.function));
+        let switch = kernel.iter().rposition(switches).map_or(0, |last| last + 1);
+        kernel.drain(..switch);
     }
-    let user: Vec<Frame> = (stack.user.iter().enumerate())
+    let mut user: Vec<Frame> = (stack.user.iter().enumerate())
         .map(|(place, address)| Frame {
             address: *address,
             kernel: false,
@@ -276,8 +297,14 @@ fn frames(stack: &Addresses, symbols: &mut Symbols, summary: &mut Summary, weigh
     if !stack.kernel_task {
         summary.user += weight;
         let deep = stack.user.len() == DEPTH;
+        let whole = is_whole(&user);
+        // Behind where a walk went astray lies what happened to be in a register: it leads nowhere.
+        let somewhere = user.iter().rposition(|frame| frame.symbols.iter().any(|symbol| !symbol.module.is_empty()));
+        if !whole && stack.image.1 != 0 {
+            user.truncate(somewhere.map_or(1, |last| last + 1));
+        }
         summary.deep += if deep { weight } else { 0 };
-        summary.truncated += if deep || is_whole(&user) { 0 } else { weight };
+        summary.truncated += if deep || whole { 0 } else { weight };
     }
     let mut all = Vec::with_capacity(kernel.len() + user.len() + 1);
     if stack.preempted {

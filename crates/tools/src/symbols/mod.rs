@@ -195,9 +195,7 @@ impl Symbols {
                     (none, None) => none.insert(jit::Functions::default()),
                 };
                 match functions.at(address).map(str::to_owned) {
-                    Some(name) => {
-                        self.symbols(Plain { name, module: None, place: None, inlined: Vec::new() }, "[jit]")
-                    }
+                    Some(name) => self.symbols(Plain { name, module: None, place: None, inlined: Vec::new() }, "[jit]"),
                     None => self.unknown("[jit]", "[jit]"),
                 }
             }
@@ -228,7 +226,8 @@ impl Symbols {
     /// All processes of a kind have the same one: ours is looked at.
     fn vdso(&mut self, within: u64) -> Rc<[Symbol]> {
         let found = self.own_vdso.and_then(|start| {
-            let source = Source::Process(OwnProcess { debug_syms: false, perf_map: false, ..OwnProcess::new(Pid::Slf) });
+            let source =
+                Source::Process(OwnProcess { debug_syms: false, perf_map: false, ..OwnProcess::new(Pid::Slf) });
             let address = start.checked_add(within)?;
             let found = self.symbolizer.symbolize_single(&source, Input::AbsAddr(address)).ok()?;
             found.as_sym().map(Plain::of)
@@ -280,14 +279,17 @@ struct Plain {
 
 impl Plain {
     fn of(sym: &Sym<'_>) -> Plain {
-        let place = |info: &blazesym::symbolize::CodeInfo<'_>| {
-            (info.to_path().to_string_lossy().into_owned(), info.line)
-        };
+        let place =
+            |info: &blazesym::symbolize::CodeInfo<'_>| (info.to_path().to_string_lossy().into_owned(), info.line);
         Plain {
             name: sym.name.to_string(),
             module: sym.module.as_ref().map(|module| module.to_string_lossy().into_owned()),
             place: sym.code_info.as_deref().map(place),
-            inlined: sym.inlined.iter().map(|call| (call.name.to_string(), call.code_info.as_ref().map(place))).collect(),
+            inlined: sym
+                .inlined
+                .iter()
+                .map(|call| (call.name.to_string(), call.code_info.as_ref().map(place)))
+                .collect(),
         }
     }
 }
