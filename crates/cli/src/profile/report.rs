@@ -35,6 +35,7 @@ impl Shown {
         for target in targets {
             // A picture of nothing is no use; the reason is said below.
             if self.folded.is_empty() && target.kind == Kind::Svg {
+                say("there is nothing to draw");
                 continue;
             }
             let bytes = self.bytes(target, top)?;
@@ -79,10 +80,17 @@ impl Shown {
     }
 
     fn svg(&self) -> Result<Vec<u8>, Failure> {
-        let subtitle = match &self.profile {
-            Some(profile) => format!("{}, {:.1} s", clock(&profile.summary), profile.summary.time.as_secs_f64()),
-            None => String::new(),
-        };
+        let mut notes = Vec::new();
+        if let Some(Profile { summary, .. }) = &self.profile {
+            notes.push(format!("{}, {:.1} s", clock(summary), summary.time.as_secs_f64()));
+            if summary.user > 0 {
+                notes.push(format!("user stacks cut short: {}", share(summary.truncated, summary.user)));
+            }
+        }
+        if self.before.is_some() {
+            notes.push("since the earlier run: red has grown, blue has shrunk".to_owned());
+        }
+        let subtitle = notes.join("; ");
         let flame = Flame { title: format!("ringfence profile: {}", self.title), subtitle, unit: self.unit.to_owned() };
         match &self.before {
             Some(before) => flame.draw_since(&self.folded, before).map_err(failure),
@@ -167,10 +175,10 @@ fn table(hot: &[Hot], is_time: bool, width: Option<usize>, top: usize) -> String
         let own = if is_time { time(hot.own) } else { hot.own.to_string() };
         let percent = |share: f64| format!("{:.1}%", 100.0 * share);
         let (function, module) = (hot.symbol.function.to_string(), base(&hot.symbol.module).to_owned());
-        [percent(hot.own_share), percent(hot.total_share), own, function, module, place]
+        [percent(hot.own_share), percent(hot.total_share), own, module, place, function]
     });
     let unit = if is_time { "TIME" } else { "SAMPLES" };
-    output::table_within(width, ["SELF", "TOTAL", unit, "FUNCTION", "IN", "LINE"], rows.collect(), &[3, 4, 5])
+    output::table_within(width, ["SELF", "TOTAL", unit, "IN", "LINE", "FUNCTION"], rows.collect(), &[3, 4, 5])
 }
 
 /// Nanoseconds for people.
@@ -181,6 +189,10 @@ fn time(ns: u64) -> String {
         10_000_000..10_000_000_000 => format!("{} ms", ns / 1_000_000),
         _ => format!("{:.1} s", ns as f64 / 1e9),
     }
+}
+
+fn share(part: u64, all: u64) -> String {
+    format!("{:.1}%", 100.0 * part as f64 / all.max(1) as f64)
 }
 
 fn clock(summary: &Summary) -> String {
@@ -194,7 +206,6 @@ fn clock(summary: &Summary) -> String {
 /// What is to be known beside the data, on stderr.
 fn footer(profile: &Profile) {
     let summary = &profile.summary;
-    let share = |part: u64, all: u64| format!("{:.1}%", 100.0 * part as f64 / all.max(1) as f64);
     let (what, all) = if profile.is_time() { ("switches", "waits") } else { ("samples", "samples") };
     let mut lines = vec![format!(
         "{:.1} s ({}): {} {what}, {} {all} counted, {} idle, {} filtered out",
