@@ -208,7 +208,7 @@ fn footer(profile: &Profile) {
     let summary = &profile.summary;
     let (what, all) = if profile.is_time() { ("switches", "waits") } else { ("samples", "samples") };
     let mut lines = vec![format!(
-        "{:.1} s ({}): {} {what}, {} {all} counted, {} idle, {} filtered out",
+        "{:.1} s ({}): {} {what}; {} counted, {} idle, {} of others",
         summary.time.as_secs_f64(),
         clock(summary),
         summary.samples,
