@@ -13,7 +13,8 @@ use pico_args::Arguments;
 use std::path::{Path, PathBuf};
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
-    let names = || format!("load, profile, {}", table::BENCHES.iter().map(|bench| bench.name).collect::<Vec<_>>().join(", "));
+    let names =
+        || format!("load, profile, {}", table::BENCHES.iter().map(|bench| bench.name).collect::<Vec<_>>().join(", "));
     let what = arguments.subcommand()?.with_context(|| format!("which one? {}", names()))?;
     let rounds: usize = arguments.opt_value_from_str("--rounds")?.unwrap_or(31);
     let write = arguments.contains("--write");

@@ -74,7 +74,8 @@ fn every_output_is_written() {
     fs::write(&other, "sh;other_function 10\n").expect("a file");
     let files = [path("a.folded").display().to_string(), other.display().to_string()];
     let diff = ringfence_with(["profile", "--read", &files[0], "--diff", &files[1]]);
-    let first = stdout(&diff).lines().nth(1).unwrap_or_default().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let first =
+        stdout(&diff).lines().nth(1).unwrap_or_default().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(first, ["100.0%", "0.0%", "-100.0", "other_function"]);
     let diff = ringfence_with(["profile", "--read", &files[0], "--diff", &files[1], "-o", "svg"]);
     assert!(stdout(&diff).contains("red has grown"), "{}", stderr(&diff));

@@ -32,7 +32,8 @@ pub(super) fn measure(rounds: usize) -> Result<String> {
     let _load = Load((0..crate::tools::cores()).map(start).collect::<Result<_>>()?);
 
     let json = scratch.path().join("ringfence.json");
-    let mut ours = command(&target().join("release/ringfence").to_string_lossy(), ["profile", "-F", FREQUENCY, "--for"]);
+    let mut ours =
+        command(&target().join("release/ringfence").to_string_lossy(), ["profile", "-F", FREQUENCY, "--for"]);
     ours.arg(format!("{SECONDS}s")).arg("-o").arg(&json);
     let mut perf = command("perf", ["record", "-q", "-F", FREQUENCY, "-a", "-g", "-o"]);
     perf.arg(scratch.path().join("perf.data")).args(["--", "sleep", &SECONDS.to_string()]);

@@ -1,5 +1,6 @@
 //! `ringfence profile`: where time goes, by stack.
 
+mod live;
 mod report;
 mod target;
 
@@ -111,6 +112,10 @@ fn measure(args: &Args) -> Result<Profile, Failure> {
     };
     let end = args.duration.map_or("Ctrl-C ends".to_owned(), |time| format!("for {:.1} s", time.as_secs_f64()));
     say(&format!("profile: {what}; {end}"));
+    if live::wanted(&args.output) {
+        live::run(&mut profiler, args.duration, &stop)?;
+        return profiler.finish().map_err(failure);
+    }
     while !stop.load(Ordering::Relaxed) {
         let left = args.duration.map(|all| all.saturating_sub(profiler.elapsed()));
         if left == Some(Duration::ZERO) {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ringfence_tools::profile::{Clock, Flame, Folded, Hot, Profile, Summary};
-use ringfence_tools::symbols::base;
+use ringfence_tools::symbols::{Symbol, base};
 use serde_json::{Value, json};
 
 use super::failure;
@@ -104,7 +104,6 @@ impl Shown {
         }
         if let Some(before) = &self.before {
             let changes = self.folded.since(before);
-            let percent = |share: f64| format!("{:.1}%", 100.0 * share);
             let rows = changes.iter().take(top).map(|change| {
                 let difference = format!("{:+.1}", 100.0 * (change.now - change.before));
                 [percent(change.before), percent(change.now), difference, change.function.clone()]
@@ -116,7 +115,7 @@ impl Shown {
             None => {
                 let own = self.folded.since(&Folded::default());
                 let rows = own.iter().take(top);
-                let rows = rows.map(|change| [format!("{:.1}%", 100.0 * change.now), change.function.clone()]);
+                let rows = rows.map(|change| [percent(change.now), change.function.clone()]);
                 output::table_within(width, ["SELF", "FUNCTION"], rows.collect(), &[1])
             }
         }
@@ -167,22 +166,30 @@ impl Shown {
 
 fn table(hot: &[Hot], is_time: bool, width: Option<usize>, top: usize) -> String {
     let rows = hot.iter().take(top).map(|hot| {
-        let place = match (&hot.symbol.file, hot.symbol.line) {
-            (Some(file), Some(line)) => format!("{}:{line}", base(file)),
-            (Some(file), None) => base(file).to_owned(),
-            (None, _) => String::new(),
-        };
         let own = if is_time { time(hot.own) } else { hot.own.to_string() };
-        let percent = |share: f64| format!("{:.1}%", 100.0 * share);
         let (function, module) = (hot.symbol.function.to_string(), base(&hot.symbol.module).to_owned());
-        [percent(hot.own_share), percent(hot.total_share), own, module, place, function]
+        [percent(hot.own_share), percent(hot.total_share), own, module, place(&hot.symbol), function]
     });
     let unit = if is_time { "TIME" } else { "SAMPLES" };
     output::table_within(width, ["SELF", "TOTAL", unit, "IN", "LINE", "FUNCTION"], rows.collect(), &[3, 4, 5])
 }
 
+/// A share, from 0 to 1.
+pub fn percent(share: f64) -> String {
+    format!("{:.1}%", 100.0 * share)
+}
+
+/// File and line, without the directories.
+pub fn place(symbol: &Symbol) -> String {
+    match (&symbol.file, symbol.line) {
+        (Some(file), Some(line)) => format!("{}:{line}", base(file)),
+        (Some(file), None) => base(file).to_owned(),
+        (None, _) => String::new(),
+    }
+}
+
 /// Nanoseconds for people.
-fn time(ns: u64) -> String {
+pub fn time(ns: u64) -> String {
     match ns {
         0..10_000 => format!("{ns} ns"),
         10_000..10_000_000 => format!("{} us", ns / 1000),
@@ -195,7 +202,7 @@ fn share(part: u64, all: u64) -> String {
     format!("{:.1}%", 100.0 * part as f64 / all.max(1) as f64)
 }
 
-fn clock(summary: &Summary) -> String {
+pub fn clock(summary: &Summary) -> String {
     match summary.clock {
         Clock::Cycles => format!("hardware cycles, {} Hz", summary.frequency),
         Clock::Software => format!("software clock, {} Hz", summary.frequency),
