@@ -38,6 +38,7 @@ mod layout;
 mod lookup;
 mod names;
 mod older;
+mod parse_c;
 mod read;
 mod types;
 mod write;
@@ -46,6 +47,7 @@ pub use error::Error;
 pub use layout::Field;
 pub use lookup::essential_name;
 pub use older::Newer;
+pub use parse_c::CError;
 pub use read::{Btf, Bytes};
 pub use types::{
     Array, Composite, Datasec, Def, Enum, Enumerator, Int, Kind, Linkage, Member, Param, Proto, SectionVar, Type,

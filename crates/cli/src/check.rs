@@ -158,8 +158,22 @@ fn text(report: &Report) -> String {
     if !report.filled.is_empty() {
         out.push('\n');
     }
+    // One cause, said once: a platform that refuses a program type refuses all programs of it.
+    let mut told: Vec<(&Row, Vec<&str>)> = Vec::new();
     for row in report.programs.iter().filter(|row| !row.detail.is_empty()) {
+        let same = |(first, _): &&mut (&Row, Vec<&str>)| {
+            first.reason.is_some() && first.reason == row.reason && !row.detail.contains('\n')
+        };
+        match told.iter_mut().find(same) {
+            Some((_, others)) => others.push(&row.name),
+            None => told.push((row, Vec::new())),
+        }
+    }
+    for (row, others) in told {
         let _ = write!(out, "\n{}\n", row.detail.trim_end());
+        if !others.is_empty() {
+            let _ = writeln!(out, "the same for: {}", others.join(", "));
+        }
     }
     out
 }

@@ -2,7 +2,7 @@
 
 use ringfence_btf::{Btf, Def, Kind, TypeId};
 use ringfence_flow::{Candidate, Certainty, EventChoice, Layout as Recovered, Size, Types};
-use ringfence_uapi::MapType;
+use ringfence_uapi::{Helper, MapType};
 use ringfence_value::{Layout, Options};
 use serde::Serialize;
 
@@ -61,9 +61,17 @@ pub fn choose(source: &Source, given: &[(String, String)]) -> Result<Choices, Fa
             let known = if known.is_empty() { "it has none".to_owned() } else { known.join(", ") };
             return Err(Failure::usage(format_args!("--event {map}={name}: no map of events has that name ({known})")));
         }
-        choices.typed.push(named(source, map, name)?);
+        let (types, ty) = given_type(source, map, name)?;
+        let size = (given.iter().filter(|(other, _)| other == map).count() > 1)
+            .then(|| types.size_of(ty).ok().and_then(|bytes| u32::try_from(bytes).ok()).map(Size::Exact))
+            .flatten();
+        choices.typed.push(Choice { map: map.clone(), size, types, ty, least: None });
     }
     let said = ringfence_flow::event_types(&source.object, source.debug.as_ref());
+    for (choice, (map, name)) in choices.typed.iter().zip(given) {
+        fits_records(source, choice, &said)
+            .map_err(|why| Failure::usage(format_args!("--event {map}={name}: {why}")))?;
+    }
     let recovered = recovered(source, &said);
     for choice in said {
         let Some(map) = source.object.maps.get(choice.map.0) else { continue };
@@ -72,7 +80,7 @@ pub fn choose(source: &Source, given: &[(String, String)]) -> Result<Choices, Fa
             && !by_user
             && let Some(layout) = layout_of(&recovered, &choice)
             && layout.fields.iter().any(|field| field.certainty < Certainty::Guessed)
-            && let Ok((types, ty)) = layout.to_btf(source.object.btf.as_ref(), "event")
+            && let Ok((types, ty)) = layout.to_btf(source.object.btf.as_ref(), &format!("{}_event", map.name))
         {
             let least = match choice.size {
                 Size::Exact(_) => None,
@@ -124,23 +132,78 @@ fn sends_events(kind: MapType) -> bool {
     matches!(kind, MapType::RINGBUF | MapType::PERF_EVENT_ARRAY)
 }
 
-/// The struct (or other type) of that name, in the object's BTF or its DWARF.
-fn named(source: &Source, map: &str, name: &str) -> Result<Choice, Failure> {
+/// What the user says: `struct event`, `u64`, `struct { u32 pid; }`, `event.h:event`.
+fn given_type(source: &Source, map: &str, text: &str) -> Result<(Btf, TypeId), Failure> {
+    let fail = |why: &dyn std::fmt::Display| Failure::usage(format_args!("--event {map}={text}: {why}"));
+    if !text.contains(['{', '[']) {
+        if let Some((file, name)) = text.rsplit_once(':') {
+            return of_header(source, file, name).map_err(|why| fail(&why));
+        }
+        let places = [source.object.btf.as_ref(), source.debug.as_ref()];
+        let found = places.into_iter().flatten().find_map(|types| Some((types.clone(), named(types, text)?)));
+        if let Some(found) = found {
+            return Ok(found);
+        }
+    }
+    // Structs that a type holds may be the object's, or the kernel's.
+    let own = source.object.btf.as_ref();
+    let error = match Btf::parse_c_type(text, own) {
+        Ok(found) => return Ok(found),
+        Err(error) => error,
+    };
+    let kernel = ringfence::Kernel::running();
+    if let Some(found) = kernel.btf().ok().flatten().and_then(|btf| Btf::parse_c_type(text, Some(btf)).ok()) {
+        return Ok(found);
+    }
+    if text.contains(['{', '[']) {
+        return Err(fail(&error));
+    }
+    let bare = text.rsplit(' ').next().unwrap_or(text);
+    Err(fail(&format_args!(
+        "the object's types have no {text}; say `--event '{map}=struct {{ u32 pid; ... }}'` or `--event {map}=HEADER.h:{bare}`, \
+         or compile the object with -g and use the type where clang keeps it: \
+         `const struct {bare} *unused __attribute__((unused));`"
+    )))
+}
+
+/// A type of that name: of the tag that is said, or of any.
+fn named(types: &Btf, name: &str) -> Option<TypeId> {
     let (bare, kinds): (_, &[Kind]) = match name.split_once(' ') {
         Some(("struct", bare)) => (bare, &[Kind::Struct]),
         Some(("union", bare)) => (bare, &[Kind::Union]),
         _ => (name, &[Kind::Struct, Kind::Union, Kind::Typedef, Kind::Enum, Kind::Enum64, Kind::Int]),
     };
-    let places = [source.object.btf.as_ref(), source.debug.as_ref()];
-    for types in places.into_iter().flatten() {
-        if let Some(ty) = kinds.iter().find_map(|kind| types.find(bare.trim(), *kind)) {
-            return Ok(Choice { map: map.to_owned(), size: None, types: types.clone(), ty, least: None });
-        }
+    kinds.iter().find_map(|kind| types.find(bare.trim(), *kind))
+}
+
+/// A type that a header defines.
+fn of_header(source: &Source, file: &str, name: &str) -> Result<(Btf, TypeId), String> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
+    let (types, errors) =
+        Btf::parse_c(&text, source.object.btf.as_ref()).map_err(|error| format!("{file}, {error}"))?;
+    if let Some(ty) = named(&types, name).filter(|ty| types.size_of(*ty).is_ok()) {
+        return Ok((types, ty));
     }
-    Err(Failure::usage(format_args!(
-        "--event {map}={name}: the object's types have no {name}; compile it with -g, and use the type where clang keeps it: \
-         `const struct {bare} *unused __attribute__((unused));`"
-    )))
+    let why: Vec<_> = errors.iter().take(3).map(|error| format!("; not understood: {error}")).collect();
+    Err(format!("{file} does not define {name}{}", why.concat()))
+}
+
+/// Whether some record of the map is as large as the type that the user gave.
+fn fits_records(source: &Source, choice: &Choice, said: &[EventChoice]) -> Result<(), String> {
+    let bytes = choice.types.size_of(choice.ty).map_err(|error| error.to_string())?;
+    let sizes: Vec<Size> = said
+        .iter()
+        .filter(|said| source.object.maps.get(said.map.0).is_some_and(|map| map.name == choice.map))
+        .map(|said| said.size)
+        .collect();
+    let most = |size: &Size| match size {
+        Size::Exact(most) | Size::Between(_, most) => u64::from(*most),
+        Size::Unknown => u64::MAX,
+    };
+    match sizes.iter().map(most).max() {
+        Some(most) if bytes > most => Err(format!("the type has {bytes} bytes, the largest record has {most}")),
+        _ => Ok(()),
+    }
 }
 
 /// What `inspect` says of the events of one map that have one size.
@@ -184,8 +247,15 @@ pub fn rows(source: &Source) -> Vec<Row> {
     let said = ringfence_flow::event_types(&source.object, source.debug.as_ref());
     let recovered = recovered(source, &said);
     let mut rows: Vec<Row> = said.iter().filter_map(|choice| row(source, choice, &recovered)).collect();
+    // Programs read hardware counters through maps of the same type.
+    let mut calls = source.object.functions.iter().flat_map(|function| &function.insns);
+    let counters = calls.any(|insn| {
+        insn.is_helper_call()
+            && [Helper::PERF_EVENT_READ, Helper::PERF_EVENT_READ_VALUE].contains(&Helper(insn.imm.cast_unsigned()))
+    });
     for map in source.object.maps.iter().filter(|map| sends_events(map.kind)) {
-        if !rows.iter().any(|row| row.map == map.name) {
+        let counter = counters && map.kind == MapType::PERF_EVENT_ARRAY;
+        if !counter && !rows.iter().any(|row| row.map == map.name) {
             let why = "no program was seen to send to it".to_owned();
             let (size, fields, candidates) = (serde_json::Value::Null, Vec::new(), Vec::new());
             rows.push(Row { map: map.name.clone(), size, kind: None, why, candidates, fields });
@@ -208,11 +278,7 @@ fn row(source: &Source, choice: &EventChoice, recovered: &[Recovered]) -> Option
     let layout = layout_of(recovered, choice).filter(|_| chosen.is_none());
     let why = if layout.is_some() { format!("{why}; these fields are what the code writes") } else { why };
     Some(Row {
-        size: match choice.size {
-            Size::Exact(bytes) => bytes.into(),
-            Size::Between(least, most) => vec![least, most].into(),
-            Size::Unknown => serde_json::Value::Null,
-        },
+        size: size_value(choice.size),
         kind: chosen.map(spelled),
         candidates: choice.candidates.iter().map(spelled).collect(),
         fields: match (chosen, layout) {
@@ -225,7 +291,33 @@ fn row(source: &Source, choice: &EventChoice, recovered: &[Recovered]) -> Option
     })
 }
 
+fn size_value(size: Size) -> serde_json::Value {
+    match size {
+        Size::Exact(bytes) => bytes.into(),
+        Size::Between(least, most) => vec![least, most].into(),
+        Size::Unknown => serde_json::Value::Null,
+    }
+}
+
 impl Row {
+    /// Whether it is about these records.
+    pub fn is_of(&self, map: &str, size: Option<Size>) -> bool {
+        self.map == map && size.is_some_and(|size| self.size == size_value(size))
+    }
+
+    /// Why this type, and for a recovered one how sure each field is: for a comment in C or Rust.
+    pub fn reasons(&self) -> String {
+        let mut out = format!(": {}.", self.why);
+        for field in &self.fields {
+            if let Some(sure) = field.certainty {
+                let line = field.source.as_ref().map_or_else(String::new, |line| format!(", {line}"));
+                // A line that ends a comment would end this one.
+                out += &format!("\n * {}: {sure}{}", field.name, line.replace("*/", "* /"));
+            }
+        }
+        out
+    }
+
     /// For people: the map, and its type as C with offsets.
     pub fn text(&self) -> String {
         let size = match &self.size {

@@ -23,6 +23,9 @@ pub struct Args {
     /// Write each program's final instructions into DIR/PROGRAM, one a line.
     #[arg(long, value_name = "DIR")]
     instructions: Option<PathBuf>,
+    /// Write the types of all events into a file, as Rust (`.rs`) or C; `-` for stdout, without all else.
+    #[arg(long, value_name = "FILE")]
+    emit_types: Option<PathBuf>,
     /// Relocate (CO-RE) against these types, raw BTF of another kernel; all else is this kernel's.
     #[arg(long, value_name = "BTF")]
     kernel_btf: Option<PathBuf>,
@@ -103,6 +106,12 @@ struct NeedRow {
 
 pub fn run(args: &Args) -> Result<(), Failure> {
     let source = source::open(&args.file)?;
+    if let Some(path) = &args.emit_types {
+        crate::emit::write(&source, path)?;
+        if path.as_os_str() == "-" {
+            return Ok(());
+        }
+    }
     let kernel = Kernel::running();
     let settings = match &args.kernel_btf {
         Some(path) => Settings::new().core_btf(source::btf(path)?),

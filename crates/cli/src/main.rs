@@ -4,6 +4,7 @@
 
 mod audit;
 mod check;
+mod emit;
 mod events;
 mod exit;
 mod inspect;

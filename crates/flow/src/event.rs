@@ -17,12 +17,12 @@
 //! Where a rule finds several structs, the first by name is chosen and [`EventChoice::ambiguous`] says so; the same
 //! where rule 1 and rule 2 disagree. The object's own BTF comes before what DWARF says. *Fits*: the size is exactly
 //! the record's; for a record of varying size, the struct is the largest record, or ends in a flexible array and is
-//! no larger than the smallest. *The kernel's*: a struct that CO-RE relocations access, with all that it holds
-//! and points at; local types that only happen to have the size are not taken.
+//! no larger than the smallest. *The kernel's*: a struct that CO-RE relocations access, that a context is or a kfunc
+//! takes, with all that it holds and points at; local types that only happen to have the size are not taken.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use ringfence_btf::{Btf, Def, Kind, TypeId};
+use ringfence_btf::{Btf, Def, Kind, Linkage, TypeId};
 use ringfence_object::{CoreKind, MapId, Object};
 use ringfence_uapi::MapType;
 
@@ -158,7 +158,7 @@ impl<'a> World<'a> {
             let keys = object.maps.iter().filter_map(|map| map.key_type);
             keys.filter_map(|ty| composite(btf, ty)).map(|(id, _)| id).collect()
         });
-        World { object, kernel: kernel_names(object), sets, globals, keys }
+        World { object, kernel: kernel_names(object, debug), sets, globals, keys }
     }
 
     fn choose(&self, map: MapId, size: Size, outputs: Vec<Output>) -> EventChoice {
@@ -390,7 +390,7 @@ fn flexible(btf: &Btf, ty: TypeId) -> bool {
 }
 
 /// Names of the structs that field relocations access, of all that these hold and point at, and of contexts.
-fn kernel_names(object: &Object) -> BTreeSet<String> {
+fn kernel_names(object: &Object, debug: Option<&Btf>) -> BTreeSet<String> {
     let Some(btf) = &object.btf else { return BTreeSet::new() };
     let field = |kind| !matches!(kind, CoreKind::TypeIdLocal | CoreKind::EnumvalExists | CoreKind::EnumvalValue);
     let relocs = object.functions.iter().flat_map(|function| &function.core);
@@ -404,8 +404,25 @@ fn kernel_names(object: &Object) -> BTreeSet<String> {
             todo.extend(proto.params().flatten().map(|param| param.ty).take(1));
         }
     }
-    let mut seen = HashSet::new();
+    // Functions of the kernel take the kernel's types.
+    let extern_protos = btf.own_types().flatten().filter_map(|ty| match ty.def {
+        Def::Func { proto, linkage: Linkage::Extern } => Some(proto),
+        _ => None,
+    });
+    todo.extend(extern_protos);
     let mut names = BTreeSet::new();
+    reached(btf, todo, &mut names);
+    if let Some(debug) = debug {
+        // BTF ends at pointers to what the program does not use, DWARF goes on.
+        let todo = names.iter().flat_map(|name| debug.named(name)).collect();
+        reached(debug, todo, &mut names);
+    }
+    names
+}
+
+/// Names of the structs that these types are, hold and point at.
+fn reached(btf: &Btf, mut todo: Vec<TypeId>, names: &mut BTreeSet<String>) {
+    let mut seen = HashSet::new();
     while let Some(id) = todo.pop() {
         if !seen.insert(id) {
             continue;
@@ -425,17 +442,22 @@ fn kernel_names(object: &Object) -> BTreeSet<String> {
             | Def::Restrict(next)
             | Def::TypeTag(next) => todo.push(next),
             Def::Array(array) => todo.push(array.element),
+            // Tables of functions name what their arguments point at.
+            Def::FuncProto(proto) => {
+                todo.push(proto.ret);
+                todo.extend(proto.params().flatten().map(|param| param.ty));
+            }
+            Def::Fwd { .. } => {
+                names.insert(ty.name.to_owned());
+            }
             Def::Void
             | Def::Int(_)
             | Def::Enum(_)
-            | Def::Fwd { .. }
             | Def::Func { .. }
-            | Def::FuncProto(_)
             | Def::Var { .. }
             | Def::Datasec(_)
             | Def::Float { .. }
             | Def::DeclTag { .. } => {}
         }
     }
-    names
 }

@@ -63,6 +63,7 @@ fn its_name_is_an_event_s() {
 fn size_alone_is_no_reason() {
     assert_eq!(choice("nothing"), (Size::Exact(1234), None));
     assert_eq!(choice("looks"), (Size::Exact(88), None), "struct kernel_event is the kernel's");
+    assert_eq!(choice("far"), (Size::Exact(104), None));
     let missing = choices("missing").remove(0);
     assert_eq!((missing.size, missing.chosen), (Size::Exact(48), None), "struct by_name_event has this size");
     assert_eq!(missing.said.as_deref(), Some("struct on_stack"));

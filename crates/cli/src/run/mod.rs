@@ -35,8 +35,9 @@ pub struct Args {
     /// End by itself after this time (5s, 2m); else at Ctrl-C.
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     duration: Option<Duration>,
-    /// Struct of the events of a map, where the object does not say it.
-    #[arg(long, value_name = "MAP=STRUCT", value_parser = pair)]
+    /// Type of the events of a map: a type of the object (`events=event`), C (`events=struct { u32 pid; char comm[16]; }`)
+    /// or a type of a header (`events=tool.h:event`). May be given several times.
+    #[arg(long, value_name = "MAP=TYPE", value_parser = pair)]
     event: Vec<(String, String)>,
     /// How to print events: a table, JSON (one object a line) or YAML (one document an event).
     #[arg(short, long, value_enum, default_value_t)]

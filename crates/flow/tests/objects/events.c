@@ -46,7 +46,7 @@ struct all {
 struct ring reserved SEC(".maps"), typedefed SEC(".maps"), kept SEC(".maps"), named SEC(".maps"), values SEC(".maps"),
 	cut SEC(".maps"), tails SEC(".maps"), globals SEC(".maps"), nothing SEC(".maps"), looks SEC(".maps"),
 	called_a SEC(".maps"), called_b SEC(".maps"), looped SEC(".maps"), counted SEC(".maps"), spilled SEC(".maps"),
-	two SEC(".maps"), missing SEC(".maps");
+	two SEC(".maps"), missing SEC(".maps"), far SEC(".maps");
 struct { __uint(type, 4); __uint(max_entries, 0); __uint(key_size, 4); __uint(value_size, 4); } perf SEC(".maps");
 struct { __uint(type, 1); __uint(max_entries, 1); __type(key, __u32); __type(value, struct value); } store SEC(".maps");
 struct { __uint(type, 2); __uint(max_entries, 1); __type(key, __u32); __type(value, struct heap); } heaps SEC(".maps");
@@ -78,6 +78,12 @@ SEC("raw_tp/a") int p_typedefed(void *ctx)
 SEC("raw_tp/a") int p_kept(void *ctx) { SEND(&kept, 40); return 0; }
 SEC("raw_tp/a") int p_named(void *ctx) { SEND(&named, 48); return 0; }
 SEC("raw_tp/a") int p_nothing(void *ctx) { SEND(&nothing, 1234); return 0; }
+
+/* Types that the context reaches are the kernel's: BTF ends before them, DWARF does not. */
+struct far_event { __u64 m[13]; };
+struct device { int (*call)(struct far_event *event); };
+struct context { struct device *device; };
+SEC("raw_tp/a") int p_far(struct context *ctx) { SEND(&far, 104); return 0; }
 
 SEC("raw_tp/a") int p_values(void *ctx)
 {
