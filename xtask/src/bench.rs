@@ -18,12 +18,13 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     let what = arguments.subcommand()?.with_context(|| format!("which one? {}", names()))?;
     let rounds: usize = arguments.opt_value_from_str("--rounds")?.unwrap_or(31);
     let write = arguments.contains("--write");
+    let ringfence: Option<PathBuf> = arguments.opt_value_from_str("--ringfence")?;
     finish(arguments)?;
     let section = match table::BENCHES.iter().find(|bench| bench.name == what) {
         Some(bench) => bench.measure(&build()?, rounds)?,
         None if what == "load" => load::measure(&build()?, rounds)?,
         // Each round takes most of a minute.
-        None if what == "profile" => profile::measure(rounds.min(5))?,
+        None if what == "profile" => profile::measure(rounds.min(5), ringfence)?,
         None => bail!("there is no `bench {what}`: {}", names()),
     };
     print!("{section}");

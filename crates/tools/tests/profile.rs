@@ -335,10 +335,13 @@ fn who_is_not_there_is_named() {
 #[test]
 fn an_early_end_leaves_nothing() {
     let _alone = alone();
-    let mut profiler = Profiler::start(&Options::default()).expect("a profiler");
-    profiler.run(Duration::from_millis(50)).expect("a profile");
-    drop(profiler);
-    assert_nothing_is_left();
+    for off_cpu in [false, true] {
+        let mut profiler = Profiler::start(&Options { off_cpu, ..Options::default() }).expect("a profiler");
+        profiler.run(Duration::from_millis(200)).expect("a profile");
+        assert!(!off_cpu || profiler.counted().expect("counters") > 0, "nobody waits");
+        drop(profiler);
+        assert_nothing_is_left();
+    }
     // What nobody has measured is empty, and can be written.
     let profile =
         Profiler::start(&Options { filter: Filter { uid: Some(64_321), ..Filter::default() }, ..Options::default() });

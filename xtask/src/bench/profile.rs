@@ -1,9 +1,10 @@
 //! `cargo xtask bench profile`: what sampling costs, beside perf on the same load.
 
 use super::{median, page};
-use crate::tools::{Scratch, bytes, cargo, command, have, root, run as execute, target};
+use crate::tools::{self, Scratch, bytes, command, have, root};
 use anyhow::{Context, Result, ensure};
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 /// How long each run samples, and how often a second.
@@ -22,18 +23,17 @@ impl Drop for Load {
     }
 }
 
-pub(super) fn measure(rounds: usize) -> Result<String> {
-    execute(&mut cargo(["build", "--release", "--locked", "--quiet", "--package", "ringfence-cli"]))?;
+pub(super) fn measure(rounds: usize, ringfence: Option<PathBuf>) -> Result<String> {
+    let ringfence = tools::ringfence(ringfence)?;
     let scratch = Scratch::new("bench-profile")?;
     let mix = scratch.path().join("mix");
     let mut gcc = command("gcc", ["-O1", "-g", "-fno-omit-frame-pointer", "-o"]);
     bytes(gcc.arg(&mix).arg(root().join("crates/tools/tests/programs/mix.c")))?;
     let start = |_| Command::new(&mix).stdin(Stdio::null()).spawn().context("the load");
-    let _load = Load((0..crate::tools::cores()).map(start).collect::<Result<_>>()?);
+    let _load = Load((0..tools::cores()).map(start).collect::<Result<_>>()?);
 
     let json = scratch.path().join("ringfence.json");
-    let mut ours =
-        command(&target().join("release/ringfence").to_string_lossy(), ["profile", "-F", FREQUENCY, "--for"]);
+    let mut ours = command(&ringfence.to_string_lossy(), ["profile", "-F", FREQUENCY, "--for"]);
     ours.arg(format!("{SECONDS}s")).arg("-o").arg(&json);
     let mut perf = command("perf", ["record", "-q", "-F", FREQUENCY, "-a", "-g", "-o"]);
     perf.arg(scratch.path().join("perf.data")).args(["--", "sleep", &SECONDS.to_string()]);

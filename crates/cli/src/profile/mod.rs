@@ -16,7 +16,7 @@ use crate::run::{duration, failure as library_failure, say, stop_flag};
 use target::Target;
 
 /// The longest time between Ctrl-C and the end.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(250);
 /// Samples a second: what the kernel allows is `kernel.perf_event_max_sample_rate`, which it lowers by itself.
 const FREQUENCIES: std::ops::RangeInclusive<i64> = 1..=20_000;
 

@@ -237,19 +237,11 @@ impl Profiler {
     fn empty(&mut self) -> Result<()> {
         let left = self.tables.switch()?;
         self.watch(GRACE)?;
-        let mut looked_at = Vec::new();
         for entry in left.drain()? {
             let (hash, stack) = entry?;
             add(&mut self.stacks, &mut self.lost_many, hash, &stack);
-            let image = (stack.pid, stack.image);
-            // A library that came after the process was looked at.
-            if stack.known != 0 && stack.kernel_task == 0 && !looked_at.contains(&image) {
-                let covered =
-                    self.symbols.knows(image) && stack.user().iter().all(|at| self.symbols.covers(image, *at));
-                if !covered {
-                    looked_at.push(image);
-                    self.symbols.remember(image);
-                }
+            if stack.known != 0 && stack.kernel_task == 0 && stack.image != 0 {
+                self.symbols.follow((stack.pid, stack.image), stack.user());
             }
         }
         Ok(())

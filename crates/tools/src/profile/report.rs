@@ -214,12 +214,14 @@ impl Profile {
 
     /// Every function, the one with most time of its own first.
     pub fn hottest(&self) -> Vec<Hot> {
+        /// Its own time, or that of what it calls; file and line.
+        type Place<'a> = (bool, &'a Option<Rc<str>>, Option<u32>);
         #[derive(Default)]
         struct Sum<'a> {
             own: u64,
             total: u64,
             /// Weights by line: of its own time, else of where it calls.
-            lines: HashMap<(bool, &'a Option<Rc<str>>, Option<u32>), u64>,
+            lines: HashMap<Place<'a>, u64>,
             kernel: bool,
             sample: Option<&'a Symbol>,
         }

@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use blazesym::symbolize::source::{Elf, Kernel, Process as OwnProcess, Source};
 use blazesym::symbolize::{Input, Sym, Symbolized, Symbolizer};
@@ -20,6 +21,8 @@ use maps::{Mapping, Named, What};
 
 /// Files that are held open; of further ones only names are known.
 const MOST_FILES: usize = 512;
+/// How long a process is left alone that has been looked at for an address that leads nowhere, least and most.
+const LEAVE_ALONE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 /// Processes that are remembered.
 const MOST_PROCESSES: usize = 65_536;
 
@@ -46,6 +49,8 @@ pub type Image = (u32, u64);
 #[derive(Debug, Default)]
 struct Process {
     mappings: Vec<Mapping<usize>>,
+    /// When it may be looked at again, and how long to leave it alone after that.
+    again: Option<(Instant, Duration)>,
     jit: Option<File>,
     functions: Option<jit::Functions>,
 }
@@ -114,14 +119,26 @@ impl Symbols {
         true
     }
 
-    /// The process was seen.
-    pub fn knows(&self, image: Image) -> bool {
-        self.processes.contains_key(&image)
-    }
-
-    /// It is known what a process has at an address.
-    pub fn covers(&self, image: Image, address: u64) -> bool {
-        self.processes.get(&image).is_some_and(|process| maps::at(&process.mappings, address).is_some())
+    /// Looks at a process again if a stack of it, innermost address first, leads to where nothing was mapped when it was last looked at: a
+    /// library that came later. Addresses that a walk without frame pointers made up lead nowhere either, so that what is
+    /// behind the innermost one is believed ever less often.
+    pub fn follow(&mut self, image: Image, stack: &[u64]) {
+        let Some(process) = self.processes.get(&image) else {
+            self.remember(image);
+            return;
+        };
+        let covered = |address: &u64| maps::at(&process.mappings, *address).is_some();
+        let now = Instant::now();
+        let (may, wait) = process.again.map_or((true, LEAVE_ALONE.0), |(when, wait)| (now >= when, wait));
+        let certain = stack.first().is_some_and(|address| !covered(address));
+        if !may || stack.iter().all(covered) {
+            return;
+        }
+        self.remember(image);
+        if let Some(process) = self.processes.get_mut(&image) {
+            let wait = if certain { LEAVE_ALONE.0 } else { (wait * 2).min(LEAVE_ALONE.1) };
+            process.again = now.checked_add(wait).map(|when| (when, wait));
+        }
     }
 
     fn hold(&mut self, pid: u32, mapping: Mapping<Named>) -> Mapping<usize> {
