@@ -1,7 +1,7 @@
 //! Which type the events of a map have: what the object says, or what the user says.
 
 use ringfence_btf::{Btf, Def, Kind, TypeId};
-use ringfence_flow::{Candidate, Certainty, EventChoice, Layout as Recovered, Size, Types};
+use ringfence_flow::{Candidate, Certainty, EventChoice, Layout as Recovered, Size, Tag, Types};
 use ringfence_uapi::{Helper, MapType};
 use ringfence_value::{Layout, Options};
 use serde::Serialize;
@@ -16,6 +16,8 @@ pub struct Choice {
     pub map: String,
     /// Bytes of a record; `None`: the user says that all of the map's events have this type.
     pub size: Option<Size>,
+    /// How they are known among others of that size.
+    pub tag: Option<Tag>,
     /// Where the type is.
     pub types: Btf,
     /// The type.
@@ -29,6 +31,11 @@ impl Choice {
     pub fn layout(&self, raw: bool) -> Option<Layout> {
         Layout::compile_with(&self.types, self.ty, Options { raw, least: self.least }).ok()
     }
+}
+
+/// Whether a record has this tag, if there is one.
+pub fn is_tagged(tag: Option<&Tag>, record: &[u8]) -> bool {
+    tag.is_none_or(|tag| tag.matches(record))
 }
 
 /// Whether a record of `len` bytes is one of `size`. Perf buffers pad a record and its own length word to 8 bytes
@@ -49,6 +56,8 @@ pub struct Choices {
     pub typed: Vec<Choice>,
     /// Maps, and the type that their events have by the source but that the object does not hold.
     pub missing: Vec<(String, String)>,
+    /// Structs that the code contradicts, and why; structs that cannot be told apart.
+    pub doubts: Vec<String>,
 }
 
 /// The choices for every map of events.
@@ -65,20 +74,22 @@ pub fn choose(source: &Source, given: &[(String, String)]) -> Result<Choices, Fa
         let size = (given.iter().filter(|(other, _)| other == map).count() > 1)
             .then(|| types.size_of(ty).ok().and_then(|bytes| u32::try_from(bytes).ok()).map(Size::Exact))
             .flatten();
-        choices.typed.push(Choice { map: map.clone(), size, types, ty, least: None });
+        choices.typed.push(Choice { map: map.clone(), size, types, ty, least: None, tag: None });
     }
     let said = ringfence_flow::event_types(&source.object, source.debug.as_ref());
     for (choice, (map, name)) in choices.typed.iter().zip(given) {
         fits_records(source, choice, &said)
             .map_err(|why| Failure::usage(format_args!("--event {map}={name}: {why}")))?;
     }
-    let recovered = recovered(source, &said);
     for choice in said {
         let Some(map) = source.object.maps.get(choice.map.0) else { continue };
         let by_user = given.iter().any(|(name, _)| *name == map.name);
+        if !by_user {
+            choices.doubts.extend(doubts(source, &choice).into_iter().map(|doubt| format!("{}: {doubt}", map.name)));
+        }
         if choice.chosen.is_none()
             && !by_user
-            && let Some(layout) = layout_of(&recovered, &choice)
+            && let Some(layout) = layout_of(&choice)
             && layout.fields.iter().any(|field| field.certainty < Certainty::Guessed)
             && let Ok((types, ty)) = layout.to_btf(source.object.btf.as_ref(), &format!("{}_event", map.name))
         {
@@ -87,7 +98,8 @@ pub fn choose(source: &Source, given: &[(String, String)]) -> Result<Choices, Fa
                 Size::Between(least, _) => Some(least as usize),
                 Size::Unknown => Some(0),
             };
-            choices.typed.push(Choice { map: map.name.clone(), size: Some(choice.size), types, ty, least });
+            let (map, size) = (map.name.clone(), Some(choice.size));
+            choices.typed.push(Choice { map, size, tag: choice.tag, types, ty, least });
             continue;
         }
         if let (None, Some(name)) = (&choice.chosen, &choice.said) {
@@ -97,23 +109,30 @@ pub fn choose(source: &Source, given: &[(String, String)]) -> Result<Choices, Fa
             && let Some(types) = types(source, chosen.types)
         {
             let (map, size, least) = (map.name.clone(), Some(choice.size), choice.least);
-            choices.typed.push(Choice { map, size, types: types.clone(), ty: chosen.ty, least });
+            let tag = choice.tag.clone();
+            choices.typed.push(Choice { map, size, tag, types: types.clone(), ty: chosen.ty, least });
         }
     }
     Ok(choices)
 }
 
-/// Layouts from the code, where a record has no type.
-fn recovered(source: &Source, said: &[EventChoice]) -> Vec<Recovered> {
-    if said.iter().all(|choice| choice.chosen.is_some()) {
-        return Vec::new();
-    }
-    ringfence_flow::layouts(&source.object)
+/// The layout from the code.
+fn layout_of(choice: &EventChoice) -> Option<&Recovered> {
+    choice.layout.as_ref().filter(|layout| !layout.fields.is_empty())
 }
 
-fn layout_of<'a>(recovered: &'a [Recovered], choice: &EventChoice) -> Option<&'a Recovered> {
-    let of_choice = |layout: &&Recovered| (layout.map, layout.size) == (choice.map, choice.size);
-    recovered.iter().find(of_choice).filter(|layout| !layout.fields.is_empty())
+/// What a user should know of a type that was chosen, or was not.
+fn doubts(source: &Source, choice: &EventChoice) -> Vec<String> {
+    let contradicted = choice.contradicted.iter().map(|(candidate, why)| {
+        let name =
+            types(source, candidate.types).map(|types| types.c_declaration(candidate.ty, "")).unwrap_or_default();
+        format!("not {name}: {why}")
+    });
+    let mut doubts: Vec<String> = contradicted.collect();
+    if choice.chosen.is_none() && layout_of(choice).is_some_and(|layout| layout.ambiguous) {
+        doubts.push("different records of this size are sent, and nothing in them tells which one it is".to_owned());
+    }
+    doubts
 }
 
 fn types(source: &Source, which: Types) -> Option<&Btf> {
@@ -212,6 +231,9 @@ pub struct Row {
     map: String,
     /// Bytes of a record; the smallest and the largest; `null`: not known.
     size: serde_json::Value,
+    /// The number by which these records are known among others of that size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tag: Option<RowTag>,
     #[serde(rename = "type")]
     kind: Option<String>,
     /// Why this type, or why none.
@@ -219,6 +241,13 @@ pub struct Row {
     /// Types that fit, the chosen one first.
     candidates: Vec<String>,
     fields: Vec<Field>,
+}
+
+#[derive(Serialize)]
+struct RowTag {
+    offset: u32,
+    bytes: u32,
+    values: Vec<u64>,
 }
 
 #[derive(Serialize)]
@@ -245,8 +274,7 @@ struct Field {
 /// A row for each map of events and size of record.
 pub fn rows(source: &Source) -> Vec<Row> {
     let said = ringfence_flow::event_types(&source.object, source.debug.as_ref());
-    let recovered = recovered(source, &said);
-    let mut rows: Vec<Row> = said.iter().filter_map(|choice| row(source, choice, &recovered)).collect();
+    let mut rows: Vec<Row> = said.iter().filter_map(|choice| row(source, choice)).collect();
     // Programs read hardware counters through maps of the same type.
     let mut calls = source.object.functions.iter().flat_map(|function| &function.insns);
     let counters = calls.any(|insn| {
@@ -258,13 +286,13 @@ pub fn rows(source: &Source) -> Vec<Row> {
         if !counter && !rows.iter().any(|row| row.map == map.name) {
             let why = "no program was seen to send to it".to_owned();
             let (size, fields, candidates) = (serde_json::Value::Null, Vec::new(), Vec::new());
-            rows.push(Row { map: map.name.clone(), size, kind: None, why, candidates, fields });
+            rows.push(Row { map: map.name.clone(), size, tag: None, kind: None, why, candidates, fields });
         }
     }
     rows
 }
 
-fn row(source: &Source, choice: &EventChoice, recovered: &[Recovered]) -> Option<Row> {
+fn row(source: &Source, choice: &EventChoice) -> Option<Row> {
     let map = source.object.maps.get(choice.map.0)?.name.clone();
     let spelled = |candidate: &Candidate| {
         types(source, candidate.types).map(|types| types.c_declaration(candidate.ty, "")).unwrap_or_default()
@@ -275,10 +303,12 @@ fn row(source: &Source, choice: &EventChoice, recovered: &[Recovered]) -> Option
         (None, None) => "no struct of the object's types fits".to_owned(),
     };
     let chosen = choice.chosen.as_ref();
-    let layout = layout_of(recovered, choice).filter(|_| chosen.is_none());
+    let layout = layout_of(choice).filter(|_| chosen.is_none());
     let why = if layout.is_some() { format!("{why}; these fields are what the code writes") } else { why };
+    let why = doubts(source, choice).into_iter().fold(why, |why, doubt| format!("{why}; {doubt}"));
     Some(Row {
         size: size_value(choice.size),
+        tag: choice.tag.as_ref().map(|tag| RowTag { offset: tag.offset, bytes: tag.width, values: tag.values.clone() }),
         kind: chosen.map(spelled),
         candidates: choice.candidates.iter().map(spelled).collect(),
         fields: match (chosen, layout) {
@@ -326,7 +356,11 @@ impl Row {
             size => format!("{size} bytes"),
         };
         let kind = self.kind.as_deref().unwrap_or("type unknown");
-        let mut out = format!("{}: {kind}, {size} ({})\n", self.map, self.why);
+        let tag = self.tag.as_ref().map_or_else(String::new, |tag| {
+            let values: Vec<String> = tag.values.iter().map(u64::to_string).collect();
+            format!(" with {} in the {} bytes at {}", values.join(" or "), tag.bytes, tag.offset)
+        });
+        let mut out = format!("{}: {kind}, {size}{tag} ({})\n", self.map, self.why);
         for field in &self.fields {
             out += &match (&field.certainty, &field.source) {
                 (Some(sure), Some(line)) => {

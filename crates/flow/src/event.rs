@@ -14,6 +14,10 @@
 //! | 7 | a struct that is not the kernel's has exactly the record's size and a name that events have (`event`, `*_event`, `data_t`, the map's name in the singular, ..) | that struct ([`Basis::Name`]) |
 //! | 8 | anything else, the size alone above all | none |
 //!
+//! A struct that the code contradicts is no candidate ([`EventChoice::contradicted`]): a field that is certain goes to a
+//! place that is no member of it, or that it has under another name. Calls that name different structs for records of one
+//! size are told apart by a constant that they store ([`EventChoice::tag`]), if there is one.
+//!
 //! Where a rule finds several structs, the first by name is chosen and [`EventChoice::ambiguous`] says so; the same
 //! where rule 1 and rule 2 disagree. The object's own BTF comes before what DWARF says. *Fits*: the size is exactly
 //! the record's; for a record of varying size, the struct is the largest record, or ends in a flexible array and is
@@ -26,8 +30,13 @@ use ringfence_btf::{Btf, Def, Kind, Linkage, TypeId};
 use ringfence_object::{CoreKind, MapId, Object};
 use ringfence_uapi::MapType;
 
+use crate::contradict;
+use crate::kinds::{self, Sent};
+use crate::layout::Layout;
 use crate::outputs::{self, Output, Size, Source};
+use crate::recover;
 use crate::source::{self, Named};
+use crate::tags::Tag;
 
 /// Where a candidate's type is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -86,6 +95,8 @@ pub struct EventChoice {
     pub map: MapId,
     /// Bytes of a record.
     pub size: Size,
+    /// How these records are known among others of this size; `None`: there are no others, or nothing tells them apart.
+    pub tag: Option<Tag>,
     /// The calls that send them.
     pub outputs: Vec<Output>,
     /// What they may be, the choice first.
@@ -98,6 +109,10 @@ pub struct EventChoice {
     pub least: Option<usize>,
     /// Nothing was chosen although the source says what it is: `struct event`, which no BTF has in this size.
     pub said: Option<String>,
+    /// Structs that would have been chosen, and what the code does that they have no place for.
+    pub contradicted: Vec<(Candidate, String)>,
+    /// What is read out of the code alone.
+    pub layout: Option<Layout>,
 }
 
 /// The types of all records that the object's programs send, by map and size. `debug`: types from DWARF.
@@ -112,7 +127,18 @@ pub fn event_types(object: &Object, debug: Option<&Btf>) -> Vec<EventChoice> {
         }
     }
     let world = World::new(object, debug);
-    groups.into_iter().map(|((map, size), outputs)| world.choose(map, size, outputs)).collect()
+    let sent = if groups.is_empty() { Vec::new() } else { recover::sent(object) };
+    let mut choices = Vec::new();
+    for ((map, size), outputs) in groups {
+        let here: Vec<&Sent> = sent.iter().filter(|sent| (sent.map, sent.size) == (map, size)).collect();
+        for (layout, outputs) in world.kinds(&here, outputs) {
+            let mut choice = world.choose(map, size, outputs, layout.as_ref());
+            choice.tag = layout.as_ref().and_then(|layout| layout.tag.clone());
+            choice.layout = layout;
+            choices.push(choice);
+        }
+    }
+    choices
 }
 
 /// The program computes the logarithm of what it counts: `slots` arrays of this object are log2 histograms.
@@ -161,7 +187,33 @@ impl<'a> World<'a> {
         World { object, kernel: kernel_names(object, debug), sets, globals, keys }
     }
 
-    fn choose(&self, map: MapId, size: Size, outputs: Vec<Output>) -> EventChoice {
+    /// Records of one size in one map by their kind: by what the source calls them, else by what is stored.
+    fn kinds(&self, sent: &[&Sent], outputs: Vec<Output>) -> Vec<(Option<Layout>, Vec<Output>)> {
+        let big_endian = self.object.big_endian;
+        let mut by_name: BTreeMap<Vec<Named>, Vec<Output>> = BTreeMap::new();
+        for output in &outputs {
+            by_name.entry(self.named_in_source(output)).or_default().push(*output);
+        }
+        let sent_by = |calls: &[Output]| -> Vec<&Sent> {
+            let by = |sent: &&&Sent| calls.iter().any(|call| (call.function, call.insn) == sent.call);
+            sent.iter().filter(by).copied().collect()
+        };
+        let named: Vec<Vec<&Sent>> = by_name.values().map(|calls| sent_by(calls)).collect();
+        if let Some(tags) = kinds::tags(&named, big_endian).filter(|_| named.iter().all(|sent| !sent.is_empty())) {
+            let layouts = named.iter().zip(tags).map(|(sent, tag)| kinds::layout(sent, Some(tag), false));
+            return layouts.zip(by_name.into_values()).collect();
+        }
+        let mut layouts = kinds::kinds(sent, big_endian);
+        if layouts.len() < 2 {
+            return vec![(layouts.pop(), outputs)];
+        }
+        let of = |layout: &Layout| -> Vec<Output> {
+            outputs.iter().filter(|output| layout.calls.contains(&(output.function, output.insn))).copied().collect()
+        };
+        layouts.into_iter().map(|layout| (Some(layout.clone()), of(&layout))).collect()
+    }
+
+    fn choose(&self, map: MapId, size: Size, outputs: Vec<Output>, layout: Option<&Layout>) -> EventChoice {
         let mut candidates = BTreeSet::new();
         let mut said = BTreeSet::new();
         for output in &outputs {
@@ -202,12 +254,40 @@ impl<'a> World<'a> {
         let own: HashSet<String> =
             candidates.iter().filter(|c| c.types == Types::Object).map(|c| c.name.clone()).collect();
         candidates.retain(|c| c.types == Types::Object || !own.contains(&c.name));
+        let mut contradicted = Vec::new();
+        // What calls of several kinds store says nothing of one of them.
+        if let Some(layout) = layout.filter(|layout| !layout.ambiguous) {
+            candidates.retain(|candidate| match self.contradiction(candidate, layout) {
+                Some(why) => {
+                    contradicted.push((candidate.clone(), why));
+                    false
+                }
+                None => true,
+            });
+        }
         let chosen = candidates.first().cloned();
         let least = chosen.as_ref().and_then(|chosen| self.least(chosen, size));
         // A name that the source says and nothing has is another candidate, only out of sight.
         let ambiguous = chosen.is_some() && (candidates.len() > 1 || !said.is_empty());
         let said = if chosen.is_none() { said.into_iter().next().or(hint) } else { None };
-        EventChoice { map, size, outputs, candidates, chosen, ambiguous, least, said }
+        EventChoice {
+            map,
+            size,
+            tag: None,
+            outputs,
+            candidates,
+            chosen,
+            ambiguous,
+            least,
+            said,
+            contradicted,
+            layout: None,
+        }
+    }
+
+    fn contradiction(&self, candidate: &Candidate, layout: &Layout) -> Option<String> {
+        let (_, btf) = self.sets.iter().find(|(types, _)| *types == candidate.types)?;
+        contradict::contradiction(btf, candidate.ty, layout)
     }
 
     fn least(&self, chosen: &Candidate, size: Size) -> Option<usize> {

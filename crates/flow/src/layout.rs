@@ -1,9 +1,10 @@
 //! The layout of a record as it was recovered, and the same as a type.
 
 use ringfence_btf::{Array, Btf, Builder, Error, Int, Member, New, TypeId};
-use ringfence_object::{Line, MapId};
+use ringfence_object::{FunctionId, Line, MapId};
 
 use crate::outputs::Size;
+use crate::tags::Tag;
 
 /// How sure a field is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -82,6 +83,13 @@ pub struct Layout {
     pub map: MapId,
     /// Bytes of a record.
     pub size: Size,
+    /// How records of this layout are known among others of this map and size; `None`: there are no others, or nothing
+    /// tells them apart.
+    pub tag: Option<Tag>,
+    /// Calls send different records of this size, and nothing tells them apart: only what all have in common is sure.
+    pub ambiguous: bool,
+    /// The calls that send it: function, and index into its instructions.
+    pub calls: Vec<(FunctionId, usize)>,
     /// Fields by offset. Those that start at the same byte are members of a union; others do not overlap.
     pub fields: Vec<Field>,
 }

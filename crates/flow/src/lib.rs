@@ -16,20 +16,28 @@
     clippy::arithmetic_side_effects
 )]
 
+mod contradict;
 pub mod event;
+mod evidence;
+mod kinds;
 mod layout;
+mod merge;
 mod names;
 mod origin;
 mod outputs;
 mod recover;
 mod source;
 mod state;
+mod tags;
 mod uses;
 mod value;
 mod walk;
+mod writes;
 
 pub use event::{Basis, Candidate, EventChoice, Types, event_types, slot_scale_is_log2};
+pub use kinds::layouts;
 pub use layout::{Certainty, Field, Layout, Meaning};
 pub use outputs::{Kind, Output, Size, Source, outputs};
-pub use recover::layouts;
+pub use recover::contents;
+pub use tags::Tag;
 pub use uses::{Uses, uses};

@@ -9,8 +9,71 @@ pub(crate) struct Named {
     pub(crate) base: String,
     /// `pid`.
     pub(crate) name: String,
+    /// `task.pid`.
+    pub(crate) path: String,
     /// An element of it: `e->args[0]`.
     pub(crate) element: bool,
+    /// `pairs` of `e->pairs[0].key`: an array of structs that it is in.
+    pub(crate) within: Option<String>,
+}
+
+impl Named {
+    /// In an initialiser.
+    fn member(name: &str) -> Named {
+        Named { base: String::new(), name: name.to_owned(), path: name.to_owned(), element: false, within: None }
+    }
+}
+
+/// The member that a line of an initialiser is of: `.pid = x,`.
+pub(crate) fn initialised(text: &str) -> Option<Named> {
+    match tokens(text).as_slice() {
+        [".", name, "=", next, rest @ ..] if is_name(name) && *next != "=" && *next != "{" => {
+            // Several members in one line: which one is not known.
+            let more = rest.windows(3).any(|three| matches!(three, ["," | "{", ".", _]));
+            (!more && rest.last() != Some(&"{")).then(|| Named::member(name))
+        }
+        _ => None,
+    }
+}
+
+/// The member that an initialiser in the line sets to this variable: `{ .quota = VARIABLE }`.
+pub(crate) fn initialised_with(text: &str, variable: &str) -> Option<Named> {
+    let tokens = tokens(text);
+    let mut found = tokens.windows(6).filter_map(|six| match six {
+        ["{" | ",", ".", name, "=", value, "," | "}"] if *value == variable => Some(Named::member(name)),
+        _ => None,
+    });
+    found.next().filter(|_| found.next().is_none())
+}
+
+/// The one member that the line speaks of.
+pub(crate) fn only_member(text: &str) -> Option<Named> {
+    let tokens = tokens(text);
+    let mut found: Option<Named> = None;
+    let mut at = 0;
+    while let Some(tail) = tokens.get(at..).filter(|tail| !tail.is_empty()) {
+        at = at.saturating_add(1);
+        if let Some((named, rest)) = path(tail) {
+            if found.as_ref().is_some_and(|found| (&found.base, &found.path) != (&named.base, &named.path)) {
+                return None;
+            }
+            found = Some(named);
+            at = tokens.len().saturating_sub(rest.len());
+        }
+    }
+    found
+}
+
+/// The member that a write to a dynptr is of: `bpf_dynptr_write(&ptr, offsetof(struct e, pid), ..)`.
+pub(crate) fn written_at(text: &str) -> Option<Named> {
+    let tokens = tokens(text);
+    let at = tokens.iter().position(|token| token.ends_with("offsetof"))?;
+    match tokens.get(at..)? {
+        [_, "(", "struct", _, ",", name, ")", ..] | [_, "(", _, ",", name, ")", ..] if is_name(name) => {
+            Some(Named::member(name))
+        }
+        _ => None,
+    }
 }
 
 /// The member that a line assigns to. `column`: where the compiler says that it is, from 1; it chooses among several
@@ -19,6 +82,10 @@ pub(crate) fn assigned(text: &str, column: usize) -> Option<Named> {
     let starts = text.match_indices(';').map(|(at, _)| at.saturating_add(1));
     let start = starts.take_while(|at| *at < column).last().unwrap_or(0);
     let statement = text.get(start..)?.split(';').next()?;
+    // A struct of several members, each with a value of its own.
+    if statement.trim_end().ends_with('{') {
+        return None;
+    }
     let tokens = tokens(statement);
     // `{ .pid = pid` and `.pid = pid,`.
     let mut rest = tokens.as_slice();
@@ -26,9 +93,7 @@ pub(crate) fn assigned(text: &str, column: usize) -> Option<Named> {
         rest = tail;
     }
     let (named, rest) = match rest {
-        [".", name, tail @ ..] if is_name(name) => {
-            (Named { base: String::new(), name: (*name).to_owned(), element: false }, tail)
-        }
+        [".", name, tail @ ..] if is_name(name) => (Named::member(name), tail),
         _ => path(rest)?,
     };
     match rest {
@@ -37,6 +102,35 @@ pub(crate) fn assigned(text: &str, column: usize) -> Option<Named> {
         ["+" | "-" | "|" | "&" | "^", "=", ..] | ["<", "<", "=", ..] | [">", ">", "=", ..] => Some(named),
         _ => None,
     }
+}
+
+/// The member that a macro sets: `SET(pid, x)`, the one plain name before the last argument. A function that is called
+/// has lines of its own.
+pub(crate) fn set_by_macro(text: &str) -> Option<Named> {
+    let tokens = tokens(text);
+    let [callee, "(", arguments @ .., ")", ";"] = tokens.as_slice() else { return None };
+    if !is_name(callee) || callee.starts_with("bpf_") || arguments.contains(&"=") {
+        return None;
+    }
+    let mut depth = 0usize;
+    let mut all: Vec<&[&str]> = Vec::new();
+    let mut start = 0;
+    for (at, token) in arguments.iter().enumerate() {
+        match *token {
+            "(" => depth = depth.saturating_add(1),
+            ")" => depth = depth.saturating_sub(1),
+            "," if depth == 0 => {
+                all.push(arguments.get(start..at)?);
+                start = at.saturating_add(1);
+            }
+            _ => {}
+        }
+    }
+    let mut plain = all.into_iter().filter_map(|argument| match argument {
+        [name] if is_name(name) => Some(Named::member(name)),
+        _ => None,
+    });
+    plain.next().filter(|_| plain.next().is_none())
 }
 
 /// The local variable that a line sets: `x = ..`, `u64 x = ..`.
@@ -120,7 +214,15 @@ fn path<'a, 'b>(tokens: &'b [&'a str]) -> Option<(Named, &'b [&'a str])> {
     loop {
         rest = match rest {
             [".", name, tail @ ..] | ["-", ">", name, tail @ ..] if is_name(name) => {
-                named = Some(Named { base: (*base).to_owned(), name: (*name).to_owned(), element: false });
+                let (path, within) = match named.take() {
+                    Some(outer) => {
+                        let array = outer.element.then_some(outer.name);
+                        (format!("{}.{name}", outer.path), outer.within.or(array))
+                    }
+                    None => ((*name).to_owned(), None),
+                };
+                let name = (*name).to_owned();
+                named = Some(Named { base: (*base).to_owned(), name, path, element: false, within });
                 tail
             }
             ["[", tail @ ..] => {
@@ -152,6 +254,21 @@ mod tests {
         assert_eq!(name("\tpid = e->pid;"), None);
         assert_eq!(assigned("e->a = 1; e->b = 2;", 15).map(|n| n.name).as_deref(), Some("b"));
         assert!(assigned("e->args[0] = 1;", 1).is_some_and(|n| n.element));
+        let name = |text| set_by_macro(text).map(|named| named.name);
+        assert_eq!(name("\tSET(pid, bpf_get_current_pid_tgid() >> 32);").as_deref(), Some("pid"));
+        assert_eq!(name("\tSET(e, pid, f(1, 2));"), None);
+        assert_eq!(name("\tbpf_map_delete_elem(map, &key);"), None);
+        let name = |text| initialised(text).map(|named| named.name);
+        assert_eq!(name("\t\t.pid = id >> 32,").as_deref(), Some("pid"));
+        assert_eq!(name("\t\t.pid = id >> 32, .tid = id,"), None);
+        let name = |text| initialised_with(text, "quota").map(|named| named.name);
+        assert_eq!(name("struct b b = { .id = id, .limit = quota };").as_deref(), Some("limit"));
+        assert_eq!(name("struct b b = { .id = id, .limit = quota * 2 };"), None);
+        let name = |text| only_member(text).map(|named| named.path);
+        assert_eq!(name("if (t->a.ip && t->a.ip != last)").as_deref(), Some("a.ip"));
+        assert_eq!(name("if (t->ip != t->last)"), None);
+        let name = |text| written_at(text).map(|named| named.name);
+        assert_eq!(name("bpf_dynptr_write(&p, offsetof(struct e, pid), &v, 4, 0);").as_deref(), Some("pid"));
         let name = |text| handed(text).map(|named| named.name);
         assert_eq!(name("bpf_get_current_comm(&event->comm, sizeof(event->comm));").as_deref(), Some("comm"));
         assert_eq!(name("bpf_probe_read_kernel_str(e->fname, sizeof(e->fname), p);").as_deref(), Some("fname"));

@@ -89,7 +89,8 @@ pub fn outputs(object: &Object) -> Vec<Output> {
             for (at, insn) in function.insns.iter().enumerate().filter(|(_, insn)| insn.is_helper_call()) {
                 let function = FunctionId(id);
                 let helper = Helper(insn.imm.cast_unsigned());
-                let call = walk::Call { function, insn: at, helper, arguments: &[Value::Unknown; 5] };
+                let call =
+                    walk::Call { function, insn: at, helper, arguments: &[Value::Unknown; 5], dynptr: Value::Unknown };
                 if let Some(output) = output(object, &call)
                     && !found.iter().any(|known| (known.function, known.insn) == (function, at))
                 {

@@ -103,7 +103,7 @@ pub(crate) fn declared_structs(btf: &Btf, function: &Function) -> Vec<Named> {
 }
 
 /// The lines of the call's statement that were kept, in the order of the source.
-fn statement(btf: &Btf, function: &Function, line: &Line) -> String {
+pub(crate) fn statement(btf: &Btf, function: &Function, line: &Line) -> String {
     let near = line.line.saturating_sub(STATEMENT)..=line.line.saturating_add(STATEMENT);
     let mut lines = BTreeMap::new();
     for other in function.lines.iter().take(MAX_LINES).filter(|l| l.file == line.file && near.contains(&l.line)) {

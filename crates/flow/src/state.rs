@@ -12,6 +12,8 @@ pub(crate) struct State {
     registers: [Value; 11],
     /// Where each register's value comes from.
     origins: [Origin; 11],
+    /// The instruction that computed or read each register's value, where all paths agree on one.
+    made: [Option<u32>; 11],
     /// Spilled 8-byte values by their offset from the frame's top, sorted.
     slots: Vec<(i32, Known)>,
     /// This function's.
@@ -28,7 +30,7 @@ impl State {
         if let Some(fp) = registers.last_mut() {
             *fp = Value::Stack(frame, Some(0));
         }
-        State { registers, origins: [Origin::Other; 11], slots: Vec::new(), frame }
+        State { registers, origins: [Origin::Other; 11], made: [None; 11], slots: Vec::new(), frame }
     }
 
     pub(crate) fn get(&self, register: u8) -> Value {
@@ -41,6 +43,18 @@ impl State {
             *slot = value;
         }
         self.mark(register, Origin::Other);
+        self.set_made(register, None);
+    }
+
+    /// The instruction of this function that made a register's value.
+    pub(crate) fn made(&self, register: u8) -> Option<u32> {
+        self.made.get(usize::from(register)).copied().flatten()
+    }
+
+    pub(crate) fn set_made(&mut self, register: u8, by: Option<u32>) {
+        if let Some(slot) = self.made.get_mut(usize::from(register)) {
+            *slot = by;
+        }
     }
 
     /// Says where the value of a register comes from, which [`State::set`] forgot.
@@ -61,18 +75,18 @@ impl State {
     /// A value of 8 bytes that was spilled here.
     pub(crate) fn spilled(&self, offset: i32) -> Known {
         let slot = self.slots.binary_search_by_key(&offset, |(at, _)| *at).ok().and_then(|at| self.slots.get(at));
-        slot.map_or(Known { value: Value::Unknown, origin: Origin::Other }, |(_, known)| *known)
+        slot.map_or(Known::NOTHING, |(_, known)| *known)
     }
 
     /// A register is stored in this function's frame.
-    pub(crate) fn spill(&mut self, offset: i32, bytes: i32, value: Value, origin: Origin) {
+    pub(crate) fn spill(&mut self, offset: i32, bytes: i32, known: Known) {
         self.clobber(offset, offset.saturating_add(bytes));
         if bytes == 8
-            && value != Value::Unknown
+            && known.value != Value::Unknown
             && self.slots.len() < MAX_SLOTS
             && let Err(at) = self.slots.binary_search_by_key(&offset, |(at, _)| *at)
         {
-            self.slots.insert(at, (offset, Known { value, origin }));
+            self.slots.insert(at, (offset, known));
         }
     }
 
@@ -119,10 +133,14 @@ impl State {
         for (mine, theirs) in self.origins.iter_mut().zip(other.origins) {
             *mine = mine.join(theirs);
         }
+        for (mine, theirs) in self.made.iter_mut().zip(other.made) {
+            *mine = mine.filter(|_| *mine == theirs);
+        }
         self.slots.retain_mut(|(at, known)| {
             let theirs = other.spilled(*at);
             known.value = known.value.join(theirs.value, widen);
             known.origin = known.origin.join(theirs.origin);
+            known.made = known.made.filter(|_| known.made == theirs.made);
             known.value != Value::Unknown
         });
         *self != before

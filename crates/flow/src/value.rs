@@ -27,6 +27,12 @@ pub(crate) struct Site {
 pub(crate) struct Known {
     pub(crate) value: Value,
     pub(crate) origin: Origin,
+    /// The instruction that made it.
+    pub(crate) made: Option<u32>,
+}
+
+impl Known {
+    pub(crate) const NOTHING: Known = Known { value: Value::Unknown, origin: Origin::Other, made: None };
 }
 
 /// An abstract value. What it says is true of every run; [`Value::Unknown`] says nothing.

@@ -11,7 +11,7 @@ use ringfence_uapi::{Helper, Insn};
 
 use crate::origin::Origin;
 use crate::state::State;
-use crate::value::{Frame, Op, Site, Value};
+use crate::value::{Frame, Known, Op, Site, Value};
 
 /// Instructions that are looked at for one program.
 const PER_PROGRAM: usize = 500_000;
@@ -28,6 +28,8 @@ pub(crate) struct Call<'a> {
     pub(crate) insn: usize,
     pub(crate) helper: Helper,
     pub(crate) arguments: &'a [Value; 5],
+    /// The start of the record that the dynptr among the arguments stands for.
+    pub(crate) dynptr: Value,
 }
 
 /// A store to memory.
@@ -39,23 +41,35 @@ pub(crate) struct Store {
     pub(crate) bytes: u32,
     pub(crate) value: Value,
     pub(crate) origin: Origin,
+    /// The instruction of this function that computed or read the value.
+    pub(crate) made: Option<u32>,
+}
+
+/// A load from memory.
+pub(crate) struct Load {
+    pub(crate) function: FunctionId,
+    pub(crate) insn: usize,
+    /// From where: the offset of the instruction is in it.
+    pub(crate) from: Value,
+    pub(crate) bytes: u32,
 }
 
 /// What the walk comes across.
 pub(crate) enum Seen<'a> {
     Call(&'a Call<'a>),
     Store(&'a Store),
+    Load(&'a Load),
 }
 
 /// Reports every helper call that a program of the object can reach. `false`: the work was too much and some are missing.
 pub(crate) fn calls(object: &Object, report: &mut dyn FnMut(&Call<'_>)) -> bool {
     walk(object, &mut |seen| match seen {
         Seen::Call(call) => report(call),
-        Seen::Store(_) => {}
+        Seen::Store(_) | Seen::Load(_) => {}
     })
 }
 
-/// Reports every helper call and every store. `false`: as for [`calls`].
+/// Reports every helper call, store and load. `false`: as for [`calls`].
 pub(crate) fn walk(object: &Object, report: &mut dyn FnMut(&Seen<'_>)) -> bool {
     let mut walker = Walker {
         object,
@@ -262,6 +276,7 @@ impl<'a> Walker<'a> {
                 }
                 (Insn::LD, _) if insn.is_ld_imm64() => {
                     state.set(insn.dst, immediate(facts, at, insn));
+                    state.set_made(insn.dst, u32::try_from(at).ok());
                     at = next.saturating_add(1);
                     continue;
                 }
@@ -271,7 +286,12 @@ impl<'a> Walker<'a> {
                     state.set(0, Value::Number(0, u32::MAX.into()));
                 }
                 (Insn::LDX, _) => {
-                    load(&mut state, insn, facts.core.contains(&at).then_some(Site { function: id, insn: at }))
+                    if report {
+                        let from = state.get(insn.src).add(Value::constant(i64::from(insn.off).cast_unsigned()));
+                        let load = Load { function: id, insn: at, from, bytes: access_bytes(insn) };
+                        (self.report)(&Seen::Load(&load));
+                    }
+                    load(&mut state, insn, at, facts.core.contains(&at).then_some(Site { function: id, insn: at }));
                 }
                 (Insn::ST | Insn::STX, _) => {
                     if report {
@@ -279,7 +299,12 @@ impl<'a> Walker<'a> {
                     }
                     store(&mut state, insn, facts.core.contains(&at));
                 }
-                (Insn::ALU | Insn::ALU64, _) => compute(&mut state, insn, facts.core.contains(&at)),
+                (Insn::ALU | Insn::ALU64, _) => {
+                    const MOV: u8 = 0xb0;
+                    let moved = state.made(insn.src).filter(|_| insn.code & 0xf0 == MOV && insn.code & X != 0);
+                    compute(&mut state, insn, facts.core.contains(&at));
+                    state.set_made(insn.dst, moved.or(u32::try_from(at).ok()));
+                }
                 _ => {}
             }
             at = next;
@@ -290,6 +315,7 @@ impl<'a> Walker<'a> {
     fn call(&mut self, id: FunctionId, facts: &Facts<'a>, at: usize, insn: Insn, state: &mut State, report: bool) {
         let arguments = state.arguments();
         let mut origin = Origin::Other;
+        let mut made = None;
         let result = match (facts.targets.get(&at), insn.src) {
             (Some(Target::Call(callee)), _) => {
                 state.clobber_behind(arguments);
@@ -297,13 +323,31 @@ impl<'a> Walker<'a> {
             }
             (None, 0) => {
                 let helper = Helper(insn.imm.cast_unsigned());
+                let dynptr = dynptr(helper, arguments, state);
                 if report {
-                    (self.report)(&Seen::Call(&Call { function: id, insn: at, helper, arguments: &arguments }));
+                    let call = Call { function: id, insn: at, helper, arguments: &arguments, dynptr };
+                    (self.report)(&Seen::Call(&call));
                 }
                 self.callbacks(helper, arguments, state, report);
                 clobber(helper, arguments, state);
+                let site = Site { function: id, insn: at };
+                let [_, _, _, fourth, _] = arguments;
+                if let (Helper::RINGBUF_RESERVE_DYNPTR, Value::Stack(frame, Some(to))) = (helper, fourth)
+                    && frame == state.frame
+                {
+                    // The 16 bytes are the kernel's own; that they stand for the record is all that matters.
+                    state.clobber(to, to.saturating_add(16));
+                    state.spill(to, 8, Known { value: Value::Record(site, Some(0)), ..Known::NOTHING });
+                }
                 origin = Origin::of_helper(helper);
-                returned(helper, arguments, Site { function: id, insn: at })
+                made = u32::try_from(at).ok();
+                returned(helper, arguments, dynptr, site)
+            }
+            (Some(Target::Extern(function)), _)
+                if self.object.externs.get(function.0).is_some_and(|f| SLICES.contains(&f.name.as_str())) =>
+            {
+                let [pointer, offset, ..] = arguments;
+                held(pointer, state).add(offset)
             }
             _ => {
                 state.clobber_behind(arguments);
@@ -313,6 +357,7 @@ impl<'a> Walker<'a> {
         state.forget_arguments();
         state.set(0, result);
         state.mark(0, origin);
+        state.set_made(0, made);
     }
 
     /// Functions that a helper calls, with the arguments that it gives them.
@@ -334,6 +379,29 @@ impl<'a> Walker<'a> {
     }
 }
 
+/// Kernel functions that give a pointer into what a dynptr stands for.
+const SLICES: &[&str] = &["bpf_dynptr_slice", "bpf_dynptr_slice_rdwr"];
+
+/// What the dynptr at this place on the stack stands for.
+fn held(pointer: Value, state: &State) -> Value {
+    match pointer {
+        Value::Stack(frame, Some(at)) if frame == state.frame => match state.spilled(at).value {
+            record @ Value::Record(..) => record,
+            _ => Value::Unknown,
+        },
+        _ => Value::Unknown,
+    }
+}
+
+/// What the dynptr among a helper's arguments stands for.
+fn dynptr(helper: Helper, arguments: [Value; 5], state: &State) -> Value {
+    let [first, ..] = arguments;
+    match helper {
+        Helper::DYNPTR_WRITE | Helper::DYNPTR_DATA => held(first, state),
+        _ => Value::Unknown,
+    }
+}
+
 /// What a helper may have written to this function's frame.
 fn clobber(helper: Helper, arguments: [Value; 5], state: &mut State) {
     let [first, second, third, ..] = arguments;
@@ -351,6 +419,11 @@ fn clobber(helper: Helper, arguments: [Value; 5], state: &mut State) {
         | Helper::RINGBUF_RESERVE
         | Helper::RINGBUF_SUBMIT
         | Helper::RINGBUF_DISCARD
+        | Helper::RINGBUF_RESERVE_DYNPTR
+        | Helper::RINGBUF_SUBMIT_DYNPTR
+        | Helper::RINGBUF_DISCARD_DYNPTR
+        | Helper::DYNPTR_WRITE
+        | Helper::DYNPTR_DATA
         | Helper::TRACE_PRINTK
         | Helper::TRACE_VPRINTK => {}
         Helper::PROBE_READ
@@ -359,6 +432,7 @@ fn clobber(helper: Helper, arguments: [Value; 5], state: &mut State) {
         | Helper::PROBE_READ_KERNEL
         | Helper::PROBE_READ_USER_STR
         | Helper::PROBE_READ_KERNEL_STR
+        | Helper::DYNPTR_READ
         | Helper::GET_CURRENT_COMM => state.clobber_through(first, bytes(second)),
         Helper::GET_STACK => state.clobber_through(second, bytes(third)),
         _ => state.clobber_behind(arguments),
@@ -366,8 +440,8 @@ fn clobber(helper: Helper, arguments: [Value; 5], state: &mut State) {
 }
 
 /// What a helper returns.
-fn returned(helper: Helper, arguments: [Value; 5], site: Site) -> Value {
-    let [first, ..] = arguments;
+fn returned(helper: Helper, arguments: [Value; 5], dynptr: Value, site: Site) -> Value {
+    let [first, second, ..] = arguments;
     match (helper, first) {
         (
             Helper::MAP_LOOKUP_ELEM
@@ -380,6 +454,7 @@ fn returned(helper: Helper, arguments: [Value; 5], site: Site) -> Value {
             Value::Map(map),
         ) => Value::MapValue(map, Some(0)),
         (Helper::RINGBUF_RESERVE, _) => Value::Record(site, Some(0)),
+        (Helper::DYNPTR_DATA, _) if dynptr != Value::Unknown => dynptr.add(second),
         _ => Value::Elsewhere,
     }
 }
@@ -418,15 +493,16 @@ fn own_frame(state: &State, base: Value, insn: Insn) -> Option<i32> {
 /// What a store does.
 fn written(state: &State, insn: Insn, function: FunctionId, at: usize, core: bool) -> Store {
     let to = state.get(insn.dst).add(Value::constant(i64::from(insn.off).cast_unsigned()));
-    let (value, origin) = match insn.class() {
-        Insn::ST if !core => (Value::constant(i64::from(insn.imm).cast_unsigned()), Origin::Other),
-        Insn::STX => (state.get(insn.src), state.origin(insn.src)),
-        _ => (Value::Unknown, Origin::Other),
+    let (value, origin, made) = match insn.class() {
+        Insn::ST if !core => (Value::constant(i64::from(insn.imm).cast_unsigned()), Origin::Other, None),
+        // What an atomic operation leaves is computed.
+        Insn::STX if insn.code & 0xe0 == 0x60 => (state.get(insn.src), state.origin(insn.src), state.made(insn.src)),
+        _ => (Value::Unknown, Origin::Other, None),
     };
-    Store { function, insn: at, to, bytes: access_bytes(insn), value, origin }
+    Store { function, insn: at, to, bytes: access_bytes(insn), value, origin, made }
 }
 
-fn load(state: &mut State, insn: Insn, core: Option<Site>) {
+fn load(state: &mut State, insn: Insn, index: usize, core: Option<Site>) {
     const MEM: u8 = 0x60;
     const MEMSX: u8 = 0x80;
     let base = state.get(insn.src);
@@ -446,6 +522,7 @@ fn load(state: &mut State, insn: Insn, core: Option<Site>) {
     };
     state.set(insn.dst, value);
     state.mark(insn.dst, origin);
+    state.set_made(insn.dst, spilled.and_then(|known| known.made).or(u32::try_from(index).ok()));
 }
 
 fn store(state: &mut State, insn: Insn, core: bool) {
@@ -466,12 +543,10 @@ fn store(state: &mut State, insn: Insn, core: bool) {
         _ => Value::Unknown,
     };
     match (state.get(insn.dst), own_frame(state, state.get(insn.dst), insn)) {
-        (_, Some(at)) => state.spill(
-            at,
-            bytes,
-            value,
-            if insn.class() == Insn::STX { state.origin(insn.src) } else { Origin::Other },
-        ),
+        (_, Some(at)) if insn.class() == Insn::STX => {
+            state.spill(at, bytes, Known { value, origin: state.origin(insn.src), made: state.made(insn.src) })
+        }
+        (_, Some(at)) => state.spill(at, bytes, Known { value, ..Known::NOTHING }),
         (base, None) => state.clobber_through(base, None),
     }
     if atomic && insn.imm & FETCH != 0 {
@@ -552,7 +627,16 @@ fn refined(state: &State, insn: Insn, op: u8, taken: bool) -> Option<State> {
     let left = state.get(insn.dst);
     let right =
         if insn.code & X != 0 { state.get(insn.src).as_constant() } else { Some(i64::from(insn.imm).cast_unsigned()) };
-    let (Value::Number(low, high), Some(right)) = (left, right) else { return Some(state) };
+    let (low, high, right) = match (left, right) {
+        (Value::Number(low, high), Some(right)) => (low, high, right),
+        // What a helper returned, bounded from above: a number. A pointer is compared with 0 only.
+        (Value::Elsewhere, Some(right))
+            if matches!((op, taken), (JGT | JGE, false) | (JLT | JLE, true)) && right > 0 =>
+        {
+            (0, u64::MAX, right)
+        }
+        _ => return Some(state),
+    };
     let (right, most, positive) = if insn.class() == Insn::JMP32 {
         (right & 0xffff_ffff, u64::from(u32::MAX), i32::MAX.cast_unsigned().into())
     } else {

@@ -127,6 +127,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     for notice in loaded.notices() {
         say(notice);
     }
+    choices.doubts.iter().for_each(|doubt| say(doubt));
     let attached = attached(&links, &loaded);
     say(&format!("{}: {attached} attached; Ctrl-C ends", source.label));
 

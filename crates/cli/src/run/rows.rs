@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ringfence::Map;
 use ringfence::printk::{Message, Writer};
-use ringfence_flow::Size;
+use ringfence_flow::{Size, Tag};
 use ringfence_uapi::MapType;
 use ringfence_value::{Clock, Layout, Row};
 use serde_json::json;
@@ -86,6 +86,7 @@ struct Source {
 /// Events of one type.
 struct Shape {
     size: Option<Size>,
+    tag: Option<Tag>,
     /// Fewest bytes of a record.
     need: usize,
     view: View,
@@ -111,7 +112,8 @@ impl Rows {
                 let view = view.clone()?;
                 let names = view.layout.as_ref().map(Layout::columns).unwrap_or_default();
                 let need = view.layout.as_ref().map_or(0, Layout::need);
-                Some(Shape { size: choice.size, need, columns: names.into_iter().map(column).collect(), view })
+                let (size, tag) = (choice.size, choice.tag.clone());
+                Some(Shape { size, tag, need, columns: names.into_iter().map(column).collect(), view })
             });
             let missing = choices.missing.iter().find(|(name, _)| name == map.name()).map(|(_, ty)| ty.clone());
             Source {
@@ -148,7 +150,10 @@ impl Rows {
     /// Takes an event of the source of that number.
     pub fn event(&mut self, number: usize, bytes: &[u8]) {
         let Some(source) = self.sources.get(number) else { return };
-        let at = source.shapes.iter().position(|shape| events::fits(shape.size, bytes.len(), source.padded));
+        let is_it = |shape: &Shape| {
+            events::fits(shape.size, bytes.len(), source.padded) && events::is_tagged(shape.tag.as_ref(), bytes)
+        };
+        let at = source.shapes.iter().position(is_it);
         let Some((at, shape)) = at.and_then(|at| Some((at, source.shapes.get(at)?))) else {
             return self.unknown(number, bytes);
         };
@@ -534,7 +539,7 @@ mod tests {
         let view = View::new(conditions.pop(), layout.clone());
         let source = |map: &str| {
             let columns = layout.columns().into_iter().map(|head| Column { width: head.len(), head });
-            let shape = Shape { size: None, need: 32, view: view.clone(), columns: columns.collect() };
+            let shape = Shape { size: None, tag: None, need: 32, view: view.clone(), columns: columns.collect() };
             let tag = format!("{{\"_map\":\"{map}\"").into_bytes();
             Source { map: map.to_owned(), tag, padded: false, shapes: vec![shape], missing: None, told: false }
         };

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "two tests use it, each a part")]
 
 use ringfence_btf::{Btf, Def, TypeId};
-use ringfence_flow::{Certainty, Layout, Meaning};
+use ringfence_flow::{Certainty, Field, Layout, Meaning};
 use ringfence_object::Object;
 
 /// A field as it is: name, offset, bytes, and kind (`n` number, `t` text, `b` bytes: arrays and wide addresses).
@@ -99,24 +99,77 @@ fn flatten(btf: &Btf, ty: TypeId, base: u32, facts: &mut Vec<Fact>) {
     let (Def::Struct(found) | Def::Union(found)) = btf.resolve(ty).unwrap().def else { return };
     for member in found.members().flatten() {
         let at = base + member.bit_offset / 8;
+        let bytes = u32::try_from(btf.size_of(member.ty).unwrap_or(0)).unwrap();
         match btf.resolve(member.ty).unwrap().def {
-            Def::Struct(_) | Def::Union(_) => flatten(btf, member.ty, at, facts),
-            _ => facts.push((
-                member.name.to_owned(),
-                at,
-                u32::try_from(btf.size_of(member.ty).unwrap()).unwrap(),
-                kind_of(btf, member.ty),
-            )),
+            Def::Struct(_) | Def::Union(_) => {
+                facts.push((member.name.to_owned(), at, bytes, 's'));
+                flatten(btf, member.ty, at, facts);
+            }
+            Def::Array(array) if facts.len() < 5_000 => {
+                facts.push((member.name.to_owned(), at, bytes, kind_of(btf, member.ty)));
+                let size = u32::try_from(btf.size_of(array.element).unwrap_or(0)).unwrap();
+                let mut inner = Vec::new();
+                flatten(btf, array.element, 0, &mut inner);
+                for n in 0..array.len.min(64) {
+                    let part = |(name, by, width, _): &Fact| (name.clone(), at + n * size + by, *width, 's');
+                    facts.extend(inner.iter().map(part));
+                }
+            }
+            // Bit-fields have no bytes of their own; arrays without a length have no width.
+            _ if member.bit_size > 0 || bytes == 0 => {}
+            _ => facts.push((member.name.to_owned(), at, bytes, kind_of(btf, member.ty))),
         }
     }
 }
 
 fn kind_of(btf: &Btf, ty: TypeId) -> char {
     match btf.resolve(ty).unwrap().def {
-        Def::Array(array) if btf.size_of(array.element) == Ok(1) => 't',
+        // An array of `unsigned char` is text as often as not.
+        Def::Array(array) if btf.size_of(array.element) == Ok(1) => match btf.resolve(array.element).unwrap().def {
+            Def::Int(int) if !int.signed && !int.char => 'a',
+            _ => 't',
+        },
         Def::Array(_) | Def::Struct(_) | Def::Union(_) => 'b',
         _ if btf.size_of(ty) == Ok(16) => 'b',
         _ => 'n',
+    }
+}
+
+/// Takes a struct away from the values of the object's maps, and all that holds it.
+pub(crate) fn hide(object: &mut Object, ty: TypeId) {
+    let Some(btf) = object.btf.clone() else { return };
+    for map in &mut object.maps {
+        if map.value_type.is_some_and(|value| holds(&btf, value, ty, 0)) {
+            map.value_type = None;
+        }
+    }
+}
+
+fn holds(btf: &Btf, outer: TypeId, inner: TypeId, depth: u32) -> bool {
+    let Ok(outer) = btf.resolve(outer) else { return false };
+    let same = btf.resolve(inner).is_ok_and(|inner| inner.id == outer.id);
+    same || depth < 8
+        && match outer.def {
+            Def::Struct(found) | Def::Union(found) => {
+                found.members().flatten().any(|member| holds(btf, member.ty, inner, depth + 1))
+            }
+            Def::Array(array) => holds(btf, array.element, inner, depth + 1),
+            _ => false,
+        }
+}
+
+/// `a`: an array of `unsigned char`, text as often as not. `s`: a part of something that is counted, or the whole of
+/// several that are; it can be right, it is not missed.
+fn alike(fact: char, kind: char) -> bool {
+    fact == kind || matches!((fact, kind), ('a', 't' | 'b') | ('s', _))
+}
+
+fn kind_of_field(object: &Object, field: &Field) -> char {
+    match field.meaning {
+        Meaning::Text => 't',
+        Meaning::Bytes | Meaning::Words => 'b',
+        Meaning::Unsigned | Meaning::Signed => 'n',
+        Meaning::Typed(ty) => kind_of(object.btf.as_ref().unwrap(), ty),
     }
 }
 
@@ -134,30 +187,33 @@ pub(crate) struct Score {
 
 impl Score {
     pub(crate) fn of(object: &Object, layout: &Layout, facts: &[Fact]) -> Score {
-        let mut score = Score { fields: facts.len(), ..Score::default() };
+        let mut score = Score { fields: facts.iter().filter(|fact| fact.3 != 's').count(), ..Score::default() };
         let sure: Vec<_> = layout.fields.iter().filter(|field| field.certainty < Certainty::Guessed).collect();
         for field in &sure {
-            let kind = match field.meaning {
-                Meaning::Text => 't',
-                Meaning::Bytes | Meaning::Words => 'b',
-                Meaning::Unsigned | Meaning::Signed => 'n',
-                Meaning::Typed(ty) => kind_of(object.btf.as_ref().unwrap(), ty),
-            };
+            let kind = kind_of_field(object, field);
             let name = field.name.as_deref().unwrap_or_default();
-            let here = |fact: &&Fact| (fact.1, fact.2, fact.3) == (field.offset, field.width, kind);
+            let here = |fact: &&Fact| (fact.1, fact.2) == (field.offset, field.width) && alike(fact.3, kind);
             let shown = format!("`{name}` at {}, {} bytes", field.offset, field.width);
             if !facts.iter().any(|fact| here(&fact)) {
                 score.wrong.push(shown);
-            } else if !facts.iter().any(|fact| here(&fact) && fact.0 == name) {
+            } else if !facts
+                .iter()
+                .any(|fact| here(&fact) && (fact.0 == name || name.ends_with(&format!("_{}", fact.0))))
+            {
                 score.misnamed.push(shown);
             }
         }
-        for (name, offset, width, _) in facts {
-            let field = sure.iter().find(|field| (field.offset, field.width) == (*offset, *width));
+        for (name, offset, width, kind) in facts.iter().filter(|fact| fact.3 != 's') {
+            let right = |field: &&&Field| {
+                (field.offset, field.width) == (*offset, *width) && alike(*kind, kind_of_field(object, field))
+            };
+            let field = sure.iter().find(right);
             match field {
                 Some(field) => {
                     score.placed += 1;
-                    score.named += usize::from(field.name.as_ref() == Some(name));
+                    score.named += usize::from(
+                        field.name.as_ref().is_some_and(|said| said == name || said.ends_with(&format!("_{name}"))),
+                    );
                 }
                 None => score.unknown.push(format!("`{name}`")),
             }

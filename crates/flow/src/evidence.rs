@@ -1,0 +1,461 @@
+//! What one write says: the name, the width and the meaning of what is at its place.
+//!
+//! Wrong is worse than unknown. A compiler joins stores of neighbours (constants, copies, the halves of one number), so
+//! a width is believed only where that cannot be: what was computed, what a helper wrote, what was read from a member of
+//! that width. Bytes that nothing names and whose meaning nothing tells are left out.
+
+use ringfence_btf::{Btf, Def, TypeId};
+use ringfence_object::{CoreKind, Function, Line, MapId, Object};
+use ringfence_uapi::{Helper, Insn};
+
+use crate::layout::{Certainty, Field, Meaning};
+use crate::names::{self, Named};
+use crate::origin::Origin;
+use crate::source;
+use crate::value::Site;
+use crate::writes::{By, Memory, Region, Write};
+
+/// Longest line of source that is read.
+const MAX_LINE: usize = 1024;
+/// Bytes of a task's name.
+const TASK_COMM_LEN: u32 = 16;
+/// Most lines of a function that are read for one write.
+const MAX_LINES: usize = 5_000;
+
+/// What one write says.
+#[derive(Clone, Debug)]
+pub(crate) struct Evidence {
+    pub(crate) field: Field,
+    /// The members that lead to it: `src.port`.
+    pub(crate) path: String,
+    /// A constant: it may be that of several fields.
+    pub(crate) constant: bool,
+    /// A copy of bytes from elsewhere: it may be of several fields, or a part of one.
+    pub(crate) copy: bool,
+    /// By an assignment, which copies structs but no arrays.
+    pub(crate) assigned: bool,
+    pub(crate) element: bool,
+    /// The array of structs that it is in.
+    pub(crate) within: Option<String>,
+    pub(crate) helper: bool,
+    /// It was read, not written.
+    pub(crate) read: bool,
+    /// As many bytes as some constant says, which need not be all of the member.
+    pub(crate) bounded: bool,
+}
+
+impl Evidence {
+    /// A field that is known from what these bytes are a copy of.
+    pub(crate) fn taken_over(field: Field) -> Evidence {
+        let path = field.name.clone().unwrap_or_default();
+        Evidence {
+            field,
+            path,
+            constant: false,
+            copy: false,
+            assigned: false,
+            element: false,
+            within: None,
+            helper: false,
+            read: false,
+            bounded: false,
+        }
+    }
+}
+
+/// Reads what an object says of its writes.
+pub(crate) struct Reader<'a> {
+    pub(crate) object: &'a Object,
+    pub(crate) memory: Memory,
+}
+
+impl Reader<'_> {
+    fn text(&self, line: Option<Line>) -> &str {
+        let text = line.and_then(|line| self.object.btf.as_ref()?.string(line.text).ok()).unwrap_or_default();
+        text.get(..MAX_LINE).unwrap_or(text)
+    }
+
+    /// The member that a write's lines name, and the line that does.
+    fn named<'a>(&'a self, function: &Function, write: &Write) -> (Option<Named>, Option<Line>, &'a str) {
+        let line = line_of(function, write.insn);
+        let text = self.text(line);
+        let assigned = || line.and_then(|line| names::assigned(text, line.column.into()));
+        let copies = text.contains("memcpy") || text.contains("memmove");
+        let whole = || {
+            let (btf, line) = (self.object.btf.as_ref()?, line.as_ref()?);
+            Some(source::statement(btf, function, line))
+        };
+        let named = match write.by {
+            By::Read => names::only_member(text),
+            By::Helper(_) => names::handed(text)
+                .or_else(assigned)
+                .or_else(|| names::handed(&whole()?).or_else(|| names::written_at(&whole()?))),
+            By::Store(_) if copies => names::handed(text),
+            By::Store(Origin::Other) if text.contains("__sync_") || text.contains("__atomic_") => {
+                assigned().or_else(|| names::handed(text))
+            }
+            By::Store(_) | By::Constant(_) => assigned(),
+        };
+        if named.is_some() || !matches!(write.by, By::Store(_)) {
+            return (named, line, text);
+        }
+        // An initialiser is one statement for the compiler; the lines of what is stored are those of the members.
+        let made = write.made.and_then(|at| line_of(function, usize::try_from(at).ok()?));
+        let of = self.text(made);
+        match names::initialised(of) {
+            Some(named) if made != line || text.contains('{') => (Some(named), made, of),
+            _ => (names::set_by_macro(text), line, text),
+        }
+    }
+
+    pub(crate) fn evidence(&self, write: &Write, offset: u32) -> Option<Evidence> {
+        let function = self.object.functions.get(write.function.0)?;
+        let (mut named, line, text) = self.named(function, write);
+        let copies = text.contains("memcpy") || text.contains("memmove");
+        let mut by_variable = false;
+        if named.is_none() {
+            let made = write.made.and_then(|at| line_of(function, usize::try_from(at).ok()?));
+            let variable = match write.by {
+                By::Helper(_) => names::variable(text),
+                By::Store(_) => names::variable(text).or_else(|| names::variable(self.text(made))),
+                By::Constant(_) | By::Read => None,
+            };
+            named = variable.and_then(|variable| self.member_set_to(function, variable));
+            by_variable = named.is_some();
+        }
+        let core = line.filter(|line| line.line > 0).and_then(|line| self.core_of_line(function, line, write.insn));
+        let mut evidence = Evidence {
+            field: Field {
+                offset,
+                width: write.bytes,
+                name: named.as_ref().map(|named| named.name.clone()),
+                meaning: Meaning::Unsigned,
+                certainty: Certainty::Certain,
+                line,
+            },
+            constant: false,
+            copy: false,
+            path: named.as_ref().map(|named| named.path.clone()).unwrap_or_default(),
+            assigned: !copies,
+            element: named.as_ref().is_some_and(|named| named.element),
+            within: named.as_ref().and_then(|named| named.within.clone()),
+            helper: matches!(write.by, By::Helper(_)),
+            read: write.by == By::Read,
+            bounded: false,
+        };
+        let field = &mut evidence.field;
+        let by_origin = |field: &mut Field, name: &str| {
+            if field.name.is_none() {
+                field.name = Some(name.to_owned());
+                field.certainty = Certainty::Likely;
+            }
+        };
+        match write.by {
+            By::Constant(_) if field.name.is_none() => return None,
+            By::Constant(_) => {
+                // No smaller store was joined to one of a byte; only a bit that is set is a part of a number.
+                let byte = write.bytes == 1 && !evidence.element && !text.contains("|=") && !text.contains("&=");
+                let sure = byte || self.alone(function, line, text);
+                field.certainty = if sure { Certainty::Likely } else { Certainty::Guessed };
+                evidence.constant = true;
+            }
+            By::Read => {
+                // A single bit, or a cast, is often looked for in a narrower part.
+                let narrowed = write.bytes < 8
+                    && (text.replace("&&", "").contains('&') || text.contains("(__u") || text.contains("(u"));
+                if field.name.is_none() || evidence.element || evidence.within.is_some() {
+                    return None;
+                }
+                field.certainty = if narrowed { Certainty::Guessed } else { Certainty::Likely };
+            }
+            By::Helper(helper) => {
+                field.meaning = match helper {
+                    Helper::GET_CURRENT_COMM => {
+                        by_origin(field, "comm");
+                        Meaning::Text
+                    }
+                    Helper::PROBE_READ_STR
+                    | Helper::PROBE_READ_USER_STR
+                    | Helper::PROBE_READ_KERNEL_STR
+                    | Helper::D_PATH
+                    | Helper::SNPRINTF => Meaning::Text,
+                    // What is in the bytes was written elsewhere.
+                    Helper::DYNPTR_WRITE if !matches!(write.bytes, 1 | 2 | 4 | 8) => {
+                        evidence.copy = true;
+                        if texty(field.name.as_deref()) { Meaning::Text } else { Meaning::Bytes }
+                    }
+                    Helper::GET_STACK | Helper::GET_TASK_STACK if write.bytes.is_multiple_of(8) => Meaning::Words,
+                    _ => {
+                        let typed = core.as_ref().and_then(|(_, ty)| self.typed(*ty, write.bytes));
+                        let plain =
+                            if matches!(write.bytes, 1 | 2 | 4 | 8) { Meaning::Unsigned } else { Meaning::Bytes };
+                        typed.unwrap_or(if texty(field.name.as_deref()) { Meaning::Text } else { plain })
+                    }
+                };
+                if field.name.is_none()
+                    && let Some((name, _)) = core.filter(|(_, ty)| self.size(*ty) == Some(write.bytes))
+                {
+                    by_origin(field, &name);
+                }
+                // `sizeof(&x)` is a pointer's, `sizeof(*array)` one element's. A command is always as long.
+                let pointer = text.contains("sizeof(&") || (write.bytes == 8 && !text.contains("sizeof("));
+                let short = helper == Helper::GET_CURRENT_COMM && write.bytes != TASK_COMM_LEN;
+                if field.meaning == Meaning::Text && (write.bytes < 2 || pointer || short) {
+                    field.certainty = Certainty::Guessed;
+                }
+                evidence.bounded = !text.contains("sizeof(") && helper != Helper::GET_CURRENT_COMM;
+            }
+            By::Store(origin) => match origin {
+                Origin::PidTgid | Origin::UidGid if write.bytes == 8 => {
+                    // Two halves that were stored at once look the same.
+                    let halves = ["pid", "tid", "tgid", "uid", "gid"];
+                    if field.name.as_deref().is_some_and(|name| halves.contains(&name)) {
+                        return None;
+                    }
+                    by_origin(field, if origin == Origin::PidTgid { "pid_tgid" } else { "uid_gid" });
+                }
+                Origin::PidTgid | Origin::Pid => by_origin(field, "pid"),
+                Origin::Tgid => by_origin(field, "tgid"),
+                Origin::UidGid | Origin::Uid => by_origin(field, "uid"),
+                Origin::Gid => by_origin(field, "gid"),
+                Origin::Time if write.bytes == 8 => by_origin(field, "ts"),
+                Origin::Cpu => by_origin(field, "cpu"),
+                Origin::StackId => {
+                    by_origin(field, "stack_id");
+                    field.meaning = Meaning::Signed;
+                }
+                Origin::CgroupId => by_origin(field, "cgroup_id"),
+                Origin::Signed => field.meaning = Meaning::Signed,
+                Origin::Core(site) => {
+                    if let Some((name, ty)) = self.core_at(site) {
+                        match self.size(ty) {
+                            Some(size) if size == write.bytes => {
+                                field.meaning = self.typed(ty, write.bytes).unwrap_or(Meaning::Unsigned);
+                                by_origin(field, &name);
+                            }
+                            // A part of it, or more than it.
+                            Some(size) if size > write.bytes && !matches!(size, 1 | 2 | 4 | 8) => evidence.copy = true,
+                            _ => {}
+                        }
+                    }
+                }
+                Origin::MapValue(map, at, bytes) if bytes == write.bytes => match self.member_of_value(map, at) {
+                    Some((_, ty)) if self.size(ty) == Some(bytes) => {
+                        field.meaning = self.typed(ty, bytes).unwrap_or(Meaning::Unsigned);
+                    }
+                    _ => {
+                        evidence.copy = true;
+                        field.certainty = self.copied(Region::Value(map), at, bytes);
+                    }
+                },
+                Origin::Memory(bytes) | Origin::Stack(_, _, bytes) | Origin::Context(bytes) if bytes == write.bytes => {
+                    // What was read for this line alone was one number; else two may have been copied at once.
+                    let macros = ["BPF_CORE_READ(", "BPF_PROBE_READ(", "BPF_CORE_READ_USER("];
+                    let right = names::right_side(text);
+                    if macros.iter().any(|name| right.starts_with(name)) {
+                        let typed = core.as_ref().and_then(|(_, ty)| self.typed(*ty, write.bytes));
+                        field.meaning = typed.unwrap_or(Meaning::Unsigned);
+                    } else {
+                        evidence.copy = true;
+                        field.certainty = match origin {
+                            Origin::Stack(of, at, _) => self.copied(Region::Frame(of), at, bytes),
+                            // Arguments have 8 bytes each: no two fit into one load.
+                            Origin::Context(8) => Certainty::Likely,
+                            _ if bytes == 1 => Certainty::Likely,
+                            _ => Certainty::Guessed,
+                        };
+                    }
+                }
+                Origin::Memory(_)
+                | Origin::Stack(..)
+                | Origin::Context(_)
+                | Origin::MapValue(..)
+                | Origin::Other
+                | Origin::Time => {}
+            },
+        }
+        evidence.copy |= copies && !evidence.helper;
+        if let Some(name) = &evidence.field.name
+            && evidence.field.meaning == Meaning::Unsigned
+            && matches!(write.bytes, 4 | 8)
+            && ["ret", "retval", "err", "error"].contains(&name.as_str())
+        {
+            evidence.field.meaning = Meaning::Signed;
+        }
+        // A copy that no neighbour can be a part of is one member's.
+        if evidence.copy
+            && !evidence.helper
+            && evidence.field.certainty == Certainty::Guessed
+            && matches!(write.bytes, 1 | 2 | 4 | 8)
+            && self.alone(function, line, text)
+        {
+            evidence.field.certainty = Certainty::Likely;
+        }
+        if by_variable && evidence.field.certainty == Certainty::Certain {
+            evidence.field.certainty = Certainty::Likely;
+        }
+        if evidence.field.name.is_none() {
+            if evidence.copy {
+                return None;
+            }
+            evidence.field.certainty = Certainty::Guessed;
+        }
+        Some(evidence)
+    }
+
+    /// Whether the store of this line stands alone. Stores that a compiler joins keep the line of the first: so it is
+    /// alone if the next line has an instruction of its own, and a store if it names a member.
+    fn alone(&self, function: &Function, line: Option<Line>, text: &str) -> bool {
+        let Some(line) = line.filter(|line| line.line > 0) else { return false };
+        // Several statements, several members.
+        let plain = text.replace("==", "").replace("!=", "").replace("<=", "").replace(">=", "");
+        if plain.matches('=').count() != 1 || plain.matches(';').count() > 1 || text.trim_end().ends_with('{') {
+            return false;
+        }
+        let next = line.line.saturating_add(1);
+        let mut there = function.lines.iter().filter(|other| (other.file, other.line) == (line.file, next)).peekable();
+        let Some(first) = there.peek() else { return false };
+        let member = names::assigned(self.text(Some(**first)), 1).is_some();
+        !member || there.any(|other| self.stores(function, other.insn))
+    }
+
+    /// Some instruction of the same line, from this one on, stores.
+    fn stores(&self, function: &Function, from: usize) -> bool {
+        let end = function.lines.iter().map(|line| line.insn).filter(|insn| *insn > from).min();
+        let all = function.insns.get(from..end.unwrap_or(function.insns.len())).unwrap_or_default();
+        all.iter().any(|insn| matches!(insn.class(), Insn::ST | Insn::STX))
+    }
+
+    /// The member that some line of the function sets to this variable, and to nothing else.
+    fn member_set_to(&self, function: &Function, variable: &str) -> Option<Named> {
+        let btf = self.object.btf.as_ref()?;
+        let mut found: Option<Named> = None;
+        for line in function.lines.iter().take(MAX_LINES) {
+            let Some(text) = btf.string(line.text).ok().filter(|text| text.len() <= MAX_LINE) else { continue };
+            let named = match names::assigns(text, variable) {
+                true => names::assigned(text, line.column.into()),
+                false => names::initialised_with(text, variable),
+            };
+            let Some(named) = named else { continue };
+            if found.as_ref().is_some_and(|found| found.name != named.name) {
+                return None;
+            }
+            found = Some(named);
+        }
+        found
+    }
+
+    /// How sure it is that a copy of these bytes is one field's: something was written there in one piece. Compilers
+    /// copy neighbours at once.
+    fn copied(&self, region: Region, at: i32, bytes: u32) -> Certainty {
+        let (start, end) = (i64::from(at), i64::from(at).saturating_add(bytes.into()));
+        let Some(writes) = self.memory.writes.get(&region).filter(|_| bytes > 1) else {
+            return if bytes == 1 { Certainty::Likely } else { Certainty::Guessed };
+        };
+        let mut whole = false;
+        for write in writes {
+            let to = write.at.saturating_add(write.bytes.into());
+            match write.by {
+                By::Constant(_) => {}
+                _ if (write.at, to) == (start, end) => whole = true,
+                // Temporaries of other sizes share the place.
+                _ if write.at != start && write.at < end && start < to => return Certainty::Guessed,
+                _ => {}
+            }
+        }
+        if whole { Certainty::Likely } else { Certainty::Guessed }
+    }
+
+    fn size(&self, ty: TypeId) -> Option<u32> {
+        self.object.btf.as_ref()?.size_of(ty).ok().and_then(|size| u32::try_from(size).ok())
+    }
+
+    /// A type of these many bytes that says more than a number does.
+    fn typed(&self, ty: TypeId, bytes: u32) -> Option<Meaning> {
+        let btf = self.object.btf.as_ref()?;
+        if self.size(ty)? != bytes {
+            return None;
+        }
+        Some(match btf.resolve(ty).ok()?.def {
+            // A pointer is shown as the number that it is.
+            Def::Ptr(_) => Meaning::Unsigned,
+            Def::Array(array) if btf.size_of(array.element) == Ok(1) && is_text(btf, array.element) => Meaning::Text,
+            _ => Meaning::Typed(ty),
+        })
+    }
+
+    /// The last member that the CO-RE relocations of this line, up to this instruction, lead to.
+    fn core_of_line(&self, function: &Function, line: Line, insn: usize) -> Option<(String, TypeId)> {
+        let here =
+            |at: usize| line_of(function, at).is_some_and(|other| (other.file, other.line) == (line.file, line.line));
+        let field = function.core.iter().filter(|core| core.kind == CoreKind::FieldByteOffset && core.insn <= insn);
+        let near = field.filter(|core| insn.saturating_sub(core.insn) < 64);
+        let last = near
+            .filter(|core| here(core.insn) || here(core.insn.saturating_add(1)) || here(core.insn.saturating_add(2)));
+        let last = last.max_by_key(|core| core.insn)?;
+        member(self.object.btf.as_ref()?, last.ty, &last.access)
+    }
+
+    fn core_at(&self, site: Site) -> Option<(String, TypeId)> {
+        let function = self.object.functions.get(site.function.0)?;
+        let core =
+            function.core.iter().find(|core| core.insn == site.insn && core.kind == CoreKind::FieldByteOffset)?;
+        member(self.object.btf.as_ref()?, core.ty, &core.access)
+    }
+
+    fn member_of_value(&self, map: MapId, at: i32) -> Option<(String, TypeId)> {
+        let btf = self.object.btf.as_ref()?;
+        let ty = self.object.maps.get(map.0)?.value_type?;
+        let resolved = btf.resolve(ty).ok()?;
+        if !matches!(resolved.def, Def::Struct(_) | Def::Union(_)) {
+            return (at == 0).then(|| (resolved.name.to_owned(), ty));
+        }
+        let (path, field) = btf.member_at(ty, u64::try_from(at).ok()?).ok()?;
+        let start = u64::try_from(at).ok()?.checked_mul(8)?;
+        (field.bit_offset == start).then_some((path, field.ty))
+    }
+}
+
+fn is_text(btf: &Btf, element: TypeId) -> bool {
+    btf.resolve(element).is_ok_and(|ty| matches!(ty.def, Def::Int(int) if int.char || int.signed))
+}
+
+/// The member at the end of a CO-RE access path.
+fn member(btf: &Btf, root: TypeId, access: &str) -> Option<(String, TypeId)> {
+    let (mut ty, mut name) = (root, String::new());
+    // The first number counts whole roots.
+    for step in access.split(':').skip(1).take(64) {
+        let step: u32 = step.parse().ok()?;
+        match btf.resolve(ty).ok()?.def {
+            Def::Struct(found) | Def::Union(found) => {
+                let member = found.member(step)?.ok()?;
+                if member.bit_size > 0 {
+                    return None;
+                }
+                if !member.name.is_empty() {
+                    name = member.name.to_owned();
+                }
+                ty = member.ty;
+            }
+            Def::Array(array) => ty = array.element,
+            _ => return None,
+        }
+    }
+    (!name.is_empty()).then_some((name, ty))
+}
+
+/// A member whose name says that it is text.
+pub(crate) fn texty(name: Option<&str>) -> bool {
+    let whole = ["task", "file", "fname", "host", "str", "cmdline", "exe", "argv", "args", "fstype"];
+    name.is_some_and(|name| {
+        let name = name.to_ascii_lowercase();
+        whole.contains(&name.as_str())
+            || ["comm", "name", "path", "hostname", "_str", "string", "text"].iter().any(|end| name.ends_with(end))
+    })
+}
+
+fn line_of(function: &Function, insn: usize) -> Option<Line> {
+    // Lines are in the order of instructions.
+    let behind = function.lines.partition_point(|line| line.insn <= insn);
+    function.lines.get(behind.checked_sub(1)?).copied()
+}

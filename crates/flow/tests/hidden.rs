@@ -1,0 +1,107 @@
+//! Records whose struct is in the object's types, which the recovery is not told: what it finds in the code, held against
+//! the struct.
+#![allow(missing_docs)]
+
+mod fields;
+
+use std::path::Path;
+
+use fields::{Score, hide, of_type};
+use ringfence_flow::{Basis, Types, contents, event_types, layouts};
+use ringfence_object::Object;
+use ringfence_testing::all_objects;
+
+#[test]
+fn structs_that_are_known() {
+    let mut sums: Vec<(String, usize, Score)> = Vec::new();
+    for path in all_objects() {
+        let set = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+        let Ok(bytes) = std::fs::read(&path) else { continue };
+        let Ok(object) = Object::parse(&path.file_stem().unwrap_or_default().to_string_lossy(), &bytes) else {
+            continue;
+        };
+        for choice in event_types(&object, None) {
+            let Some(chosen) = choice.chosen.as_ref().filter(|chosen| {
+                chosen.types == Types::Object
+                    && matches!(chosen.basis, Basis::Source | Basis::Data)
+                    && !choice.ambiguous
+            }) else {
+                continue;
+            };
+            let facts = of_type(object.btf.as_ref().unwrap(), chosen.ty);
+            let mut object = object.clone();
+            hide(&mut object, chosen.ty);
+            let all = layouts(&object);
+            let Some(layout) = all.iter().find(|l| (l.map, l.size) == (choice.map, choice.size)) else { continue };
+            let score = Score::of(&object, layout, &facts);
+            if std::env::var_os("RINGFENCE_SHOW").is_some() {
+                let name =
+                    format!("{} {}.{} {:?}", chosen.name, object.name, object.maps[choice.map.0].name, choice.size);
+                print!("{set} {}", score.row(&name));
+            }
+            match sums.iter_mut().find(|(name, ..)| *name == set) {
+                Some((_, records, sum)) => {
+                    *records += 1;
+                    sum.add(&score);
+                }
+                None => sums.push((set.clone(), 1, score)),
+            }
+        }
+    }
+    for (set, records, sum) in &sums {
+        println!(
+            "{set}: {records} records, {} fields, {} placed, {} named, {} wrong, {} misnamed",
+            sum.fields,
+            sum.placed,
+            sum.named,
+            sum.wrong.len(),
+            sum.misnamed.len()
+        );
+    }
+}
+
+/// The values of maps, with no map's type told.
+#[test]
+fn values_of_maps() {
+    let mut sums: Vec<(String, usize, Score)> = Vec::new();
+    for path in all_objects() {
+        let set = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+        let Ok(bytes) = std::fs::read(&path) else { continue };
+        let Ok(object) = Object::parse(&path.file_stem().unwrap_or_default().to_string_lossy(), &bytes) else {
+            continue;
+        };
+        let mut hidden = object.clone();
+        for map in &mut hidden.maps {
+            map.value_type = None;
+        }
+        for layout in contents(&hidden) {
+            let map = &object.maps[layout.map.0];
+            let (Some(btf), Some(ty)) = (object.btf.as_ref(), map.value_type) else { continue };
+            let facts = of_type(btf, ty);
+            if facts.is_empty() || !matches!(map.role, ringfence_object::Role::Declared) {
+                continue;
+            }
+            let score = Score::of(&hidden, &layout, &facts);
+            if std::env::var_os("RINGFENCE_SHOW").is_some() {
+                print!("value {set} {}", score.row(&format!("{}.{}", object.name, map.name)));
+            }
+            match sums.iter_mut().find(|(name, ..)| *name == set) {
+                Some((_, records, sum)) => {
+                    *records += 1;
+                    sum.add(&score);
+                }
+                None => sums.push((set.clone(), 1, score)),
+            }
+        }
+    }
+    for (set, records, sum) in &sums {
+        println!(
+            "{set}: {records} values, {} fields, {} placed, {} named, {} wrong, {} misnamed",
+            sum.fields,
+            sum.placed,
+            sum.named,
+            sum.wrong.len(),
+            sum.misnamed.len()
+        );
+    }
+}
