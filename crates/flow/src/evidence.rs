@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
                 .or_else(assigned)
                 .or_else(|| names::handed(&whole()?).or_else(|| names::written_at(&whole()?))),
             By::Store(_) if copies => names::handed(text),
-            By::Store(Origin::Other) if text.contains("__sync_") || text.contains("__atomic_") => {
+            By::Store(Origin::Other | Origin::Elapsed(_)) if text.contains("__sync_") || text.contains("__atomic_") => {
                 assigned().or_else(|| names::handed(text))
             }
             By::Store(_) | By::Constant(_) => assigned(),
@@ -271,7 +271,7 @@ impl<'a> Reader<'a> {
                 Origin::Gid => by_origin(field, "gid"),
                 Origin::Time if write.bytes == 8 => by_origin(field, "ts"),
                 Origin::Cpu => by_origin(field, "cpu"),
-                Origin::StackId => {
+                Origin::StackId | Origin::UserStackId => {
                     by_origin(field, "stack_id");
                     field.meaning = Meaning::Signed;
                 }
@@ -322,6 +322,7 @@ impl<'a> Reader<'a> {
                 | Origin::Context(_)
                 | Origin::MapValue(..)
                 | Origin::Other
+                | Origin::Elapsed(_)
                 | Origin::Time => {}
             },
         }

@@ -66,10 +66,11 @@ pub fn contents(object: &Object) -> Vec<Layout> {
     found
 }
 
-/// Which writes reach a call: the place, how many bytes, and the call.
+/// Writes, and reads.
+type Reaching = (Vec<Write>, Vec<Write>);
+
+/// Where bytes are taken from, how many, and by which call.
 type Asked = (Region, i64, u32, FunctionId, usize);
-/// What is written, and what is read.
-type Found = (Vec<Write>, Vec<Write>);
 
 struct Recovery<'a> {
     reader: Reader<'a>,
@@ -77,7 +78,7 @@ struct Recovery<'a> {
     reached: Vec<BTreeSet<FunctionId>>,
     /// Records of several kinds are sent from these maps' values.
     mixed: BTreeSet<MapId>,
-    reaching: HashMap<Asked, Rc<Found>>,
+    reaching: HashMap<Asked, Rc<Reaching>>,
     /// Sources of copies that are still looked at.
     copies: usize,
 }
@@ -123,7 +124,7 @@ impl<'a> Recovery<'a> {
     }
 
     /// The writes that reach a call, and what is read, of one of the places that it takes bytes from.
-    fn reaching(&mut self, region: Region, start: i64, taken: &Taken) -> Rc<(Vec<Write>, Vec<Write>)> {
+    fn reaching(&mut self, region: Region, start: i64, taken: &Taken) -> Rc<Reaching> {
         let key = (region, start, taken.bytes, taken.function, taken.insn);
         if let Some(known) = self.reaching.get(&key) {
             return Rc::clone(known);

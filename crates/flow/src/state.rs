@@ -139,8 +139,8 @@ impl State {
         let mut new = false;
         let mut joined = |mine: &mut Known, theirs: Known| {
             let before = *mine;
+            mine.origin = met((mine.origin, mine.value), (theirs.origin, theirs.value));
             mine.value = mine.value.join(theirs.value, widen);
-            mine.origin = mine.origin.join(theirs.origin);
             mine.made = mine.made.filter(|_| mine.made == theirs.made);
             new |= *mine != before;
         };
@@ -156,5 +156,15 @@ impl State {
             known.value != Value::Unknown
         });
         new
+    }
+}
+
+/// Where a value comes from that comes from either. The number of a stack may be a constant: there is none.
+fn met((a, of_a): (Origin, Value), (b, of_b): (Origin, Value)) -> Origin {
+    let stack = |origin| matches!(origin, Origin::StackId | Origin::UserStackId);
+    match (of_a.as_constant(), of_b.as_constant()) {
+        (Some(_), None) if stack(b) => b,
+        (None, Some(_)) if stack(a) => a,
+        _ => a.join(b),
     }
 }

@@ -359,7 +359,7 @@ impl<'a> Walker<'a> {
                     state.clobber(to, to.saturating_add(16));
                     state.spill(to, 8, Known { value: Value::Record(site, Some(0)), ..Known::NOTHING });
                 }
-                origin = Origin::of_helper(helper);
+                origin = Origin::of_helper(helper, arguments);
                 made = u32::try_from(at).ok();
                 returned(helper, arguments, dynptr, site)
             }
@@ -517,6 +517,11 @@ fn written(state: &State, insn: Insn, function: FunctionId, at: usize, core: boo
         Insn::ST if !core => (Value::constant(i64::from(insn.imm).cast_unsigned()), Origin::Other, None),
         // What an atomic operation leaves is computed.
         Insn::STX if insn.code & 0xe0 == 0x60 => (state.get(insn.src), state.origin(insn.src), state.made(insn.src)),
+        // A sum of durations is one.
+        Insn::STX => match state.origin(insn.src) {
+            elapsed @ Origin::Elapsed(_) if insn.imm & !1 == 0 => (Value::Unknown, elapsed, None),
+            _ => (Value::Unknown, Origin::Other, None),
+        },
         _ => (Value::Unknown, Origin::Other, None),
     };
     Store { function, insn: at, to, bytes: access_bytes(insn), value, origin, made }
