@@ -33,6 +33,16 @@ impl State {
         State { registers, origins: [Origin::Other; 11], made: [None; 11], slots: Vec::new(), frame }
     }
 
+    /// Memory that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<State>().saturating_add(self.slots.len().saturating_mul(size_of::<(i32, Known)>()))
+    }
+
+    /// Time to copy and compare it, in instructions that do neither.
+    pub(crate) fn cost(&self) -> usize {
+        self.slots.len().div_ceil(4).saturating_add(1)
+    }
+
     pub(crate) fn get(&self, register: u8) -> Value {
         self.registers.get(usize::from(register)).copied().unwrap_or(Value::Unknown)
     }
@@ -126,25 +136,26 @@ impl State {
 
     /// Takes in another path's state; `true` when that says something new.
     pub(crate) fn join(&mut self, other: &State, widen: bool) -> bool {
-        let before = self.clone();
-        let values = self.registers.into_iter().zip(other.registers);
-        for ((mine, theirs), (value, other)) in self.origins.iter_mut().zip(other.origins).zip(values) {
-            *mine = met((*mine, value), (theirs, other));
-        }
-        for (mine, theirs) in self.registers.iter_mut().zip(other.registers) {
-            *mine = mine.join(theirs, widen);
-        }
-        for (mine, theirs) in self.made.iter_mut().zip(other.made) {
-            *mine = mine.filter(|_| *mine == theirs);
+        let mut new = false;
+        let mut joined = |mine: &mut Known, theirs: Known| {
+            let before = *mine;
+            mine.origin = met((mine.origin, mine.value), (theirs.origin, theirs.value));
+            mine.value = mine.value.join(theirs.value, widen);
+            mine.made = mine.made.filter(|_| mine.made == theirs.made);
+            new |= *mine != before;
+        };
+        let registers = self.registers.iter_mut().zip(&mut self.origins).zip(&mut self.made);
+        let others = other.registers.into_iter().zip(other.origins).zip(other.made);
+        for (((value, origin), made), ((theirs, from), by)) in registers.zip(others) {
+            let mut mine = Known { value: *value, origin: *origin, made: *made };
+            joined(&mut mine, Known { value: theirs, origin: from, made: by });
+            (*value, *origin, *made) = (mine.value, mine.origin, mine.made);
         }
         self.slots.retain_mut(|(at, known)| {
-            let theirs = other.spilled(*at);
-            known.origin = met((known.origin, known.value), (theirs.origin, theirs.value));
-            known.value = known.value.join(theirs.value, widen);
-            known.made = known.made.filter(|_| known.made == theirs.made);
+            joined(known, other.spilled(*at));
             known.value != Value::Unknown
         });
-        *self != before
+        new
     }
 }
 
