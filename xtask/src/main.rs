@@ -86,7 +86,7 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         name: "bench",
-        arguments: "load|ring|maps|links [--rounds N] [--write]",
+        arguments: "load|ring|maps|links|profile [--rounds N] [--ringfence PROGRAM] [--write]",
         help: "measure against libbpf and aya in one run; --write: into docs/benchmarks.md",
         run: bench::run,
     },

@@ -74,7 +74,7 @@ pub struct Args {
     shape: wanted::Shape,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let spelled = || text.parse::<jiff::SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
     seconds.or_else(spelled).ok_or_else(|| "a time such as 5s, 500ms, 2m is wanted".to_owned())
@@ -275,7 +275,7 @@ fn attached(links: &[ringfence::Link], loaded: &Loaded) -> String {
 }
 
 /// Set by Ctrl-C and SIGTERM.
-fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
+pub fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
