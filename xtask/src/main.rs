@@ -74,8 +74,8 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         name: "mutate",
-        arguments: "[--count N] [--seed N] [--ringfence PROGRAM]",
-        help: "damaged objects through `ringfence inspect`: an answer each, in a second and 100 MB",
+        arguments: "[--count N] [--recover N] [--seed N] [--ringfence PROGRAM]",
+        help: "damaged objects through recovery alone, and through `ringfence inspect`: an answer each, in a second and 100 MB",
         run: mutate::run,
     },
     Verb {
@@ -86,7 +86,7 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         name: "bench",
-        arguments: "load|ring|maps|links [--rounds N] [--write]",
+        arguments: "load|ring|maps|links|profile [--rounds N] [--ringfence PROGRAM] [--write]",
         help: "measure against libbpf and aya in one run; --write: into docs/benchmarks.md",
         run: bench::run,
     },

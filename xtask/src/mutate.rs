@@ -1,7 +1,9 @@
 //! `cargo xtask mutate`: real objects, damaged, through `ringfence inspect`. It must answer each with a result or a clear
-//! error, within a second and 100 MB, and never by a panic or a signal.
+//! error, within a second and 100 MB, and never by a panic or a signal. Then recovery alone, on 10,000 more.
 //!
 //! The same seed makes the same mutants. One that fails is kept in target/mutants.
+
+mod recover;
 
 use crate::objects;
 use crate::tools::{self, Scratch, command, files, finish, parallel, ringfence, target};
@@ -19,12 +21,16 @@ const MEMORY: u64 = 100 << 20;
 /// Exit codes that are an answer: all well, unreadable, the kernel lacks something, refused.
 const ANSWERS: &[i32] = &[0, 1, 3, 4];
 
+/// The name of an object, and its bytes.
+type Shown = (String, Vec<u8>);
+
 pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     let count: u64 = arguments.opt_value_from_str("--count")?.unwrap_or(5000);
+    let recovered: u64 = arguments.opt_value_from_str("--recover")?.unwrap_or(10_000);
     let seed: u64 = arguments.opt_value_from_str("--seed")?.unwrap_or(1);
-    let program = ringfence(arguments.opt_value_from_str("--ringfence")?)?;
+    let given = arguments.opt_value_from_str("--ringfence")?;
     finish(arguments)?;
-    let mut originals = Vec::new();
+    let mut originals: Vec<Shown> = Vec::new();
     for set in objects::SETS {
         for file in files(&objects::place().join(set), ".o")? {
             originals.push((tools::name(&file), fs::read(&file)?));
@@ -32,15 +38,23 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     }
     ensure!(!originals.is_empty(), "no objects; `cargo xtask objects` makes them");
 
+    recover::run(&originals, recovered, seed)?;
+    if count > 0 {
+        inspected(&ringfence(given)?, &originals, count, seed)?;
+    }
+    Ok(())
+}
+
+fn inspected(program: &PathBuf, originals: &[Shown], count: u64, seed: u64) -> Result<()> {
     let scratch = Scratch::new("mutate")?;
     let mutants: Vec<u64> = (0..count).collect();
     let failures: Vec<String> = parallel(&mutants, |number| {
         let mut random = Random(seed.wrapping_mul(1 << 32).wrapping_add(*number));
-        let (name, original) = random.pick(&originals);
-        let (_, donor) = random.pick(&originals);
+        let (name, original) = random.pick(originals);
+        let (_, donor) = random.pick(originals);
         let (mutant, how) = mutate(original, donor, &mut random);
         let file = scratch.path().join(format!("{number}-{name}"));
-        let failure = fs::write(&file, mutant).context("no room").and_then(|()| inspect(&program, &file));
+        let failure = fs::write(&file, mutant).context("no room").and_then(|()| inspect(program, &file));
         let kept = failure.err().map(|error| keep(&file, &format!("mutant {number} of {name} ({how}): {error:#}")));
         fs::remove_file(&file).ok();
         kept

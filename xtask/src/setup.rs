@@ -1,10 +1,11 @@
 //! `cargo xtask setup`: what tests need beside Rust. Made for a bare Debian 12 and root; elsewhere it says what is missing.
 
-use crate::tools::{command, finish, run as execute, text};
-use anyhow::{Result, bail};
+use crate::tools::{Scratch, command, files, finish, run as execute, target, text};
+use anyhow::{Context, Result, bail};
 use pico_args::Arguments;
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::PathBuf;
 
 /// Debian packages, and what becomes untested without them.
 const PACKAGES: &[(&str, &str)] = &[
@@ -34,6 +35,14 @@ const PACKAGES: &[(&str, &str)] = &[
     ("gron", "a stripped program written in Go"),
 ];
 
+/// Packages that are unpacked and not installed, because what they install starts by itself.
+const UNPACKED: &[(&str, &str)] = &[("prometheus", "scrapes metrics in a test")];
+
+/// Where the programs of an unpacked package are.
+pub(crate) fn unpacked(package: &str) -> PathBuf {
+    target().join("unpacked").join(package).join("usr/bin")
+}
+
 /// File systems that programs are attached or pinned through: type and place.
 const MOUNTS: &[(&str, &str)] =
     &[("tracefs", "/sys/kernel/tracing"), ("bpf", "/sys/fs/bpf"), ("cgroup2", "/sys/fs/cgroup")];
@@ -44,7 +53,36 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
     if !missing.is_empty() {
         install(&missing)?;
     }
+    for (package, purpose) in UNPACKED {
+        if !unpacked(package).exists()
+            && let Err(error) = unpack(package)
+        {
+            eprintln!("setup: MISSING {package} cannot be unpacked ({purpose}): {error:#}; what needs it will say so");
+        }
+    }
     mount()
+}
+
+fn unpack(package: &str) -> Result<()> {
+    eprintln!("setup: unpacking {package}");
+    let scratch = Scratch::new("unpack")?;
+    let download = || {
+        let options = ["-qq", "-o", "Acquire::Retries=3", "-o", "APT::Sandbox::User=root", "download", package];
+        execute(command("apt-get", options).current_dir(scratch.path()).stdout(std::io::stderr()))
+    };
+    if download().is_err() {
+        execute(command("apt-get", ["-qq", "update"]).stdout(std::io::stderr())).ok();
+        download()?;
+    }
+    let archive = files(scratch.path(), ".deb")?.pop().context("nothing was downloaded")?;
+    // Half a package is none: it comes to its place in one step.
+    let (place, part) =
+        (target().join("unpacked").join(package), target().join("unpacked").join(format!("{package}.part")));
+    fs::remove_dir_all(&part).ok();
+    fs::create_dir_all(&part)?;
+    execute(command("dpkg-deb", ["-x"]).arg(archive).arg(&part))?;
+    fs::remove_dir_all(&place).ok();
+    Ok(fs::rename(part, place)?)
 }
 
 fn missing() -> Result<Vec<&'static str>> {

@@ -81,6 +81,7 @@ pub(crate) fn with_material(command: &mut Command) -> &mut Command {
         ("RINGFENCE_OBJECTS", objects::place()),
         ("RINGFENCE_KERNELS", kernels::place()),
         ("RINGFENCE_GO_BINARY", "/usr/bin/gron".into()),
+        ("RINGFENCE_PROMETHEUS", setup::unpacked("prometheus")),
     ];
     command.envs(material).env("RUSTDOCFLAGS", "-D warnings")
 }

@@ -271,8 +271,24 @@ struct Field {
     declaration: String,
 }
 
-/// A row for each map of events and size of record.
-pub fn rows(source: &Source) -> Vec<Row> {
+/// A row for each map of events and size of record; of `given`, what the user says.
+pub fn rows(source: &Source, given: &[(String, String)]) -> Result<Vec<Row>, Failure> {
+    let mut rows = own_rows(source);
+    rows.retain(|row| !given.iter().any(|(map, _)| *map == row.map));
+    let by_user = choose(source, given)?.typed.into_iter().take(given.len());
+    rows.extend(by_user.map(|choice| Row {
+        size: choice.types.size_of(choice.ty).map_or(serde_json::Value::Null, Into::into),
+        tag: None,
+        kind: Some(choice.types.c_declaration(choice.ty, "")),
+        why: "--event says so".to_owned(),
+        candidates: Vec::new(),
+        fields: fields(&choice.types, choice.ty),
+        map: choice.map,
+    }));
+    Ok(rows)
+}
+
+fn own_rows(source: &Source) -> Vec<Row> {
     let said = ringfence_flow::event_types(&source.object, source.debug.as_ref());
     let mut rows: Vec<Row> = said.iter().filter_map(|choice| row(source, choice)).collect();
     // Programs read hardware counters through maps of the same type.

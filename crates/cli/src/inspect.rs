@@ -26,6 +26,9 @@ pub struct Args {
     /// Write the types of all events into a file, as Rust (`.rs`) or C; `-` for stdout, without all else.
     #[arg(long, value_name = "FILE")]
     emit_types: Option<PathBuf>,
+    /// Type of the events of a map, as for `run`. May be given several times.
+    #[arg(long, value_name = "MAP=TYPE", value_parser = crate::run::pair)]
+    event: Vec<(String, String)>,
     /// Relocate (CO-RE) against these types, raw BTF of another kernel; all else is this kernel's.
     #[arg(long, value_name = "BTF")]
     kernel_btf: Option<PathBuf>,
@@ -107,11 +110,12 @@ struct NeedRow {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let source = source::open(&args.file)?;
     if let Some(path) = &args.emit_types {
-        crate::emit::write(&source, path)?;
+        crate::emit::write(&source, path, &args.event)?;
         if path.as_os_str() == "-" {
             return Ok(());
         }
     }
+    let events = crate::events::rows(&source, &args.event)?;
     let kernel = Kernel::running();
     let settings = match &args.kernel_btf {
         Some(path) => Settings::new().core_btf(source::btf(path)?),
@@ -125,7 +129,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         let plan = plan.as_ref().map_err(|error| Failure::new(Exit::Error, error))?;
         write_instructions(plan, dir)?;
     }
-    let report = report(&source, plan.as_ref());
+    let report = report(&source, plan.as_ref(), events);
     output::document(args.output, &report, || text(&report))?;
     Ok(())
 }
@@ -139,7 +143,7 @@ fn write_instructions(plan: &Plan, dir: &std::path::Path) -> Result<(), Failure>
     Ok(())
 }
 
-fn report(source: &source::Source, plan: Result<&Plan, &ringfence::Error>) -> Report {
+fn report(source: &source::Source, plan: Result<&Plan, &ringfence::Error>, events: Vec<crate::events::Row>) -> Report {
     let object = &source.object;
     let mut notices = object.notices.clone();
     if let Err(error) = &plan {
@@ -172,7 +176,7 @@ fn report(source: &source::Source, plan: Result<&Plan, &ringfence::Error>) -> Re
                 weak: ext.weak,
             })
             .collect(),
-        events: crate::events::rows(source),
+        events,
         needs: needs(plan),
         notices,
     }

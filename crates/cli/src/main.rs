@@ -10,6 +10,7 @@ mod exit;
 mod inspect;
 mod list;
 mod output;
+mod profile;
 mod run;
 mod source;
 
@@ -37,6 +38,7 @@ enum Verb {
     Run(Box<run::Args>),
     List(list::Args),
     Audit(audit::Args),
+    Profile(Box<profile::Args>),
 }
 
 fn main() -> ExitCode {
@@ -47,5 +49,6 @@ fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args),
         Verb::List(args) => list::run(&args),
         Verb::Audit(args) => audit::run(&args),
+        Verb::Profile(args) => profile::run(&args),
     })
 }

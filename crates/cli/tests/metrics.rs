@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -188,17 +188,115 @@ fn maps_are_scraped_and_series_end_with_their_keys() {
     assert_nothing_left(&before);
 }
 
+/// A program of Debian's package prometheus: from where `cargo xtask setup` unpacked it, or installed.
+fn of_prometheus(name: &str) -> Option<Command> {
+    let place = std::env::var_os("RINGFENCE_PROMETHEUS").map(|dir| Path::new(&dir).join(name));
+    let program = place.filter(|place| place.exists()).unwrap_or_else(|| name.into());
+    let there = Command::new(&program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if !there.is_ok_and(|status| status.success()) {
+        println!("skipped: there is no {name} (Debian's package prometheus)");
+        return None;
+    }
+    Some(Command::new(program))
+}
+
 /// What Prometheus itself thinks of the text.
 fn promtool(text: &str) {
-    let command =
-        Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let Ok(mut child) = command else {
-        println!("skipped: promtool is not installed (Debian's package prometheus)");
-        return;
-    };
+    let Some(mut command) = of_prometheus("promtool") else { return };
+    let mut child =
+        command.args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("promtool");
     child.stdin.take().expect("stdin").write_all(text.as_bytes()).expect("its input");
     let output = child.wait_with_output().expect("its output");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A Prometheus of its own, which ends with this value.
+struct Prometheus {
+    child: Child,
+    port: u16,
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Prometheus {
+    /// One that scrapes an address five times in a second.
+    fn of(address: &str, dir: &Path) -> Option<Prometheus> {
+        let mut command = of_prometheus("prometheus")?;
+        let config = dir.join("prometheus.yml");
+        let text = format!(
+            "global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}\n\
+             scrape_configs:\n- {{job_name: ringfence, static_configs: [{{targets: ['{address}']}}]}}\n"
+        );
+        std::fs::write(&config, text).expect("the configuration");
+        // Free until now; nobody but the tests listens here.
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|one| one.local_addr()).expect("a free port").port();
+        command.arg(format!("--config.file={}", config.display()));
+        command.arg(format!("--storage.tsdb.path={}", dir.join("data").display()));
+        command.arg(format!("--web.listen-address=127.0.0.1:{port}")).arg("--log.level=error");
+        let child = command.current_dir(dir).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("prometheus");
+        Some(Prometheus { child, port })
+    }
+
+    /// Labels and value of each series that has this name now; `None`: no answer yet.
+    fn query(&self, name: &str) -> Option<Vec<(serde_json::Value, f64)>> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+        write!(stream, "GET /api/v1/query?query={name} HTTP/1.0\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let body = answer.split_once("\r\n\r\n")?.1;
+        let answer: serde_json::Value = serde_json::from_str(body).ok()?;
+        let series = answer["data"]["result"].as_array()?.iter();
+        let value = |one: &serde_json::Value| one["value"][1].as_str()?.parse().ok();
+        series.map(|one| Some((one["metric"].clone(), value(one)?))).collect()
+    }
+
+    /// Waits for an answer that is right, for at most a minute: the machine may be busy.
+    fn until(&self, name: &str, right: impl Fn(&[(serde_json::Value, f64)]) -> bool) {
+        let start = Instant::now();
+        loop {
+            let answer = self.query(name);
+            if answer.as_deref().is_some_and(&right) {
+                return;
+            }
+            assert!(start.elapsed() < Duration::from_secs(60), "{name}: {answer:?}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+#[test]
+fn a_prometheus_has_what_the_maps_hold_until_their_keys_go() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().expect("a directory");
+    let object = compile("metered", dir.path());
+    let me = std::process::id();
+    let serving = serve(&object, &["--set", &format!("target_pid={me}")]);
+    let Some(prometheus) = Prometheus::of(&serving.address, dir.path()) else { return serving.end() };
+    call(20);
+    prometheus.until("ringfence_map_callers_calls_total", |all| match all {
+        [(labels, number)] => {
+            let mine = labels["pid"] == me.to_string() && labels["what"] == "CALLED" && labels["comm"] == comm();
+            mine && *number == 20.0
+        }
+        _ => false,
+    });
+    prometheus.until("ringfence_map_hits_total", |all| matches!(all, [(_, number)] if *number == 20.0));
+    // As a histogram: all that was counted is below infinity.
+    prometheus.until("histogram_quantile(1,ringfence_map_hists_slots_bucket)", |all| matches!(all, [_]));
+    call(5);
+    prometheus.until("ringfence_map_callers_calls_total", |all| matches!(all, [(_, number)] if *number == 25.0));
+    rustix::process::getgroups().expect("the groups");
+    prometheus.until("ringfence_map_callers_calls_total", <[_]>::is_empty);
+    // That was no failure to scrape: everything else is still there.
+    prometheus.until("up", |all| matches!(all, [(_, number)] if *number == 1.0));
+    prometheus.until("ringfence_map_hits_total", |all| matches!(all, [(_, number)] if *number == 25.0));
+    serving.end();
 }
 
 #[test]

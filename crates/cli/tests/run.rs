@@ -281,3 +281,29 @@ fn struct_ops_maps_are_registered_while_it_runs() {
     assert!(notes.contains("2 struct_ops maps attached") && code == Some(0), "{notes}");
     assert!(!known().contains("rf_"), "{}", known());
 }
+
+/// Different records of one size, whose structs the object does not have: a constant tells which one each is.
+#[test]
+fn records_told_apart() {
+    let _alone = alone();
+    let before = held();
+    let dir = tempfile::tempdir().expect("a directory");
+    let object = compile("kinds", dir.path());
+    let inspected = stdout(&ringfence().args(["inspect"]).arg(&object).output().expect("inspect"));
+    for said in ["24 bytes with 1 in the 4 bytes at 0", "24 bytes with 2 in the 4 bytes at 0"] {
+        assert!(inspected.contains(said), "{said}:\n{inspected}");
+    }
+    let pid = std::process::id();
+    let running = start(&[object.to_str().expect("UTF-8"), "--set", &format!("target_pid={pid}"), "-o", "json"]);
+    let nice = rustix::process::getpriority_process(None).expect("a priority");
+    let (out, notes, code) = running.end("INT");
+    assert_eq!(code, Some(0), "{notes}");
+    let rows = json_lines(&out);
+    let keys = |row: &Value| row.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+    let [asked, answered] = &rows[..] else { panic!("{out}") };
+    assert_eq!(keys(asked), ["kind", "pid", "when_ns", "which"]);
+    assert_eq!((&asked["kind"], &asked["pid"], &asked["which"]), (&1.into(), &pid.into(), &7.into()));
+    assert_eq!(keys(answered), ["kind", "cpu", "tid", "answer", "at_ns"]);
+    assert_eq!((&answered["kind"], &answered["answer"]), (&2.into(), &((20 - nice) * 2).into()));
+    assert_nothing_left(&before);
+}

@@ -24,10 +24,11 @@
 //! no larger than the smallest. *The kernel's*: a struct that CO-RE relocations access, that a context is or a kfunc
 //! takes, with all that it holds and points at; local types that only happen to have the size are not taken.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use ringfence_btf::{Btf, Def, Kind, Linkage, TypeId};
-use ringfence_object::{CoreKind, MapId, Object};
+use ringfence_object::{CoreKind, Function, MapId, Object};
 use ringfence_uapi::MapType;
 
 use crate::contradict;
@@ -37,6 +38,9 @@ use crate::outputs::{self, Output, Size, Source};
 use crate::recover;
 use crate::source::{self, Named};
 use crate::tags::Tag;
+
+/// Source lines and types that are looked at, for one object.
+const MAX_LOOKS: usize = 1_000_000;
 
 /// Where a candidate's type is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -163,6 +167,8 @@ struct World<'a> {
     globals: BTreeSet<(Types, TypeId)>,
     /// Structs that are keys of maps: no events.
     keys: BTreeSet<TypeId>,
+    /// Of [`MAX_LOOKS`].
+    left: Cell<usize>,
 }
 
 impl<'a> World<'a> {
@@ -184,7 +190,7 @@ impl<'a> World<'a> {
             let keys = object.maps.iter().filter_map(|map| map.key_type);
             keys.filter_map(|ty| composite(btf, ty)).map(|(id, _)| id).collect()
         });
-        World { object, kernel: kernel_names(object, debug), sets, globals, keys }
+        World { object, kernel: kernel_names(object, debug), sets, globals, keys, left: Cell::new(MAX_LOOKS) }
     }
 
     /// Records of one size in one map by their kind: by what the source calls them, else by what is stored.
@@ -254,6 +260,11 @@ impl<'a> World<'a> {
         let own: HashSet<String> =
             candidates.iter().filter(|c| c.types == Types::Object).map(|c| c.name.clone()).collect();
         candidates.retain(|c| c.types == Types::Object || !own.contains(&c.name));
+        // A reason that was not looked at could be the better one.
+        if self.left.get() == 0 {
+            candidates.clear();
+            said.clear();
+        }
         let mut contradicted = Vec::new();
         // What calls of several kinds store says nothing of one of them.
         if let Some(layout) = layout.filter(|layout| !layout.ambiguous) {
@@ -300,9 +311,22 @@ impl<'a> World<'a> {
         (u64::from(least) < bytes).then_some(least as usize)
     }
 
+    /// Counts work; `false`: it was too much.
+    fn look(&self, at: usize) -> bool {
+        let left = self.left.get().checked_sub(at);
+        self.left.set(left.unwrap_or(0));
+        left.is_some()
+    }
+
+    /// The function whose lines are looked at next.
+    fn lines_of(&self, output: &Output) -> Option<&'a Function> {
+        let function = self.object.functions.get(output.function.0)?;
+        self.look(function.lines.len().min(source::MAX_LINES)).then_some(function)
+    }
+
     fn named_in_source(&self, output: &Output) -> Vec<Named> {
         let (Some(btf), Some(line)) = (self.object.btf.as_ref(), output.line.as_ref()) else { return Vec::new() };
-        let Some(function) = self.object.functions.get(output.function.0) else { return Vec::new() };
+        let Some(function) = self.lines_of(output) else { return Vec::new() };
         let helper = match output.kind {
             outputs::Kind::RingReserveDynptr => "bpf_ringbuf_reserve_dynptr",
             outputs::Kind::RingReserve => "bpf_ringbuf_reserve",
@@ -318,7 +342,7 @@ impl<'a> World<'a> {
     /// What the function declares that is named like an event.
     fn declared(&self, output: &Output, map: MapId) -> Vec<Named> {
         let Some(btf) = self.object.btf.as_ref() else { return Vec::new() };
-        let Some(function) = self.object.functions.get(output.function.0) else { return Vec::new() };
+        let Some(function) = self.lines_of(output) else { return Vec::new() };
         let map = self.object.maps.get(map.0).map_or("", |map| &map.name);
         let mut found = source::declared_structs(btf, function);
         found
@@ -385,6 +409,9 @@ impl<'a> World<'a> {
         let map = self.object.maps.get(map.0).map_or("", |map| &map.name);
         let mut found = Vec::new();
         for (types, btf) in &self.sets {
+            if !self.look(btf.len() as usize) {
+                return found;
+            }
             for ty in btf.own_types().flatten() {
                 let Def::Struct(_) = ty.def else { continue };
                 if exact(btf, ty.id, size)

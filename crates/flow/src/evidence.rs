@@ -4,13 +4,17 @@
 //! a width is believed only where that cannot be: what was computed, what a helper wrote, what was read from a member of
 //! that width. Bytes that nothing names and whose meaning nothing tells are left out.
 
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+
 use ringfence_btf::{Btf, Def, TypeId};
-use ringfence_object::{CoreKind, Function, Line, MapId, Object};
+use ringfence_object::{CoreKind, Function, FunctionId, Line, MapId, Object};
 use ringfence_uapi::{Helper, Insn};
 
 use crate::layout::{Certainty, Field, Meaning};
 use crate::names::{self, Named};
 use crate::origin::Origin;
+use crate::outputs::line_of;
 use crate::source;
 use crate::value::Site;
 use crate::writes::{By, Memory, Region, Write};
@@ -21,6 +25,8 @@ const MAX_LINE: usize = 1024;
 const TASK_COMM_LEN: u32 = 16;
 /// Most lines of a function that are read for one write.
 const MAX_LINES: usize = 5_000;
+/// Instructions, writes and lines that are looked at to see which writes reach a call and what they say, for one object.
+const MAX_STEPS: usize = 4_000_000;
 
 /// What one write says.
 #[derive(Clone, Debug)]
@@ -42,6 +48,8 @@ pub(crate) struct Evidence {
     pub(crate) read: bool,
     /// As many bytes as some constant says, which need not be all of the member.
     pub(crate) bounded: bool,
+    /// A single byte of what is computed: of a packed struct's member, which has no alignment, there is one store for each.
+    pub(crate) byte: bool,
 }
 
 impl Evidence {
@@ -59,6 +67,7 @@ impl Evidence {
             helper: false,
             read: false,
             bounded: false,
+            byte: false,
         }
     }
 }
@@ -67,22 +76,46 @@ impl Evidence {
 pub(crate) struct Reader<'a> {
     pub(crate) object: &'a Object,
     pub(crate) memory: Memory,
+    /// Answers that many writes ask for: members by function and variable, lines by function, file and number.
+    members: RefCell<HashMap<(FunctionId, String), Option<Named>>>,
+    lines: RefCell<HashMap<(FunctionId, u32, u32), bool>>,
+    known: RefCell<HashMap<Write, Option<Evidence>>>,
+    /// Of [`MAX_STEPS`].
+    steps: Cell<usize>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    pub(crate) fn new(object: &'a Object, memory: Memory) -> Reader<'a> {
+        let (members, lines, known) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Reader { object, memory, members, lines, known, steps: Cell::new(MAX_STEPS) }
+    }
+
+    /// Counts work; `false`: it was too much.
+    pub(crate) fn spend(&self, steps: usize) -> bool {
+        let left = self.steps.get().checked_sub(steps);
+        self.steps.set(left.unwrap_or(0));
+        left.is_some()
+    }
+
+    /// Not everything could be looked at.
+    pub(crate) fn exhausted(&self) -> bool {
+        self.steps.get() == 0
+    }
+
     fn text(&self, line: Option<Line>) -> &str {
         let text = line.and_then(|line| self.object.btf.as_ref()?.string(line.text).ok()).unwrap_or_default();
         text.get(..MAX_LINE).unwrap_or(text)
     }
 
     /// The member that a write's lines name, and the line that does.
-    fn named<'a>(&'a self, function: &Function, write: &Write) -> (Option<Named>, Option<Line>, &'a str) {
+    fn named(&self, function: &Function, write: &Write) -> (Option<Named>, Option<Line>, &str) {
         let line = line_of(function, write.insn);
         let text = self.text(line);
         let assigned = || line.and_then(|line| names::assigned(text, line.column.into()));
         let copies = text.contains("memcpy") || text.contains("memmove");
         let whole = || {
             let (btf, line) = (self.object.btf.as_ref()?, line.as_ref()?);
+            self.spend(function.lines.len().min(source::MAX_LINES)).then_some(())?;
             Some(source::statement(btf, function, line))
         };
         let named = match write.by {
@@ -91,7 +124,7 @@ impl Reader<'_> {
                 .or_else(assigned)
                 .or_else(|| names::handed(&whole()?).or_else(|| names::written_at(&whole()?))),
             By::Store(_) if copies => names::handed(text),
-            By::Store(Origin::Other) if text.contains("__sync_") || text.contains("__atomic_") => {
+            By::Store(Origin::Other | Origin::Elapsed(_)) if text.contains("__sync_") || text.contains("__atomic_") => {
                 assigned().or_else(|| names::handed(text))
             }
             By::Store(_) | By::Constant(_) => assigned(),
@@ -108,8 +141,24 @@ impl Reader<'_> {
         }
     }
 
+    /// What a write says; it is `offset` bytes from the start of the record.
     pub(crate) fn evidence(&self, write: &Write, offset: u32) -> Option<Evidence> {
+        let known = self.known.borrow().get(write).cloned();
+        let mut evidence = match known {
+            Some(known) => known,
+            None => {
+                let evidence = self.read(write);
+                self.known.borrow_mut().insert(*write, evidence.clone());
+                evidence
+            }
+        }?;
+        evidence.field.offset = offset;
+        Some(evidence)
+    }
+
+    fn read(&self, write: &Write) -> Option<Evidence> {
         let function = self.object.functions.get(write.function.0)?;
+        self.spend(function.core.len().saturating_add(100)).then_some(())?;
         let (mut named, line, text) = self.named(function, write);
         let copies = text.contains("memcpy") || text.contains("memmove");
         let mut by_variable = false;
@@ -120,13 +169,13 @@ impl Reader<'_> {
                 By::Store(_) => names::variable(text).or_else(|| names::variable(self.text(made))),
                 By::Constant(_) | By::Read => None,
             };
-            named = variable.and_then(|variable| self.member_set_to(function, variable));
+            named = variable.and_then(|variable| self.member_of(write.function, variable));
             by_variable = named.is_some();
         }
         let core = line.filter(|line| line.line > 0).and_then(|line| self.core_of_line(function, line, write.insn));
         let mut evidence = Evidence {
             field: Field {
-                offset,
+                offset: 0,
                 width: write.bytes,
                 name: named.as_ref().map(|named| named.name.clone()),
                 meaning: Meaning::Unsigned,
@@ -142,6 +191,7 @@ impl Reader<'_> {
             helper: matches!(write.by, By::Helper(_)),
             read: write.by == By::Read,
             bounded: false,
+            byte: matches!(write.by, By::Store(_)) && write.bytes == 1 && !text.contains('{') && !copies,
         };
         let field = &mut evidence.field;
         let by_origin = |field: &mut Field, name: &str| {
@@ -155,7 +205,7 @@ impl Reader<'_> {
             By::Constant(_) => {
                 // No smaller store was joined to one of a byte; only a bit that is set is a part of a number.
                 let byte = write.bytes == 1 && !evidence.element && !text.contains("|=") && !text.contains("&=");
-                let sure = byte || self.alone(function, line, text);
+                let sure = byte || self.alone(write.function, line, text);
                 field.certainty = if sure { Certainty::Likely } else { Certainty::Guessed };
                 evidence.constant = true;
             }
@@ -203,7 +253,8 @@ impl Reader<'_> {
                 if field.meaning == Meaning::Text && (write.bytes < 2 || pointer || short) {
                     field.certainty = Certainty::Guessed;
                 }
-                evidence.bounded = !text.contains("sizeof(") && helper != Helper::GET_CURRENT_COMM;
+                let said = text.contains("sizeof(") || text.contains("_INTO(") || helper == Helper::GET_CURRENT_COMM;
+                evidence.bounded = !said && !matches!(write.bytes, 1 | 2 | 4 | 8);
             }
             By::Store(origin) => match origin {
                 Origin::PidTgid | Origin::UidGid if write.bytes == 8 => {
@@ -220,7 +271,7 @@ impl Reader<'_> {
                 Origin::Gid => by_origin(field, "gid"),
                 Origin::Time if write.bytes == 8 => by_origin(field, "ts"),
                 Origin::Cpu => by_origin(field, "cpu"),
-                Origin::StackId => {
+                Origin::StackId | Origin::UserStackId => {
                     by_origin(field, "stack_id");
                     field.meaning = Meaning::Signed;
                 }
@@ -271,6 +322,7 @@ impl Reader<'_> {
                 | Origin::Context(_)
                 | Origin::MapValue(..)
                 | Origin::Other
+                | Origin::Elapsed(_)
                 | Origin::Time => {}
             },
         }
@@ -287,9 +339,18 @@ impl Reader<'_> {
             && !evidence.helper
             && evidence.field.certainty == Certainty::Guessed
             && matches!(write.bytes, 1 | 2 | 4 | 8)
-            && self.alone(function, line, text)
+            && self.alone(write.function, line, text)
         {
             evidence.field.certainty = Certainty::Likely;
+        }
+        let base = named.as_ref().map_or("", |named| &named.base);
+        if evidence.field.certainty < Certainty::Guessed
+            && matches!(write.by, By::Store(_))
+            && line == line_of(function, write.insn)
+            && (write.bytes <= 2 || (!text.contains('|') && self.ors(function, write.insn)))
+            && self.joined_with_previous(write.function, line, base)
+        {
+            evidence.field.certainty = Certainty::Guessed;
         }
         if by_variable && evidence.field.certainty == Certainty::Certain {
             evidence.field.certainty = Certainty::Likely;
@@ -305,31 +366,80 @@ impl Reader<'_> {
 
     /// Whether the store of this line stands alone. Stores that a compiler joins keep the line of the first: so it is
     /// alone if the next line has an instruction of its own, and a store if it names a member.
-    fn alone(&self, function: &Function, line: Option<Line>, text: &str) -> bool {
+    fn alone(&self, function: FunctionId, line: Option<Line>, text: &str) -> bool {
         let Some(line) = line.filter(|line| line.line > 0) else { return false };
         // Several statements, several members.
         let plain = text.replace("==", "").replace("!=", "").replace("<=", "").replace(">=", "");
         if plain.matches('=').count() != 1 || plain.matches(';').count() > 1 || text.trim_end().ends_with('{') {
             return false;
         }
-        let next = line.line.saturating_add(1);
-        let mut there = function.lines.iter().filter(|other| (other.file, other.line) == (line.file, next)).peekable();
-        let Some(first) = there.peek() else { return false };
-        let member = names::assigned(self.text(Some(**first)), 1).is_some();
-        !member || there.any(|other| self.stores(function, other.insn))
+        self.accounted_for(function, line.file, line.line.saturating_add(1))
     }
 
-    /// Some instruction of the same line, from this one on, stores.
-    fn stores(&self, function: &Function, from: usize) -> bool {
-        let end = function.lines.iter().map(|line| line.insn).filter(|insn| *insn > from).min();
-        let all = function.insns.get(from..end.unwrap_or(function.insns.len())).unwrap_or_default();
-        all.iter().any(|insn| matches!(insn.class(), Insn::ST | Insn::STX))
+    /// [`Reader::accounted`], asked once.
+    fn accounted_for(&self, function: FunctionId, file: u32, number: u32) -> bool {
+        let key = (function, file, number);
+        if let Some(known) = self.lines.borrow().get(&key) {
+            return *known;
+        }
+        let accounted = self.object.functions.get(function.0).is_some_and(|function| self.accounted(function, key));
+        self.lines.borrow_mut().insert(key, accounted);
+        accounted
+    }
+
+    /// Whether a line has instructions of its own, and one that stores if it names a member.
+    fn accounted(&self, function: &Function, (_, file, number): (FunctionId, u32, u32)) -> bool {
+        if !self.spend(function.lines.len()) {
+            return false;
+        }
+        let here = |(_, line): &(usize, &Line)| (line.file, line.line) == (file, number);
+        let mut there = function.lines.iter().enumerate().filter(here).peekable();
+        let Some((_, first)) = there.peek() else { return false };
+        let member = names::assigned(self.text(Some(**first)), 1).is_some();
+        !member
+            || there.any(|(at, line)| {
+                let end = function.lines.get(at.saturating_add(1)).map_or(function.insns.len(), |next| next.insn);
+                let insns = function.insns.get(line.insn..end).unwrap_or_default();
+                insns.iter().any(|insn| matches!(insn.class(), Insn::ST | Insn::STX))
+            })
+    }
+
+    /// The line before sets another member of the same struct, and its instructions do not store: bit-fields and halves
+    /// of one number are stored with the last of them.
+    fn joined_with_previous(&self, id: FunctionId, line: Option<Line>, base: &str) -> bool {
+        let Some(line) = line.filter(|line| line.line > 1 && !base.is_empty()) else { return false };
+        let Some(function) = self.object.functions.get(id.0) else { return false };
+        if !self.spend(function.lines.len()) {
+            return true;
+        }
+        let before = line.line.saturating_sub(1);
+        let there = function.lines.iter().find(|other| (other.file, other.line) == (line.file, before));
+        let same = |first: &Line| names::assigned(self.text(Some(*first)), 1).is_some_and(|named| named.base == base);
+        there.is_some_and(same) && !self.accounted_for(id, line.file, before)
+    }
+
+    /// What is stored here is put together from two registers.
+    fn ors(&self, function: &Function, insn: usize) -> bool {
+        let start = line_of(function, insn).map_or(insn, |line| line.insn);
+        let all = function.insns.get(start..insn).unwrap_or_default();
+        self.spend(all.len()) && all.iter().any(|insn| matches!(insn.code, 0x4c | 0x4f))
+    }
+
+    fn member_of(&self, function: FunctionId, variable: &str) -> Option<Named> {
+        let key = (function, variable.to_owned());
+        if let Some(known) = self.members.borrow().get(&key) {
+            return known.clone();
+        }
+        let found = self.member_set_to(self.object.functions.get(function.0)?, variable);
+        self.members.borrow_mut().insert(key, found.clone());
+        found
     }
 
     /// The member that some line of the function sets to this variable, and to nothing else.
     fn member_set_to(&self, function: &Function, variable: &str) -> Option<Named> {
         let btf = self.object.btf.as_ref()?;
         let mut found: Option<Named> = None;
+        self.spend(function.lines.len().min(MAX_LINES)).then_some(())?;
         for line in function.lines.iter().take(MAX_LINES) {
             let Some(text) = btf.string(line.text).ok().filter(|text| text.len() <= MAX_LINE) else { continue };
             let named = match names::assigns(text, variable) {
@@ -353,6 +463,9 @@ impl Reader<'_> {
             return if bytes == 1 { Certainty::Likely } else { Certainty::Guessed };
         };
         let mut whole = false;
+        if !self.spend(writes.len()) {
+            return Certainty::Guessed;
+        }
         for write in writes {
             let to = write.at.saturating_add(write.bytes.into());
             match write.by {
@@ -452,10 +565,4 @@ pub(crate) fn texty(name: Option<&str>) -> bool {
         whole.contains(&name.as_str())
             || ["comm", "name", "path", "hostname", "_str", "string", "text"].iter().any(|end| name.ends_with(end))
     })
-}
-
-fn line_of(function: &Function, insn: usize) -> Option<Line> {
-    // Lines are in the order of instructions.
-    let behind = function.lines.partition_point(|line| line.insn <= insn);
-    function.lines.get(behind.checked_sub(1)?).copied()
 }

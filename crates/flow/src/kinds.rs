@@ -10,6 +10,9 @@ use crate::outputs::Size;
 use crate::recover;
 use crate::tags::{Constants, Tag, told_apart};
 
+/// Most calls whose records are compared with each other.
+const MAX_COMPARED: usize = 128;
+
 /// What is known of the records that one call sends.
 pub(crate) struct Sent {
     pub(crate) map: MapId,
@@ -34,18 +37,28 @@ pub fn layouts(object: &Object) -> Vec<Layout> {
 
 /// Layouts of records of one size in one map.
 pub(crate) fn kinds(all: &[&Sent], big_endian: bool) -> Vec<Layout> {
+    if all.len() > MAX_COMPARED {
+        return layout(all, None, true).into_iter().collect();
+    }
+    let kinds = grouped(all, false);
+    match tags(&kinds, big_endian) {
+        Some(tags) => kinds.iter().zip(tags).filter_map(|(kind, tag)| layout(kind, Some(tag), false)).collect(),
+        // What starts together can be members of a union.
+        None => layout(all, None, grouped(all, true).len() > 1).into_iter().collect(),
+    }
+}
+
+/// Calls by what they send: a call is of the first kind that it fits.
+fn grouped<'a>(all: &[&'a Sent], unions: bool) -> Vec<Vec<&'a Sent>> {
     let mut kinds: Vec<Vec<&Sent>> = Vec::new();
     for sent in all {
-        let fits = |kind: &&mut Vec<&Sent>| kind.iter().all(|other| compatible(&other.fields, &sent.fields));
+        let fits = |kind: &&mut Vec<&Sent>| kind.iter().all(|other| compatible(&other.fields, &sent.fields, unions));
         match kinds.iter_mut().find(fits) {
             Some(kind) => kind.push(sent),
             None => kinds.push(vec![sent]),
         }
     }
-    match tags(&kinds, big_endian) {
-        Some(tags) => kinds.iter().zip(tags).filter_map(|(kind, tag)| layout(kind, Some(tag), false)).collect(),
-        None => layout(all, None, kinds.len() > 1).into_iter().collect(),
-    }
+    kinds
 }
 
 /// Tags for kinds of records; `None`: there is but one, or nothing tells them apart.

@@ -3,6 +3,7 @@
 //!
 //! - [`outputs`]: every call that sends a record, with its map and its size.
 //! - [`event_types`]: the struct of each map's records, or why there is none ([`event`] has the rules).
+//! - [`scalars`]: what the bare numbers in keys and values of maps mean.
 //! - [`uses`]: helpers, maps and functions that a function reaches.
 //!
 //! This room knows no kernel and no policy. It walks what a compiler wrote, and what an attacker wrote, in bounded
@@ -26,6 +27,7 @@ mod names;
 mod origin;
 mod outputs;
 mod recover;
+mod scalars;
 mod source;
 mod state;
 mod tags;
@@ -39,5 +41,6 @@ pub use kinds::layouts;
 pub use layout::{Certainty, Field, Layout, Meaning};
 pub use outputs::{Kind, Output, Size, Source, outputs};
 pub use recover::contents;
+pub use scalars::{Quantity, Scalar, Side, scalars};
 pub use tags::Tag;
 pub use uses::{Uses, uses};

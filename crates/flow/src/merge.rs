@@ -9,12 +9,15 @@ use crate::writes::MAX_BYTES;
 
 /// One record's fields, from all that was written to it.
 pub(crate) fn resolved(mut all: Vec<Evidence>, size: Size) -> Vec<Field> {
+    bytes(&mut all);
     let structs = arrays_of_structs(&all, size);
     // What is in one of them says no more than that.
     let inside = |e: &Evidence, f: &Field| f.offset <= e.field.offset && e.field.end() <= f.end();
     all.retain(|e| !structs.iter().any(|array| inside(e, array)));
     all = joined(all, size);
     all.extend(structs.into_iter().map(Evidence::taken_over));
+    // A copy of all of it at once says nothing of its fields.
+    all.retain(|e| !(e.copy && size == Size::Exact(e.field.width) && !matches!(e.field.width, 1 | 2 | 4 | 8)));
     bounded(&mut all, size);
     // The same bytes: the most certain name, unless others disagree.
     let mut by_range: BTreeMap<(u32, u32), Vec<Evidence>> = BTreeMap::new();
@@ -55,7 +58,8 @@ pub(crate) fn resolved(mut all: Vec<Evidence>, size: Size) -> Vec<Field> {
         }
     }
     distinguished(&mut kept);
-    // One name at two places: neither is sure.
+    // One name at two places: neither is sure, unless it is computed with one width for structs that lie apart.
+    let repeated = repeated(&kept);
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     for name in kept.iter().filter(|e| e.field.certainty < Certainty::Guessed).filter_map(|e| e.field.name.clone()) {
         let count = places.entry(name).or_default();
@@ -63,7 +67,10 @@ pub(crate) fn resolved(mut all: Vec<Evidence>, size: Size) -> Vec<Field> {
     }
     let mut fields: Vec<Field> = kept.into_iter().map(|e| e.field).collect();
     for field in &mut fields {
-        if field.name.as_ref().and_then(|name| places.get(name)).is_some_and(|times| *times > 1) {
+        if let Some(name) = field.name.as_ref()
+            && places.get(name).is_some_and(|times| *times > 1)
+            && !repeated.contains(name)
+        {
             field.certainty = Certainty::Guessed;
         }
     }
@@ -71,7 +78,8 @@ pub(crate) fn resolved(mut all: Vec<Evidence>, size: Size) -> Vec<Field> {
     fields.retain(|f| {
         f.certainty < Certainty::Guessed
             || f.name.as_ref().is_none_or(|name| !places.contains_key(name))
-            || places.get(f.name.as_deref().unwrap_or_default()).is_some_and(|n| *n > 1)
+            || (places.get(f.name.as_deref().unwrap_or_default()).is_some_and(|n| *n > 1)
+                && f.name.as_ref().is_none_or(|name| !repeated.contains(name)))
     });
     fields.sort_by_key(|field| (field.offset, field.width));
     // What has no fixed length is at the end: text that starts where the shortest record ends.
@@ -84,6 +92,62 @@ pub(crate) fn resolved(mut all: Vec<Evidence>, size: Size) -> Vec<Field> {
         last.certainty = last.certainty.max(Certainty::Likely);
     }
     fields
+}
+
+/// Names of members that several structs of one record have.
+fn repeated(all: &[Evidence]) -> BTreeSet<String> {
+    let mut by_name: BTreeMap<&String, Vec<&Evidence>> = BTreeMap::new();
+    for evidence in all.iter().filter(|e| e.field.certainty < Certainty::Guessed) {
+        if let Some(name) = &evidence.field.name {
+            by_name.entry(name).or_default().push(evidence);
+        }
+    }
+    let apart = |all: &[&Evidence]| {
+        all.windows(2).all(|pair| match pair {
+            [a, b] => {
+                let gap = a.field.end().abs_diff(b.field.offset).min(b.field.end().abs_diff(a.field.offset));
+                a.field.width == b.field.width && gap > 0
+            }
+            _ => true,
+        })
+    };
+    let computed = |all: &[&Evidence]| all.iter().all(|e| !e.copy && !e.constant && !e.read && !e.element);
+    let several = by_name.into_iter().filter(|(_, all)| all.len() > 1 && computed(all) && apart(all));
+    several.map(|(name, _)| name.clone()).collect()
+}
+
+/// Bytes of one line and name that touch are one member of a packed struct, if they are as many as a number has. A member
+/// is known by its first byte then.
+fn bytes(all: &mut Vec<Evidence>) {
+    let (mut pieces, rest): (Vec<_>, Vec<_>) =
+        all.drain(..).partition(|e| e.byte && !e.element && e.field.name.is_some());
+    let line = |e: &Evidence| e.field.line.map(|line| (line.file, line.line));
+    pieces.sort_by_key(|e| (line(e), e.field.name.clone(), e.field.offset));
+    pieces.dedup_by_key(|e| (line(e), e.field.name.clone(), e.field.offset));
+    *all = rest;
+    let touch = |a: &Evidence, b: &Evidence| {
+        line(a) == line(b) && a.field.name == b.field.name && a.field.end() == b.field.offset
+    };
+    for run in pieces.chunk_by(touch) {
+        let Some(first) = run.first() else { continue };
+        let mut whole = first.clone();
+        match run.len() {
+            1 => {}
+            count @ (2 | 4 | 8) => {
+                whole.field.width = u32::try_from(count).unwrap_or(0);
+                whole.field.certainty = Certainty::Likely;
+                whole.copy = false;
+            }
+            _ => {
+                all.extend(run.iter().cloned().map(|mut piece| {
+                    piece.field.certainty = Certainty::Guessed;
+                    piece
+                }));
+                continue;
+            }
+        }
+        all.push(whole);
+    }
 }
 
 /// Members of the same name in different structs (`src.port` and `dst.port`) are called by the whole path.
@@ -156,21 +220,19 @@ fn joined(all: Vec<Evidence>, size: Size) -> Vec<Evidence> {
 
 /// Structs of which each member is stored at the same distances are an array, if it ends where something else starts.
 fn arrays_of_structs(all: &[Evidence], size: Size) -> Vec<Field> {
-    let mut arrays: BTreeMap<&String, BTreeMap<&String, BTreeSet<(u32, u32)>>> = BTreeMap::new();
-    for evidence in all {
-        if let Some(array) = &evidence.within {
-            let place = (evidence.field.offset, evidence.field.width);
-            arrays.entry(array).or_default().entry(&evidence.path).or_default().insert(place);
-        }
-    }
+    let names: BTreeSet<&String> = all.iter().filter_map(|e| e.within.as_ref()).collect();
     let mut found = Vec::new();
-    for (name, members) in arrays {
+    for name in names {
+        let mut members: BTreeMap<&String, BTreeSet<u32>> = BTreeMap::new();
+        for evidence in all.iter().filter(|e| e.within.as_ref() == Some(name)) {
+            members.entry(&evidence.path).or_default().insert(evidence.field.offset);
+        }
         // The distance from each to the next, the same for all members.
         let mut distances = BTreeSet::new();
         let mut counts = BTreeSet::new();
         let mut start = u32::MAX;
         for places in members.values() {
-            let offsets: Vec<u32> = places.iter().map(|(offset, _)| *offset).collect();
+            let offsets: Vec<u32> = places.iter().copied().collect();
             distances.extend(offsets.windows(2).filter_map(|two| match two {
                 [a, b] => b.checked_sub(*a),
                 _ => None,
@@ -218,9 +280,11 @@ fn arrays(mut elements: Vec<Evidence>, others: &[Evidence], size: Size) -> Vec<E
             _ => arrays.push((evidence.field.width, evidence)),
         }
     }
+    let starts: BTreeSet<u32> =
+        others.iter().chain(arrays.iter().map(|(_, array)| array)).map(|other| other.field.offset).collect();
     for (width, array) in &mut arrays {
         let end = array.field.end();
-        let ends = others.iter().any(|other| other.field.offset == end) || size == Size::Exact(end);
+        let ends = starts.contains(&end) || size == Size::Exact(end);
         if ends && array.field.width > *width && !array.helper {
             array.field.certainty = Certainty::Likely;
         }
@@ -247,14 +311,14 @@ fn agreed(same: Vec<Evidence>) -> Option<Evidence> {
     Some(best)
 }
 
-/// Whether both can be records of one struct: nothing overlaps, and what is at one place has one name.
-pub(crate) fn compatible(one: &[Field], other: &[Field]) -> bool {
+/// Whether both can be records of one struct: nothing overlaps, and what is at one place has one name. `unions`: what
+/// starts together may overlap.
+pub(crate) fn compatible(one: &[Field], other: &[Field], unions: bool) -> bool {
     let sure = |field: &&Field| field.certainty < Certainty::Guessed;
     one.iter().filter(sure).all(|a| {
         other.iter().filter(sure).all(|b| match (a.offset == b.offset, a.width == b.width) {
             (true, true) => a.name == b.name,
-            // Members of a union have names, too.
-            (true, false) => a.name == b.name || (has(one, b) && has(other, a)),
+            (true, false) => unions || a.name == b.name || (has(one, b) && has(other, a)),
             (false, _) => a.end() <= b.offset || b.end() <= a.offset,
         })
     })

@@ -28,8 +28,12 @@ pub(crate) enum Origin {
     Time,
     /// The processor.
     Cpu,
-    /// `bpf_get_stackid`.
+    /// `bpf_get_stackid` of the kernel's stack.
     StackId,
+    /// The same of the stack of user space.
+    UserStackId,
+    /// A time less another: units of this many nanoseconds.
+    Elapsed(u32),
     /// `bpf_get_current_cgroup_id`.
     CgroupId,
     /// Read by an instruction with a CO-RE relocation.
@@ -51,8 +55,13 @@ impl Origin {
     }
 
     /// Of what a helper returns.
-    pub(crate) fn of_helper(helper: Helper) -> Origin {
+    pub(crate) fn of_helper(helper: Helper, arguments: [Value; 5]) -> Origin {
+        /// `BPF_F_USER_STACK`.
+        const USER: u64 = 1 << 8;
+        let [_, _, flags, ..] = arguments;
         match helper {
+            Helper::GET_STACKID if flags.as_constant().is_none() => Origin::Other,
+            Helper::GET_STACKID if flags.range().0 & USER != 0 => Origin::UserStackId,
             Helper::GET_CURRENT_PID_TGID => Origin::PidTgid,
             Helper::GET_CURRENT_UID_GID => Origin::UidGid,
             Helper::KTIME_GET_NS | Helper::KTIME_GET_BOOT_NS | Helper::KTIME_GET_COARSE_NS => Origin::Time,
@@ -87,7 +96,18 @@ impl Origin {
         const RSH: u8 = 0x70;
         const LSH: u8 = 0x60;
         const ARSH: u8 = 0xc0;
+        const ADD: u8 = 0x00;
+        const SUB: u8 = 0x10;
+        const DIV: u8 = 0x30;
         match (op, self, by) {
+            // A constant is no time to be subtracted.
+            (SUB, Origin::Time, None) => Origin::Elapsed(1),
+            (ADD, _, None) if matches!(from, Origin::Elapsed(_)) && self != Origin::Time => from,
+            (ADD, Origin::Elapsed(_), None) => self,
+            (DIV, Origin::Elapsed(unit), Some(by)) => {
+                let unit = u32::try_from(by).ok().and_then(|by| unit.checked_mul(by));
+                unit.map_or(Origin::Other, Origin::Elapsed)
+            }
             (MOV, ..) => match from {
                 Origin::PidTgid if narrow => Origin::Pid,
                 Origin::UidGid if narrow => Origin::Uid,

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use ringfence_object::{FunctionId, Line, MapId, Object};
+use ringfence_object::{Function, FunctionId, Line, MapId, Object};
 use ringfence_uapi::Helper;
 
 use crate::value::Value;
@@ -85,16 +85,15 @@ pub fn outputs(object: &Object) -> Vec<Output> {
     });
     if !complete {
         // The walk gave up somewhere: calls that it did not reach are still calls.
+        let known: HashSet<_> = found.iter().map(|output: &Output| (output.function, output.insn)).collect();
         for (id, function) in object.functions.iter().enumerate() {
             for (at, insn) in function.insns.iter().enumerate().filter(|(_, insn)| insn.is_helper_call()) {
                 let function = FunctionId(id);
                 let helper = Helper(insn.imm.cast_unsigned());
-                let call =
-                    walk::Call { function, insn: at, helper, arguments: &[Value::Unknown; 5], dynptr: Value::Unknown };
-                if let Some(output) = output(object, &call)
-                    && !found.iter().any(|known| (known.function, known.insn) == (function, at))
-                {
-                    found.push(output);
+                let arguments = &[Value::Unknown; 5];
+                let call = walk::Call { function, insn: at, helper, arguments, dynptr: Value::Unknown };
+                if !known.contains(&(function, at)) {
+                    found.extend(output(object, &call));
                 }
             }
         }
@@ -131,8 +130,14 @@ pub(crate) fn output(object: &Object, call: &walk::Call<'_>) -> Option<Output> {
         // BPF_F_CTXLEN_MASK: bits 32 to 51 of the flags (bpf_skb_event_output in net/core/filter.c).
         appended: flags.range().1 >> 32 != 0,
         source,
-        line: function.lines.iter().filter(|line| line.insn <= call.insn).max_by_key(|line| line.insn).copied(),
+        line: line_of(function, call.insn),
     })
+}
+
+/// The source line of an instruction.
+pub(crate) fn line_of(function: &Function, insn: usize) -> Option<Line> {
+    let behind = function.lines.partition_point(|line| line.insn <= insn);
+    function.lines.get(behind.checked_sub(1)?).copied()
 }
 
 fn size_of(value: Value) -> Size {

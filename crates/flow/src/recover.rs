@@ -4,7 +4,8 @@
 //! the call. What is in a map's value can have been put there by any program, in place or with `bpf_map_update_elem`,
 //! and what was copied has the fields of what it was copied from.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
 
 use ringfence_object::{FunctionId, MapId, Object};
 use ringfence_uapi::MapType;
@@ -23,8 +24,8 @@ use crate::writes::{By, MAX_BYTES, Memory, Region, Taken, Write};
 const MAX_REACHING: usize = 2_000;
 /// Functions whose callees are told apart.
 const MAX_FUNCTIONS: usize = 256;
-/// Instructions that are followed to see which writes reach a call, for one object.
-const MAX_STEPS: usize = 4_000_000;
+/// Sources of copies that are looked at for one object.
+const MAX_SOURCES: usize = 256;
 /// From how far away fields are taken: a copy of a copy of a copy.
 const MAX_COPIES: u8 = 3;
 
@@ -33,12 +34,13 @@ pub(crate) fn sent(object: &Object) -> Vec<Sent> {
     let mut recovery = Recovery::of(object);
     let all = std::mem::take(&mut recovery.reader.memory.sent);
     let of_map = all.iter().filter_map(|(output, taken)| Some((output.map?, output.size, taken)));
-    let known = |(map, size, taken): (MapId, Size, &Taken)| Sent {
-        map,
-        size,
-        call: (taken.function, taken.insn),
-        fields: resolved(recovery.evidence(taken, 0), size),
-        constants: recovery.constants(taken),
+    let known = |(map, size, taken): (MapId, Size, &Taken)| {
+        let (mut fields, mut constants) = (resolved(recovery.evidence(taken, 0), size), recovery.constants(taken));
+        // What was not looked at could contradict the rest.
+        if recovery.reader.exhausted() {
+            (fields, constants) = (Vec::new(), Constants::default());
+        }
+        Sent { map, size, call: (taken.function, taken.insn), fields, constants }
     };
     of_map.map(known).collect()
 }
@@ -56,7 +58,7 @@ pub fn contents(object: &Object) -> Vec<Layout> {
         let taken = Taken { function: none, insn: 0, places, bytes };
         let size = Size::Exact(map.value_size);
         let fields = resolved(recovery.evidence(&taken, 0), size);
-        if !fields.is_empty() {
+        if !fields.is_empty() && !recovery.reader.exhausted() {
             let fields = merged(vec![fields]);
             found.push(Layout { map: MapId(id), size, tag: None, ambiguous: false, calls: Vec::new(), fields });
         }
@@ -64,13 +66,21 @@ pub fn contents(object: &Object) -> Vec<Layout> {
     found
 }
 
+/// Writes, and reads.
+type Reaching = (Vec<Write>, Vec<Write>);
+
+/// Where bytes are taken from, how many, and by which call.
+type Asked = (Region, i64, u32, FunctionId, usize);
+
 struct Recovery<'a> {
     reader: Reader<'a>,
     /// What each function reaches, of the first functions.
     reached: Vec<BTreeSet<FunctionId>>,
     /// Records of several kinds are sent from these maps' values.
     mixed: BTreeSet<MapId>,
-    steps: usize,
+    reaching: HashMap<Asked, Rc<Reaching>>,
+    /// Sources of copies that are still looked at.
+    copies: usize,
 }
 
 impl<'a> Recovery<'a> {
@@ -87,7 +97,7 @@ impl<'a> Recovery<'a> {
             }
         }
         let mixed = kinds.into_iter().filter(|(_, kinds)| kinds.len() > 1).map(|(map, _)| map).collect();
-        Recovery { reader: Reader { object, memory }, reached, mixed, steps: MAX_STEPS }
+        Recovery { reader: Reader::new(object, memory), reached, mixed, reaching: HashMap::new(), copies: MAX_SOURCES }
     }
 
     /// The functions that may fill what `function` takes out of a region; `None`: any.
@@ -114,7 +124,11 @@ impl<'a> Recovery<'a> {
     }
 
     /// The writes that reach a call, and what is read, of one of the places that it takes bytes from.
-    fn reaching(&mut self, region: Region, start: i64, taken: &Taken) -> (Vec<Write>, Vec<Write>) {
+    fn reaching(&mut self, region: Region, start: i64, taken: &Taken) -> Rc<Reaching> {
+        let key = (region, start, taken.bytes, taken.function, taken.insn);
+        if let Some(known) = self.reaching.get(&key) {
+            return Rc::clone(known);
+        }
         let fillers = self.fillers(region, taken.function);
         let end = start.saturating_add(taken.bytes.into());
         let inside = |write: &&Write| {
@@ -123,20 +137,26 @@ impl<'a> Recovery<'a> {
                 && write.end() <= end
         };
         let memory = &self.reader.memory;
+        let all = [&memory.writes, &memory.reads].map(|all| all.get(&region).map_or(0, BTreeSet::len));
+        if !self.reader.spend(all.into_iter().fold(1, usize::saturating_add)) {
+            return Rc::default();
+        }
         let of = |writes: &BTreeMap<Region, BTreeSet<Write>>| -> Vec<Write> {
             writes.get(&region).into_iter().flatten().filter(inside).copied().take(MAX_REACHING).collect()
         };
         let (mut writes, reads) = (of(&memory.writes), of(&memory.reads));
         let others = writes.clone();
         writes.retain(|write| self.reaches(region, write, &others, taken));
-        (writes, reads)
+        let found = Rc::new((writes, reads));
+        self.reaching.insert(key, Rc::clone(&found));
+        found
     }
 
     /// The bytes that a call sends every time.
     fn constants(&mut self, taken: &Taken) -> Constants {
         let mut constants = Constants::default();
         for (region, start) in &taken.places {
-            let (mut writes, _) = self.reaching(*region, *start, taken);
+            let mut writes = self.reaching(*region, *start, taken).0.clone();
             // What else is stored in the same place counts behind what is known.
             writes.sort_by_key(|write| !matches!(write.by, By::Constant(_)));
             for write in writes {
@@ -155,25 +175,33 @@ impl<'a> Recovery<'a> {
     /// What is known of the bytes that a call takes.
     fn evidence(&mut self, taken: &Taken, depth: u8) -> Vec<Evidence> {
         let mut all = Vec::new();
+        if depth > 0 {
+            let Some(left) = self.copies.checked_sub(1) else { return all };
+            self.copies = left;
+        }
         for (region, start) in &taken.places {
-            let (writes, reads) = self.reaching(*region, *start, taken);
+            let known = self.reaching(*region, *start, taken);
+            let (writes, reads) = known.as_ref();
             let mut own: Vec<Evidence> = Vec::new();
-            for write in writes.iter().chain(&reads) {
+            for write in writes.iter().chain(reads) {
                 if let Ok(offset) = u32::try_from(write.at.saturating_sub(*start)) {
                     own.extend(self.reader.evidence(write, offset));
                 }
             }
             if depth < MAX_COPIES {
-                let mut taken_over = self.copied(&writes, *start, depth);
+                let mut taken_over = self.copied(writes, *start, depth);
                 if let Region::Value(map) = region {
                     taken_over.extend(self.filled(*map, *start, taken, depth));
                 }
-                take_over(&mut own, taken_over);
+                if self.reader.spend(own.len().saturating_mul(taken_over.len()) / 16) {
+                    take_over(&mut own, taken_over);
+                }
             }
             all.extend(own);
         }
         // All of it at once says nothing of its fields.
-        all.retain(|evidence| evidence.field.width < taken.bytes || evidence.field.name.is_some());
+        let number = |field: &Field| matches!(field.width, 1 | 2 | 4 | 8) && field.name.is_some();
+        all.retain(|evidence| evidence.field.width < taken.bytes || number(&evidence.field));
         all
     }
 
@@ -227,12 +255,11 @@ impl<'a> Recovery<'a> {
             };
             let places = vec![(region, from.saturating_sub(away))];
             let all = self.evidence(&Taken { function, insn, places, bytes }, depth.saturating_add(1));
+            let whole = joined(&pieces);
             for field in resolved(all, Size::Exact(bytes)) {
                 let at = from.saturating_add(field.offset.into());
-                let covered = (0..i64::from(field.width)).all(|n| {
-                    let byte = at.saturating_add(n);
-                    pieces.iter().any(|piece| piece.at <= byte && byte < piece.end())
-                });
+                let end = at.saturating_add(field.width.into());
+                let covered = whole.iter().any(|(start, stop)| *start <= at && end <= *stop);
                 if field.certainty < Certainty::Guessed
                     && covered
                     && let Ok(offset) = u32::try_from(at.saturating_sub(start))
@@ -245,7 +272,7 @@ impl<'a> Recovery<'a> {
     }
 
     /// Whether some way leads from the write to the call on which it is not overwritten.
-    fn reaches(&mut self, region: Region, write: &Write, others: &[Write], taken: &Taken) -> bool {
+    fn reaches(&self, region: Region, write: &Write, others: &[Write], taken: &Taken) -> bool {
         // In other memory, or from another function: not followed.
         let scratch = matches!(region, Region::Value(map) if self.mixed.contains(&map));
         if (region != Region::Frame(taken.function) && !scratch) || write.function != taken.function {
@@ -257,19 +284,28 @@ impl<'a> Recovery<'a> {
         let kills = |other: &&Write| {
             other.function == write.function && (other.covers(write) || (number && other.overlaps(write)))
         };
-        let killers: HashSet<usize> = others.iter().filter(kills).map(|other| other.insn).collect();
-        let mut seen = HashSet::new();
+        if !self.reader.spend(others.len().saturating_add(function.insns.len() / 64)) {
+            return false;
+        }
+        // Where the way ends: at what overwrites it, and where it was before.
+        let mut ends = vec![false; function.insns.len()];
+        for killer in others.iter().filter(kills) {
+            if let Some(end) = ends.get_mut(killer.insn) {
+                *end = true;
+            }
+        }
         let mut todo = vec![write.insn.saturating_add(1)];
         while let Some(at) = todo.pop() {
             if at == taken.insn {
                 return true;
             }
-            let Some(left) = self.steps.checked_sub(1) else { return false };
-            self.steps = left;
-            if !seen.insert(at) || killers.contains(&at) {
-                continue;
+            if !self.reader.spend(1) {
+                return false;
             }
             let Some(insn) = function.insns.get(at) else { continue };
+            if ends.get_mut(at).is_none_or(|end| std::mem::replace(end, true)) {
+                continue;
+            }
             todo.extend(walk::jump_target(*insn, at));
             if walk::falls_through(*insn) {
                 todo.push(at.saturating_add(if insn.is_ld_imm64() { 2 } else { 1 }));
@@ -277,6 +313,20 @@ impl<'a> Recovery<'a> {
         }
         false
     }
+}
+
+/// Stretches of bytes that pieces make up together.
+fn joined(pieces: &[Write]) -> Vec<(i64, i64)> {
+    let mut ranges: Vec<(i64, i64)> = pieces.iter().map(|piece| (piece.at, piece.end())).collect();
+    ranges.sort_unstable();
+    let mut joined: Vec<(i64, i64)> = Vec::new();
+    for (start, end) in ranges {
+        match joined.last_mut() {
+            Some((_, last)) if start <= *last => *last = end.max(*last),
+            _ => joined.push((start, end)),
+        }
+    }
+    joined
 }
 
 /// Adds what is known from elsewhere where nothing is known from here.

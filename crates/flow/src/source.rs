@@ -9,7 +9,7 @@ use ringfence_object::{Function, Line};
 const STATEMENT: u32 = 3;
 /// Longest line, and most lines of a function, that are looked at.
 const MAX_LINE: usize = 1024;
-const MAX_LINES: usize = 20_000;
+pub(crate) const MAX_LINES: usize = 20_000;
 
 /// A type by the name that the source uses.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -33,6 +33,16 @@ impl State {
         State { registers, origins: [Origin::Other; 11], made: [None; 11], slots: Vec::new(), frame }
     }
 
+    /// Memory that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<State>().saturating_add(self.slots.len().saturating_mul(size_of::<(i32, Known)>()))
+    }
+
+    /// Time to copy and compare it, in instructions that do neither.
+    pub(crate) fn cost(&self) -> usize {
+        self.slots.len().div_ceil(4).saturating_add(1)
+    }
+
     pub(crate) fn get(&self, register: u8) -> Value {
         self.registers.get(usize::from(register)).copied().unwrap_or(Value::Unknown)
     }
@@ -126,23 +136,35 @@ impl State {
 
     /// Takes in another path's state; `true` when that says something new.
     pub(crate) fn join(&mut self, other: &State, widen: bool) -> bool {
-        let before = self.clone();
-        for (mine, theirs) in self.registers.iter_mut().zip(other.registers) {
-            *mine = mine.join(theirs, widen);
-        }
-        for (mine, theirs) in self.origins.iter_mut().zip(other.origins) {
-            *mine = mine.join(theirs);
-        }
-        for (mine, theirs) in self.made.iter_mut().zip(other.made) {
-            *mine = mine.filter(|_| *mine == theirs);
+        let mut new = false;
+        let mut joined = |mine: &mut Known, theirs: Known| {
+            let before = *mine;
+            mine.origin = met((mine.origin, mine.value), (theirs.origin, theirs.value));
+            mine.value = mine.value.join(theirs.value, widen);
+            mine.made = mine.made.filter(|_| mine.made == theirs.made);
+            new |= *mine != before;
+        };
+        let registers = self.registers.iter_mut().zip(&mut self.origins).zip(&mut self.made);
+        let others = other.registers.into_iter().zip(other.origins).zip(other.made);
+        for (((value, origin), made), ((theirs, from), by)) in registers.zip(others) {
+            let mut mine = Known { value: *value, origin: *origin, made: *made };
+            joined(&mut mine, Known { value: theirs, origin: from, made: by });
+            (*value, *origin, *made) = (mine.value, mine.origin, mine.made);
         }
         self.slots.retain_mut(|(at, known)| {
-            let theirs = other.spilled(*at);
-            known.value = known.value.join(theirs.value, widen);
-            known.origin = known.origin.join(theirs.origin);
-            known.made = known.made.filter(|_| known.made == theirs.made);
+            joined(known, other.spilled(*at));
             known.value != Value::Unknown
         });
-        *self != before
+        new
+    }
+}
+
+/// Where a value comes from that comes from either. The number of a stack may be a constant: there is none.
+fn met((a, of_a): (Origin, Value), (b, of_b): (Origin, Value)) -> Origin {
+    let stack = |origin| matches!(origin, Origin::StackId | Origin::UserStackId);
+    match (of_a.as_constant(), of_b.as_constant()) {
+        (Some(_), None) if stack(b) => b,
+        (None, Some(_)) if stack(a) => a,
+        _ => a.join(b),
     }
 }

@@ -96,6 +96,7 @@ pub(crate) fn told_apart(kinds: &[Vec<&Constants>], big_endian: bool) -> Option<
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
 

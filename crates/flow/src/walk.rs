@@ -3,6 +3,7 @@
 //! Paths are joined at jump targets until nothing changes; a range that keeps growing there is given up. Only then
 //! the calls are reported, with what holds at last. Work is bounded by [`PER_PROGRAM`] and [`IN_ALL`].
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
@@ -16,9 +17,11 @@ use crate::value::{Frame, Known, Op, Site, Value};
 /// Instructions that are looked at for one program.
 const PER_PROGRAM: usize = 500_000;
 /// Instructions that are looked at for one object.
-const IN_ALL: usize = 4_000_000;
+const IN_ALL: usize = 2_000_000;
 /// Most nested calls (`MAX_CALL_FRAMES` in include/linux/bpf_verifier.h).
 const MAX_FRAMES: u8 = 8;
+/// Bytes of states that are remembered at once, for places where paths meet.
+const MAX_HELD: usize = 32 << 20;
 /// How often paths meet at an instruction before ranges that still grow are given up.
 const WIDEN_AFTER: u32 = 8;
 
@@ -79,6 +82,7 @@ pub(crate) fn walk(object: &Object, report: &mut dyn FnMut(&Seen<'_>)) -> bool {
         reported: HashSet::new(),
         budget: 0,
         left: IN_ALL,
+        held: Rc::new(Cell::new(0)),
         complete: true,
     };
     for program in &object.programs {
@@ -103,6 +107,8 @@ struct Walker<'a> {
     reported: HashSet<(FunctionId, [Value; 5], u8)>,
     budget: usize,
     left: usize,
+    /// Bytes of all states of all functions that are being walked.
+    held: Rc<Cell<usize>>,
     complete: bool,
 }
 
@@ -189,6 +195,8 @@ impl<'a> Walker<'a> {
         let mut entries = BTreeMap::from([(0usize, (State::entry(arguments, Frame { depth: frame, of: id }), 0u32))]);
         let mut changed = BTreeSet::from([0usize]);
         let mut result = None;
+        let held = Rc::clone(&self.held);
+        let (before, full) = (held.get(), Cell::new(false));
         while let Some(start) = changed.pop_first() {
             let Some(state) = entries.get(&start).map(|(state, _)| state.clone()) else { continue };
             let mut meet = |at: usize, state: &State| {
@@ -198,6 +206,12 @@ impl<'a> Walker<'a> {
                         known.join(state, *times > WIDEN_AFTER)
                     }
                     None => {
+                        let more = held.get().saturating_add(state.bytes());
+                        if more > MAX_HELD {
+                            full.set(true);
+                            return;
+                        }
+                        held.set(more);
                         entries.insert(at, (state.clone(), 0));
                         true
                     }
@@ -206,7 +220,10 @@ impl<'a> Walker<'a> {
                     changed.insert(at);
                 }
             };
-            if !self.block(id, &facts, start, state, &mut meet, &mut result, false) {
+            let going = self.block(id, &facts, start, state, &mut meet, &mut result, false);
+            if !going || full.get() {
+                self.complete = false;
+                held.set(before);
                 return Value::Unknown;
             }
         }
@@ -215,6 +232,7 @@ impl<'a> Walker<'a> {
                 self.block(id, &facts, *start, state.clone(), &mut |_, _| {}, &mut None, true);
             }
         }
+        held.set(before);
         // Without an exit that is reached, nothing comes back.
         let result = result.unwrap_or(Value::Unknown);
         self.results.insert(key, result);
@@ -239,7 +257,9 @@ impl<'a> Walker<'a> {
                 meet(at, &state);
                 return true;
             }
-            let Some(budget) = self.budget.checked_sub(1) else {
+            // What is copied and compared where paths part and meet is work, too.
+            let cost = if matches!(insn.class(), Insn::JMP | Insn::JMP32) { state.cost() } else { 1 };
+            let Some(budget) = self.budget.checked_sub(cost) else {
                 self.complete = false;
                 return false;
             };
@@ -339,7 +359,7 @@ impl<'a> Walker<'a> {
                     state.clobber(to, to.saturating_add(16));
                     state.spill(to, 8, Known { value: Value::Record(site, Some(0)), ..Known::NOTHING });
                 }
-                origin = Origin::of_helper(helper);
+                origin = Origin::of_helper(helper, arguments);
                 made = u32::try_from(at).ok();
                 returned(helper, arguments, dynptr, site)
             }
@@ -497,6 +517,11 @@ fn written(state: &State, insn: Insn, function: FunctionId, at: usize, core: boo
         Insn::ST if !core => (Value::constant(i64::from(insn.imm).cast_unsigned()), Origin::Other, None),
         // What an atomic operation leaves is computed.
         Insn::STX if insn.code & 0xe0 == 0x60 => (state.get(insn.src), state.origin(insn.src), state.made(insn.src)),
+        // A sum of durations is one.
+        Insn::STX => match state.origin(insn.src) {
+            elapsed @ Origin::Elapsed(_) if insn.imm & !1 == 0 => (Value::Unknown, elapsed, None),
+            _ => (Value::Unknown, Origin::Other, None),
+        },
         _ => (Value::Unknown, Origin::Other, None),
     };
     Store { function, insn: at, to, bytes: access_bytes(insn), value, origin, made }

@@ -1,12 +1,12 @@
 //! What programs write to memory that records are sent from, and what they read of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use ringfence_object::{FunctionId, MapId, Object};
 use ringfence_uapi::Helper;
 
 use crate::origin::Origin;
-use crate::outputs::{self, Output};
+use crate::outputs::{self, Output, Size};
 use crate::value::{Site, Value};
 use crate::walk::{self, Call, Load, Seen, Store};
 
@@ -35,7 +35,7 @@ pub(crate) fn regions(pointer: Value) -> Vec<(Region, i64)> {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum By {
     /// A store of a constant.
     Constant(u64),
@@ -45,7 +45,7 @@ pub(crate) enum By {
     Read,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Write {
     pub(crate) at: i64,
     pub(crate) bytes: u32,
@@ -73,7 +73,7 @@ impl Write {
 }
 
 /// A call that takes bytes out of memory.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Taken {
     pub(crate) function: FunctionId,
     pub(crate) insn: usize,
@@ -92,6 +92,8 @@ pub(crate) struct Memory {
     pub(crate) sent: Vec<(Output, Taken)>,
     /// Values on their way into maps.
     pub(crate) fills: Vec<(MapId, Taken)>,
+    /// Those of both that are there.
+    known: HashSet<(Option<MapId>, Option<Size>, Taken)>,
     count: usize,
 }
 
@@ -145,7 +147,7 @@ impl Memory {
             outputs::Size::Unknown => MAX_BYTES,
         };
         let taken = Taken { function: call.function, insn: call.insn, places, bytes };
-        if !self.sent.contains(&(output, taken.clone())) {
+        if self.known.insert((output.map, Some(output.size), taken.clone())) {
             self.sent.push((output, taken));
         }
     }
@@ -161,7 +163,8 @@ impl Memory {
         let places = regions(value);
         let Some(bytes) = object.maps.get(map.0).map(|map| map.value_size.min(MAX_BYTES)) else { return };
         let taken = Taken { function: call.function, insn: call.insn, places, bytes };
-        if self.fills.len() < MAX_CALLS && !taken.places.is_empty() && !self.fills.contains(&(map, taken.clone())) {
+        let room = self.fills.len() < MAX_CALLS && !taken.places.is_empty();
+        if room && self.known.insert((Some(map), None, taken.clone())) {
             self.fills.push((map, taken));
         }
     }

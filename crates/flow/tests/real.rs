@@ -5,12 +5,13 @@ mod fields;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fields::Score;
 use ringfence_btf::Def;
 use ringfence_flow::{EventChoice, Kind, Layout, Size, event_types, layouts, outputs, slot_scale_is_log2};
 use ringfence_object::Object;
-use ringfence_testing::{all_objects, objects};
+use ringfence_testing::{all_objects, objects, worked};
 
 fn parse(path: &Path) -> Option<Object> {
     Object::parse(&path.file_name().unwrap().to_string_lossy(), &std::fs::read(path).unwrap()).ok()
@@ -76,12 +77,19 @@ ones, which `run` shows as `fieldN`, count as unknown. Kind: number, text, or by
 has a sign is not compared.
 
 The rules were made while looking at these objects, so the numbers say how well they are covered, not what to expect of others. The
-facts for mountsnoop and opensnoop follow the objects themselves: no header of that size was to be had.
+facts for mountsnoop and opensnoop follow the objects themselves: no header of that size was to be had. What they find in others is in
+crates/flow/tests: unseen.rs (16 kinds of records, written before any rule was looked at for them) and hidden.rs (every struct of the
+kernel's self-tests and of xdp-tools, and the values of all maps: nothing may be wrong).
 
 ";
 const FIELD_COLUMNS: &str = "\
 | object | fields | place and kind | name too | wrong | misnamed | unknown |
 |---|--:|--:|--:|---|---|---|";
+
+/// Fields that no instruction of the object touches, so that nothing in it can tell them: user space fills them in before the
+/// programs run (the value of a map, in `ksnoop.c`). Read by hand from the disassembly.
+const UNTOUCHED: &[(&str, &[&str])] =
+    &[("ksnoop", &["btf", "dump", "name", "mod", "id", "nr_args", "ip", "args", "nr_traces", "links"])];
 
 /// What the object's own struct says of its fields.
 fn type_facts(object: &Object, name: &str, bytes: u32) -> Vec<fields::Fact> {
@@ -90,6 +98,16 @@ fn type_facts(object: &Object, name: &str, bytes: u32) -> Vec<fields::Fact> {
         matches!(btf.get(*id).unwrap().def, Def::Struct(_)) && btf.size_of(*id) == Ok(bytes.into())
     };
     fields::of_type(btf, btf.named(name).into_iter().find(is_it).unwrap())
+}
+
+/// The object, without the struct in the values of its maps.
+fn hidden(object: &Object, name: &str, bytes: u32) -> Object {
+    let btf = object.btf.as_ref().unwrap();
+    let mut hidden = object.clone();
+    for ty in btf.named(name).into_iter().filter(|id| btf.size_of(*id) == Ok(bytes.into())) {
+        fields::hide(&mut hidden, ty);
+    }
+    hidden
 }
 
 /// Which buffers the records go through.
@@ -121,6 +139,7 @@ fn libbpf_tools() {
     let truth = |path: &Path| LIBBPF_TOOLS.iter().find(|(name, ..)| path.file_stem().unwrap() == *name);
     let mut recovered = [(String::new(), Score::default()), (String::new(), Score::default())];
     let (mut rows, mut met, mut verdicts) = (String::new(), BTreeSet::new(), BTreeMap::new());
+    let mut untouched = 0;
     for (path, bytes) in &files {
         let object = parse(path).unwrap();
         let choices = event_types(&object, None);
@@ -130,8 +149,10 @@ fn libbpf_tools() {
             assert!(copy || choices.is_empty(), "{} is not in the table", object.name);
             continue;
         };
-        let layouts = layouts(&object);
-        for choice in choices {
+        let layouts = layouts(&hidden(&object, expected, *bytes));
+        // Kinds of records that a tag tells apart are of one struct.
+        let mut counted = BTreeSet::new();
+        for choice in choices.into_iter().filter(|choice| counted.insert((choice.map, choice.size))) {
             met.insert(name);
             match choice.size {
                 Size::Exact(size) | Size::Between(_, size) => assert_eq!(size, *bytes, "{name}"),
@@ -139,9 +160,15 @@ fn libbpf_tools() {
             }
             let there = has_struct(&object, expected, *bytes);
             let of_choice = |layout: &&Layout| (layout.map, layout.size) == (choice.map, choice.size);
-            let layout = layouts.iter().find(of_choice).expect(name);
-            let facts = if there { type_facts(&object, expected, *bytes) } else { fields::facts(name).expect(name) };
-            let score = Score::of(&object, layout, &facts);
+            let mine: Vec<&Layout> = layouts.iter().filter(of_choice).collect();
+            let mut facts =
+                if there { type_facts(&object, expected, *bytes) } else { fields::facts(name).expect(name) };
+            let gone = UNTOUCHED.iter().find(|(of, _)| of == name).map_or(&[][..], |(_, fields)| *fields);
+            if there {
+                untouched += gone.len();
+                facts.retain(|(field, _, _, kind)| *kind == 's' || !gone.contains(&field.as_str()));
+            }
+            let score = Score::of_all(&object, &mine, &facts);
             let (rows_of, sum) = &mut recovered[usize::from(there)];
             *rows_of += &score.row(name);
             sum.add(&score);
@@ -184,8 +211,13 @@ fn libbpf_tools() {
         )
     };
     let fields = format!(
-        "{FIELDS_HEAD}### The struct is not in the object's types\n\n{}\n### It is, and the algorithm is not told\n\n{}",
+        "{FIELDS_HEAD}### The struct is not in the object's types\n\n{}\n### It is, and the algorithm is not told\n\n\
+         Not counted: {untouched} fields of ksnoop that no instruction of the object touches (user space fills them in before the \
+         programs run): {}. With them it is {} of {}.\n\n{}",
         part(hidden, hidden_sum),
+        UNTOUCHED.iter().flat_map(|(_, all)| *all).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+        in_btf_sum.placed,
+        in_btf_sum.fields + untouched,
         part(in_btf, in_btf_sum)
     );
     let text = format!(
@@ -200,8 +232,10 @@ fn libbpf_tools() {
     for (_, sum) in &recovered {
         assert!(sum.wrong.is_empty(), "{text}");
     }
-    assert!(hidden_sum.placed * 10 >= hidden_sum.fields * 9, "{text}");
-    assert!(hidden_sum.named * 100 >= hidden_sum.fields * 85, "{text}");
+    for (_, sum) in &recovered {
+        assert!(sum.placed * 10 >= sum.fields * 9, "{text}");
+        assert!(sum.named * 100 >= sum.fields * 85, "{text}");
+    }
     let doc = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/events.md");
     if std::env::var_os("RINGFENCE_WRITE").is_some() {
         std::fs::write(&doc, &text).unwrap();
@@ -226,16 +260,21 @@ fn log2_histograms() {
 /// Everything that the kernel's own tests do: in bounded time, and each record has a map.
 #[test]
 fn every_object() {
+    // Time on a processor: the machine may be busy. A build without optimisation takes some thirty times as long.
+    let limit = Duration::from_millis(100) * if cfg!(debug_assertions) { 50 } else { 1 };
     for object in all_objects().iter().filter_map(|path| parse(path)) {
-        let start = std::time::Instant::now();
+        let start = worked();
         for output in outputs(&object) {
             assert!(object.functions[output.function.0].insns[output.insn].is_helper_call());
             assert!(output.map.is_some(), "{} {output:?}", object.name);
         }
-        event_types(&object, None);
+        for choice in event_types(&object, None) {
+            assert_eq!(choice.contradicted, [], "{}", object.name);
+        }
         for layout in layouts(&object) {
             assert!(layout.to_btf(object.btf.as_ref(), "event").is_ok(), "{}", object.name);
         }
-        assert!(start.elapsed().as_secs() < 10, "{}: {:?}", object.name, start.elapsed());
+        let time = worked().saturating_sub(start);
+        assert!(time < limit, "{}: {time:?}", object.name);
     }
 }

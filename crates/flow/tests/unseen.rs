@@ -1,4 +1,7 @@
 //! Records in ways that no rule was made for: how much of them is found, and that nothing of it is wrong.
+//!
+//! The sources were written first. Before any rule was looked at for them, 86 or 87 of the 93 fields were found at every
+//! level and version, and none was wrong.
 #![allow(missing_docs)]
 
 mod fields;
@@ -6,7 +9,7 @@ mod fields;
 use std::path::Path;
 
 use fields::{Score, parse_facts};
-use ringfence_flow::{Layout, layouts};
+use ringfence_flow::{Field, Layout, Tag, event_types, layouts};
 use ringfence_object::Object;
 
 /// Map, and what is true of its records. Records of one size that nothing tells apart are of no known struct.
@@ -63,16 +66,49 @@ fn much_is_right_and_nothing_wrong() {
                     let score =
                         scores.min_by_key(|score| (score.wrong.len() + score.misnamed.len(), 99 - score.placed));
                     let score = score.unwrap_or(missed);
-                    if std::env::var_os("RINGFENCE_SHOW").is_some() {
-                        print!("{level} {cpu} {}", score.row(map));
-                    }
                     sum.add(&score);
                 }
             }
-            println!(
-                "{level} {cpu}: {} of {} placed, {} named, wrong {:?}, misnamed {:?}",
-                sum.placed, sum.fields, sum.named, sum.wrong, sum.misnamed
-            );
+            assert!(sum.wrong.is_empty() && sum.misnamed.is_empty(), "{level} {cpu}: {sum:?}");
+            assert!(sum.placed * 10 >= sum.fields * 9 && sum.named * 100 >= sum.fields * 85, "{level} {cpu}: {sum:?}");
         }
     }
+}
+
+fn object(flags: &[&str]) -> Option<Object> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/objects/unseen.c");
+    Object::parse("unseen.o", &ringfence_testing::compile(&source, flags)?).ok()
+}
+
+/// Records of one size have a layout each where a constant tells them apart, also in the other byte order; else that is said.
+#[test]
+fn kinds_of_records() {
+    for target in ["bpfel", "bpfeb"] {
+        let Some(object) = object(&["-target", target]) else { return };
+        let all = layouts(&object);
+        let of = |name: &str| -> Vec<&Layout> { all.iter().filter(|l| object.maps[l.map.0].name == name).collect() };
+        let mut tags: Vec<_> = of("kinds").into_iter().filter_map(|layout| layout.tag.clone()).collect();
+        tags.sort();
+        let tag = |value| Tag { offset: 0, width: 4, values: vec![value] };
+        assert_eq!(tags, [tag(1), tag(2), tag(3)]);
+        assert!(of("kinds").iter().all(|layout| !layout.ambiguous && layout.calls.len() == 1));
+        let [same] = of("same")[..] else { panic!("{:?}", of("same")) };
+        assert!(same.ambiguous && same.tag.is_none());
+        assert_eq!(same.fields, []);
+        assert!(of("kept").iter().all(|layout| !layout.ambiguous && layout.tag.is_none()));
+    }
+}
+
+/// A struct of the right size and a name that events have, which has no place for what is stored.
+#[test]
+fn contradicted() {
+    let Some(object) = object(&["-target", "bpfel"]) else { return };
+    let choices = event_types(&object, None);
+    let choice = choices.iter().find(|choice| object.maps[choice.map.0].name == "odd").unwrap();
+    assert_eq!(choice.chosen, None);
+    let [(candidate, why)] = &choice.contradicted[..] else { panic!("{choice:?}") };
+    assert_eq!(candidate.name, "event");
+    assert_eq!(why, "the code stores `start`, 8 bytes, at 0, where no member starts or ends");
+    let names: Vec<_> = choice.layout.iter().flat_map(|layout| &layout.fields).map(Field::shown).collect();
+    assert_eq!(names, ["start", "pid", "tid"]);
 }

@@ -13,13 +13,13 @@ use crate::output;
 use crate::source::Source;
 
 /// Writes the types of all events to a file, as Rust when its name ends in `.rs`, else as C; with `-` to stdout.
-pub fn write(source: &Source, path: &Path) -> Result<(), Failure> {
-    let choices = events::choose(source, &[])?.typed;
+pub fn write(source: &Source, path: &Path, given: &[(String, String)]) -> Result<(), Failure> {
+    let choices = events::choose(source, given)?.typed;
     if choices.is_empty() {
         let why = format_args!("{}: no type of an event is known", source.label);
         return Err(Failure::new(Exit::Error, why));
     }
-    let rows = events::rows(source);
+    let rows = events::rows(source, given)?;
     let is_rust = path.extension().is_some_and(|extension| extension == "rs");
     let text = if is_rust { module(source, &choices, &rows) } else { header(source, &choices, &rows) };
     if path == Path::new("-") {
@@ -45,14 +45,23 @@ fn header(source: &Source, choices: &[Choice], rows: &[Row]) -> String {
     out += "#pragma once\n#include <linux/types.h>\n";
     let mut written: Vec<String> = Vec::new();
     for choice in choices {
-        for definition in choice.types.c_header(&[choice.ty]).split("\n\n") {
+        // A struct without a name can be used only by one that it is given.
+        let bare = choice.types.c_declaration(choice.ty, "");
+        let (name, given) = if bare.contains('{') {
+            let name = format!("{}_event", choice.map.replace('.', "_"));
+            let given = format!("typedef {};", choice.types.c_declaration(choice.ty, &name));
+            (name, Some(given))
+        } else {
+            (bare, None)
+        };
+        let needed = choice.types.c_header(&[choice.ty]);
+        for definition in needed.split("\n\n").chain(given.as_deref()) {
             let definition = definition.trim_end();
             if !definition.is_empty() && !written.iter().any(|known| known == definition) {
                 let _ = write!(out, "\n{definition}\n");
                 written.push(definition.to_owned());
             }
         }
-        let name = choice.types.c_declaration(choice.ty, "");
         let bytes = choice.types.size_of(choice.ty).unwrap_or(0);
         let _ = write!(out, "\n/* Records of the map `{}` are `{name}`", choice.map);
         let row = rows.iter().find(|row| row.is_of(&choice.map, choice.size));

@@ -197,7 +197,9 @@ impl Writer {
         }
         pad(&mut fields, at, size);
         // What is less aligned as a whole than a field wants holds that field as bytes.
-        while let Some(most) = fields.iter().map(|(_, _, shape, _)| shape.align).max().filter(|most| size % most != 0) {
+        while let Some(most) =
+            fields.iter().map(|(_, _, shape, _)| shape.align).max().filter(|most| !size.is_multiple_of(*most))
+        {
             for (_, _, shape, _) in fields.iter_mut().filter(|(_, _, shape, _)| shape.align == most) {
                 *shape = Shape::bytes(shape.size);
             }
@@ -205,7 +207,7 @@ impl Writer {
         let mut inside = String::new();
         for (name, _, shape, c) in &fields {
             let doc = if c.is_empty() { String::new() } else { format!("    /// `{}`\n", one_line(c)) };
-            let _ = write!(inside, "{doc}    pub {name}: {},\n", shape.name);
+            let _ = writeln!(inside, "{doc}    pub {name}: {},", shape.name);
         }
         let (name, new) = self.place(id, own, &inside, known);
         if new {

@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 
 use ringfence::{Loaded, Map, Object};
+use ringfence_flow::Side;
 use ringfence_uapi::MapType;
 use ringfence_value::{Histogram, Layout, Options, Scale, Value, per_cpu};
 
 use super::failure;
+use super::meaning::{Meanings, Stack};
 use crate::exit::Failure;
 use crate::output::{self, Format, Wrote};
 
@@ -19,6 +21,14 @@ pub struct Contents {
     /// What the slots of histograms stand for in this object.
     pub scale: Scale,
     pub tables: Vec<Table>,
+    meanings: Meanings,
+}
+
+/// An entry as a person reads it.
+struct Entry {
+    key: Option<Value>,
+    values: Vec<Value>,
+    stacks: Vec<Stack>,
 }
 
 /// A map and the types of its entries.
@@ -44,7 +54,7 @@ const READABLE: &[MapType] = &[
 impl Contents {
     /// Nothing to print.
     pub fn none() -> Contents {
-        Contents { format: Format::Table, scale: Scale::Linear, tables: Vec::new() }
+        Contents { format: Format::Table, scale: Scale::Linear, tables: Vec::new(), meanings: Meanings::default() }
     }
 
     /// The maps of an object that hold values, and its writable globals.
@@ -68,14 +78,15 @@ impl Contents {
             let key = Layout::compile_with(btf, key, options).ok();
             Some(Table { map: map.clone(), key, value, data })
         };
-        Contents { format, scale, tables: loaded.maps().iter().filter_map(table).collect() }
+        let tables = loaded.maps().iter().filter_map(table).collect();
+        Contents { format, scale, tables, meanings: Meanings::of(loaded, object, raw) }
     }
 
     /// Prints every map as it is now.
     pub fn write(&self) -> Result<Wrote, Failure> {
         let mut out = String::new();
         for table in &self.tables {
-            table.write(self.format, self.scale, &mut out)?;
+            table.write(self.format, self.scale, &self.meanings, &mut out)?;
         }
         if self.format == Format::Table && !out.is_empty() {
             out = format!("--- {}\n{out}", jiff::Zoned::now().strftime("%H:%M:%S"));
@@ -85,7 +96,7 @@ impl Contents {
 }
 
 impl Table {
-    fn write(&self, format: Format, scale: Scale, out: &mut String) -> Result<(), Failure> {
+    fn write(&self, format: Format, scale: Scale, meanings: &Meanings, out: &mut String) -> Result<(), Failure> {
         let mut entries = self.map.entries().map_err(|error| failure(&error))?;
         let (mut rows, mut charts, mut documents) = (Vec::new(), String::new(), String::new());
         let (mut count, mut more) = (0usize, 0usize);
@@ -97,7 +108,7 @@ impl Table {
             }
             // A machine gets everything; a person could not read it.
             if format != Format::Table {
-                self.document(format, key, value, &mut documents)?;
+                self.document(format, key, value, meanings, &mut documents)?;
                 continue;
             }
             if count == MOST_ENTRIES {
@@ -110,11 +121,20 @@ impl Table {
                 None => None,
             };
             let values = self.values(value);
+            let name = self.map.name();
+            let mut stacks = key.as_ref().map(|key| meanings.stacks(name, Side::Key, key)).unwrap_or_default();
+            let key = key.map(|key| meanings.worded(name, Side::Key, &key));
             if self.value.has_histogram() {
                 self.chart(scale, key.as_ref(), &values, &mut charts);
-            } else {
-                rows.push((key, values));
+                stacks.iter().for_each(|stack| stack.draw(&mut charts));
+                continue;
             }
+            stacks.extend(values.iter().flat_map(|value| meanings.stacks(name, Side::Value, value)));
+            // CPUs' counters are one number.
+            let sum = if self.map.is_per_cpu() { sum(&values) } else { None };
+            let values = sum.map_or(values, |sum| vec![sum]);
+            let values = values.iter().map(|value| meanings.worded(name, Side::Value, value)).collect();
+            rows.push(Entry { key, values, stacks });
         }
         match format {
             Format::Table => {
@@ -143,7 +163,14 @@ impl Table {
     }
 
     /// One line of JSON, or one YAML document.
-    fn document(&self, format: Format, key: &[u8], value: &[u8], out: &mut String) -> Result<(), Failure> {
+    fn document(
+        &self,
+        format: Format,
+        key: &[u8],
+        value: &[u8],
+        meanings: &Meanings,
+        out: &mut String,
+    ) -> Result<(), Failure> {
         let mut line = format!("{{\"map\":{}", serde_json::Value::from(self.map.name())).into_bytes();
         if let (Some(layout), false) = (&self.key, self.data) {
             line.extend_from_slice(b",\"key\":");
@@ -160,6 +187,7 @@ impl Table {
             line.extend_from_slice(b",\"value\":");
             let _ = self.value.json(value, &mut line);
         }
+        self.beside(key, value, meanings, &mut line);
         line.push(b'}');
         match format {
             Format::Yaml => {
@@ -174,17 +202,38 @@ impl Table {
         Ok(())
     }
 
-    fn table(&self, rows: &[(Option<Value>, Vec<Value>)]) -> String {
-        let line = |(key, values): &(Option<Value>, Vec<Value>)| {
-            let sum = if self.map.is_per_cpu() { sum(values) } else { None };
-            let value = match sum {
-                Some(sum) => sum.to_string(),
-                None => values.iter().map(|value| value.to_string()).collect::<Vec<_>>().join("  "),
-            };
-            let key = key.as_ref().filter(|_| !self.data).map(|key| key.to_string()).unwrap_or_default();
+    /// What the numbers of an entry stand for: `_comm`, `_stacks`.
+    fn beside(&self, key: &[u8], value: &[u8], meanings: &Meanings, line: &mut Vec<u8>) {
+        let name = self.map.name();
+        let decoded = |layout: &Layout, bytes: &[u8]| layout.value(bytes).ok();
+        let key = self.key.as_ref().and_then(|layout| decoded(layout, key));
+        let value = if self.map.is_per_cpu() { None } else { decoded(&self.value, value) };
+        let sides: Vec<_> =
+            [(Side::Key, key), (Side::Value, value)].into_iter().filter_map(|(side, v)| Some((side, v?))).collect();
+        if let Some(command) = sides.iter().find_map(|(side, value)| meanings.command(name, *side, value)) {
+            line.extend_from_slice(format!(",\"_comm\":{}", serde_json::Value::from(command)).as_bytes());
+        }
+        let stacks = sides.iter().flat_map(|(side, value)| meanings.stacks(name, *side, value));
+        let stacks: serde_json::Map<String, serde_json::Value> = stacks.map(|stack| stack.entry()).collect();
+        if !stacks.is_empty() {
+            line.extend_from_slice(format!(",\"_stacks\":{}", serde_json::Value::from(stacks)).as_bytes());
+        }
+    }
+
+    fn table(&self, rows: &[Entry]) -> String {
+        let line = |entry: &Entry| {
+            let value = entry.values.iter().map(|value| value.to_string()).collect::<Vec<_>>().join("  ");
+            let key = entry.key.as_ref().filter(|_| !self.data).map(|key| key.to_string()).unwrap_or_default();
             [format!("  {key}"), value]
         };
-        output::table(["  KEY", "VALUE"], rows.iter().map(line))
+        let text = output::table(["  KEY", "VALUE"], rows.iter().map(line));
+        let mut lines = text.lines();
+        let mut out = lines.next().unwrap_or_default().to_owned() + "\n";
+        for (line, entry) in lines.zip(rows) {
+            let _ = writeln!(out, "{line}");
+            entry.stacks.iter().for_each(|stack| stack.draw(&mut out));
+        }
+        out
     }
 
     fn chart(&self, scale: Scale, key: Option<&Value>, values: &[Value], out: &mut String) {
@@ -211,6 +260,7 @@ impl Table {
     }
 }
 
-fn sum(values: &[Value]) -> Option<i128> {
-    values.iter().map(Value::as_i64).try_fold(0i128, |sum, value| sum.checked_add(value?.into()))
+fn sum(values: &[Value]) -> Option<Value> {
+    let sum = values.iter().map(Value::as_i64).try_fold(0i64, |sum, value| sum.checked_add(value?))?;
+    Some(u64::try_from(sum).map_or(Value::Signed(sum), Value::Unsigned))
 }

@@ -2,10 +2,12 @@
 
 mod collect;
 mod maps;
+mod meaning;
 mod metrics;
 mod place;
 mod rows;
 mod summary;
+mod symbols;
 mod wanted;
 
 use std::net::SocketAddr;
@@ -72,13 +74,14 @@ pub struct Args {
     shape: wanted::Shape,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let spelled = || text.parse::<jiff::SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
     seconds.or_else(spelled).ok_or_else(|| "a time such as 5s, 500ms, 2m is wanted".to_owned())
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+/// `NAME=VALUE`.
+pub fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("NAME=VALUE is wanted".to_owned()),
@@ -101,6 +104,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let settings = args.set.iter().fold(Settings::new(), |settings, (name, text)| settings.global_text(name, text));
     let entries = args.entries.iter();
     let settings = entries.fold(settings, |settings, (map, number)| settings.map_entries(map, *number));
+    let settings = stacks(&source.object, settings, &args.entries);
     let settings = if args.only.is_empty() { settings } else { settings.only(args.only.iter().cloned()) };
     let settings = args.license.iter().fold(settings, |settings, text| settings.license(text));
     let plan = ringfence::plan(&source.object, &kernel, &settings).map_err(|error| failure(&error))?;
@@ -174,6 +178,19 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     say(&summary);
     say(&format!("{attached} taken off, nothing is left in the kernel"));
     Ok(())
+}
+
+/// Room for stacks where the object leaves that to its user: what the kernel records unless it was told otherwise.
+fn stacks(object: &ringfence::Object, settings: Settings, entries: &[(String, u32)]) -> Settings {
+    /// `PERF_MAX_STACK_DEPTH`: more only where `kernel.perf_event_max_stack` was raised.
+    const FRAMES: u32 = 127;
+    const STACKS: u32 = 10_240;
+    let maps = object.maps.iter().filter(|map| map.kind == MapType::STACK_TRACE);
+    maps.fold(settings, |settings, map| {
+        let settings = if map.value_size == 0 { settings.map_value_size(&map.name, FRAMES * 8) } else { settings };
+        let given = map.max_entries > 0 || entries.iter().any(|(name, _)| *name == map.name);
+        if given { settings } else { settings.map_entries(&map.name, STACKS) }
+    })
 }
 
 /// One turn: events, then what programs printed.
@@ -258,7 +275,7 @@ fn attached(links: &[ringfence::Link], loaded: &Loaded) -> String {
 }
 
 /// Set by Ctrl-C and SIGTERM.
-fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
+pub fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;

@@ -105,7 +105,7 @@ fn flatten(btf: &Btf, ty: TypeId, base: u32, facts: &mut Vec<Fact>) {
                 facts.push((member.name.to_owned(), at, bytes, 's'));
                 flatten(btf, member.ty, at, facts);
             }
-            Def::Array(array) if facts.len() < 5_000 => {
+            Def::Array(array) if bytes > 0 && facts.len() < 5_000 => {
                 facts.push((member.name.to_owned(), at, bytes, kind_of(btf, member.ty)));
                 let size = u32::try_from(btf.size_of(array.element).unwrap_or(0)).unwrap();
                 let mut inner = Vec::new();
@@ -116,7 +116,8 @@ fn flatten(btf: &Btf, ty: TypeId, base: u32, facts: &mut Vec<Fact>) {
                 }
             }
             // Bit-fields have no bytes of their own; arrays without a length have no width.
-            _ if member.bit_size > 0 || bytes == 0 => {}
+            _ if member.bit_size > 0 => facts.push((member.name.to_owned(), at, bytes, 's')),
+            _ if bytes == 0 => {}
             _ => facts.push((member.name.to_owned(), at, bytes, kind_of(btf, member.ty))),
         }
     }
@@ -186,6 +187,17 @@ pub(crate) struct Score {
 }
 
 impl Score {
+    /// Of layouts that the records of one struct have, each told by a tag.
+    pub(crate) fn of_all(object: &Object, layouts: &[&Layout], facts: &[Fact]) -> Score {
+        let mut all = (*layouts.first().expect("a layout")).clone();
+        for field in layouts.iter().flat_map(|layout| &layout.fields) {
+            if !all.fields.iter().any(|known| (known.offset, &known.name) == (field.offset, &field.name)) {
+                all.fields.push(field.clone());
+            }
+        }
+        Score::of(object, &all, facts)
+    }
+
     pub(crate) fn of(object: &Object, layout: &Layout, facts: &[Fact]) -> Score {
         let mut score = Score { fields: facts.iter().filter(|fact| fact.3 != 's').count(), ..Score::default() };
         let sure: Vec<_> = layout.fields.iter().filter(|field| field.certainty < Certainty::Guessed).collect();

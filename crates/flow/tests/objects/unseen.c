@@ -488,4 +488,24 @@ SEC("raw_tp/a") int p_flagged(__u64 *ctx)
 	return 0;
 }
 
+/* A struct that is as large as the record and named like an event, but is another one: the code contradicts it. */
+struct event { __u32 a; __u64 when; __u32 b; } __attribute__((packed));
+struct event *unused SEC(".data");
+struct unpacked { __u64 start; __u32 pid; __u32 tid; };
+struct ring odd SEC(".maps");
+
+SEC("raw_tp/a") int p_odd(void *ctx)
+{
+	void *record = bpf_ringbuf_reserve(&odd, 16, 0);
+	struct unpacked *p = record;
+
+	if (!p)
+		return 0;
+	p->start = bpf_ktime_get_ns() / 1000;
+	p->pid = bpf_get_current_pid_tgid() >> 32;
+	p->tid = (__u32)bpf_get_current_pid_tgid();
+	bpf_ringbuf_submit(p, 0);
+	return 0;
+}
+
 char LICENSE[] SEC("license") = "GPL";

@@ -54,6 +54,11 @@ impl PerfEvent {
         PerfEvent::new(1, 0, often)
     }
 
+    /// The processor's cycles (`PERF_COUNT_HW_CPU_CYCLES`), which few virtual machines have.
+    pub fn cycles(often: Often) -> Self {
+        PerfEvent::new(0, 0, often)
+    }
+
     /// On this CPU.
     pub fn cpu(mut self, cpu: u32) -> Self {
         self.cpu = Some(cpu);

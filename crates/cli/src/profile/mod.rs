@@ -1,0 +1,136 @@
+//! `ringfence profile`: where time goes, by stack.
+
+mod live;
+mod report;
+mod target;
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ringfence_tools::profile::{Clock, Folded, Options, Profile, Profiler};
+use ringfence_tools::{Cgroup, Filter};
+
+use crate::exit::{Exit, Failure};
+use crate::run::{duration, failure as library_failure, say, stop_flag};
+use target::Target;
+
+/// The longest time between Ctrl-C and the end.
+const TICK: Duration = Duration::from_millis(250);
+/// Samples a second: what the kernel allows is `kernel.perf_event_max_sample_rate`, which it lowers by itself.
+const FREQUENCIES: std::ops::RangeInclusive<i64> = 1..=20_000;
+
+/// Says where time goes, by stack: on the CPUs, or off them with --off-cpu.
+///
+/// Samples every CPU, counts stacks of kernel and programs in the kernel, gives them names at the end. Ctrl-C or --for ends it.
+/// Nothing is left in the kernel.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Samples a second on each CPU.
+    #[arg(short = 'F', long, value_name = "N", default_value_t = 99, conflicts_with = "off_cpu",
+          value_parser = clap::value_parser!(u32).range(FREQUENCIES))]
+    frequency: u32,
+    /// Only this process, with its threads.
+    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pid: Option<u32>,
+    /// Only threads of this name.
+    #[arg(long, value_name = "NAME")]
+    comm: Option<String>,
+    /// Only processes of this user, by number.
+    #[arg(long, value_name = "UID")]
+    uid: Option<u32>,
+    /// Only this control group and those below it: its directory, or its path in the tree.
+    #[arg(long, value_name = "PATH", conflicts_with = "container")]
+    cgroup: Option<PathBuf>,
+    /// Only this container, by its number or the first characters of it.
+    #[arg(long, value_name = "ID")]
+    container: Option<String>,
+    /// Time that threads wait, by where they left the CPU, instead of time on it.
+    #[arg(long)]
+    off_cpu: bool,
+    /// With --off-cpu: leave out waits shorter than this (10us, 5ms).
+    #[arg(long, value_name = "TIME", value_parser = duration, requires = "off_cpu")]
+    min_wait: Option<Duration>,
+    /// End by itself after this time (5s, 2m); else at Ctrl-C.
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    duration: Option<Duration>,
+    /// table, json, folded, svg or pprof on stdout; or a file, its kind by its end: .folded .svg .pprof .pb.gz .json .txt. Several times
+    /// for several.
+    #[arg(short, long, value_name = "KIND|FILE", value_parser = Target::parse, default_value = "table")]
+    output: Vec<Target>,
+    /// Functions in the table.
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    top: usize,
+    /// Compare with an earlier run, written as FILE.folded: shares in the table, colours in the flame graph.
+    #[arg(long, value_name = "FILE")]
+    diff: Option<PathBuf>,
+    /// Measure nothing: show a run that was written as FILE.folded (from any tool).
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["frequency", "pid", "comm", "uid", "cgroup", "container", "off_cpu", "duration"])]
+    read: Option<PathBuf>,
+}
+
+pub fn run(args: &Args) -> Result<(), Failure> {
+    target::check(&args.output)?;
+    let before = args.diff.as_deref().map(read).transpose()?;
+    let shown = match &args.read {
+        Some(file) => report::Shown::read(read(file)?, file, before),
+        None => report::Shown::measured(measure(args)?, args.off_cpu, before),
+    };
+    shown.write(&args.output, args.top)
+}
+
+fn read(path: &std::path::Path) -> Result<Folded, Failure> {
+    let fail = |error: &dyn std::fmt::Display| Failure::new(Exit::Error, format_args!("{}: {error}", path.display()));
+    let text = std::fs::read(path).map_err(|error| fail(&error))?;
+    Folded::parse(&String::from_utf8_lossy(&text)).map_err(|error| fail(&error))
+}
+
+fn measure(args: &Args) -> Result<Profile, Failure> {
+    let cgroup = match (&args.cgroup, &args.container) {
+        (Some(path), _) => Some(Cgroup::at(path)),
+        (None, Some(id)) => Some(Cgroup::of_container(id)),
+        (None, None) => None,
+    };
+    let cgroup = cgroup.transpose().map_err(failure)?;
+    let options = Options {
+        frequency: args.frequency,
+        off_cpu: args.off_cpu,
+        shortest_wait: args.min_wait.unwrap_or_default(),
+        filter: Filter { pid: args.pid, uid: args.uid, comm: args.comm.clone(), cgroup },
+    };
+    let stop = stop_flag()?;
+    let mut profiler = Profiler::start(&options).map_err(failure)?;
+    let what = match profiler.clock() {
+        Clock::Cycles => format!("{} samples a second on each CPU (hardware cycles)", args.frequency),
+        Clock::Software => {
+            format!(
+                "{} samples a second on each CPU (software clock: this machine has no hardware counters)",
+                args.frequency
+            )
+        }
+        Clock::Switches => "time off the CPUs (sched_switch)".to_owned(),
+    };
+    let end = args.duration.map_or("Ctrl-C ends".to_owned(), |time| format!("for {:.1} s", time.as_secs_f64()));
+    say(&format!("profile: {what}; {end}"));
+    if live::wanted(&args.output) {
+        live::run(&mut profiler, args.duration, &stop)?;
+        return profiler.finish().map_err(failure);
+    }
+    while !stop.load(Ordering::Relaxed) {
+        let left = args.duration.map(|all| all.saturating_sub(profiler.elapsed()));
+        if left == Some(Duration::ZERO) {
+            break;
+        }
+        profiler.run(left.map_or(TICK, |left| left.min(TICK))).map_err(failure)?;
+    }
+    profiler.finish().map_err(failure)
+}
+
+fn failure(error: ringfence_tools::Error) -> Failure {
+    use ringfence_tools::Error;
+    match &error {
+        Error::Library(error) => library_failure(error),
+        Error::LongName { .. } => Failure::usage(error),
+        _ => Failure::new(Exit::Error, error),
+    }
+}

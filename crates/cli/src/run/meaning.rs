@@ -1,0 +1,219 @@
+//! What numbers in maps stand for, shown with them: stacks, the commands of processes, durations, functions of the kernel.
+
+use std::fmt::Write as _;
+
+use ringfence::{Loaded, Map, Object};
+use ringfence_flow::{Quantity, Side};
+use ringfence_uapi::MapType;
+use ringfence_value::Value;
+
+use super::symbols::{self, Symbols};
+
+/// What is known of the numbers of all maps.
+#[derive(Default)]
+pub struct Meanings {
+    scalars: Vec<(String, Side, String, Quantity)>,
+    /// The map that holds stacks; where there are several, none is known to be meant.
+    stacks: Option<Map>,
+    symbols: Symbols,
+    raw: bool,
+}
+
+/// Addresses of a stack, innermost first, as functions.
+pub struct Stack {
+    /// The member that holds its number.
+    path: String,
+    frames: Vec<String>,
+}
+
+impl Meanings {
+    /// `raw`: all numbers are shown as they are.
+    pub fn of(loaded: &Loaded, object: &Object, raw: bool) -> Meanings {
+        if raw {
+            return Meanings { raw, ..Meanings::default() };
+        }
+        let scalars = ringfence_flow::scalars(object).into_iter();
+        let named = |scalar: ringfence_flow::Scalar| {
+            Some((object.maps.get(scalar.map.0)?.name.clone(), scalar.side, scalar.path, scalar.quantity))
+        };
+        let mut stacks = loaded.maps().iter().filter(|map| map.kind() == MapType::STACK_TRACE);
+        let first = stacks.next().filter(|_| stacks.next().is_none());
+        Meanings {
+            scalars: scalars.filter_map(named).collect(),
+            stacks: first.cloned(),
+            symbols: Symbols::default(),
+            raw,
+        }
+    }
+
+    fn within<'a>(&'a self, map: &'a str, side: Side) -> impl Iterator<Item = (&'a str, Quantity)> {
+        let here = move |(of, on, ..): &&(String, Side, String, Quantity)| of == map && *on == side;
+        self.scalars.iter().filter(here).map(|(_, _, path, quantity)| (path.as_str(), *quantity))
+    }
+
+    /// The stacks that a key or value names.
+    pub fn stacks(&self, map: &str, side: Side, value: &Value) -> Vec<Stack> {
+        let process = self.process(map, side, value);
+        let stack = |(path, quantity): (&str, Quantity)| {
+            let user = match quantity {
+                Quantity::KernelStack => false,
+                Quantity::UserStack => true,
+                Quantity::Process | Quantity::Thread | Quantity::ProcessAndThread | Quantity::Elapsed(_) => {
+                    return None;
+                }
+            };
+            // A negative number is the error for which there is no stack.
+            let number = u32::try_from(leaf(value, path)?.as_i64()?).ok().filter(|number| number.cast_signed() >= 0)?;
+            let words = self.stacks.as_ref()?.lookup(&number.to_ne_bytes()).ok()??;
+            let words = words.chunks_exact(8).filter_map(|word| Some(u64::from_ne_bytes(word.try_into().ok()?)));
+            let mappings = if user { symbols::mappings(process) } else { String::new() };
+            let frame = |address| match user {
+                true => symbols::user(&mappings, address),
+                false => self.symbols.kernel(address).unwrap_or_else(|| format!("{address:#x}")),
+            };
+            let frames = words.take_while(|address| *address != 0).map(frame).collect();
+            let path = if path.is_empty() { if user { "user" } else { "kernel" } } else { path };
+            Some(Stack { path: path.to_owned(), frames })
+        };
+        self.within(map, side).filter_map(stack).collect()
+    }
+
+    /// The command of the process that a key or value is about, where it runs.
+    pub fn command(&self, map: &str, side: Side, value: &Value) -> Option<String> {
+        command(self.process(map, side, value)?)
+    }
+
+    /// The same value, with words in the place of numbers that mean something.
+    pub fn worded(&self, map: &str, side: Side, value: &Value) -> Value {
+        let mut shown = value.clone();
+        if self.raw {
+            return shown;
+        }
+        // The record may say it itself.
+        let has_text = ["comm", "task"].iter().any(|name| value.get(name).is_some_and(|text| text.as_str().is_some()));
+        for (path, quantity) in self.within(map, side) {
+            let Some(leaf) = leaf_mut(&mut shown, path) else { continue };
+            let words = leaf.as_u64().and_then(|number| match quantity {
+                Quantity::Process | Quantity::Thread if !has_text => {
+                    Some(format!("{number} ({})", command(u32::try_from(number).ok()?)?))
+                }
+                Quantity::ProcessAndThread => {
+                    let (process, thread) = ((number >> 32) as u32, number as u32);
+                    let command = command(process).filter(|_| !has_text);
+                    Some(format!("{process}/{thread}{}", command.map(|name| format!(" ({name})")).unwrap_or_default()))
+                }
+                Quantity::Elapsed(unit) => Some(duration(u128::from(number) * u128::from(unit))),
+                Quantity::Process | Quantity::Thread | Quantity::KernelStack | Quantity::UserStack => None,
+            });
+            if let Some(words) = words {
+                *leaf = Value::Text(words);
+            }
+        }
+        self.functions(&mut shown);
+        shown
+    }
+
+    /// Puts the kernel's functions in the place of their addresses.
+    fn functions(&self, value: &mut Value) {
+        match value {
+            Value::Unsigned(address) | Value::Pointer(address) => {
+                if let Some(name) = self.symbols.kernel(*address) {
+                    *value = Value::Text(name);
+                }
+            }
+            Value::List(all) => {
+                all.iter_mut().for_each(|one| self.functions(one));
+                // A stack ends with the first 0.
+                if all.iter().any(|one| matches!(one, Value::Text(_))) {
+                    let end = all.iter().rposition(|one| *one != Value::Unsigned(0)).map_or(0, |last| last + 1);
+                    all.truncate(end);
+                }
+            }
+            Value::Record(members) => members.iter_mut().for_each(|(_, one)| self.functions(one)),
+            _ => {}
+        }
+    }
+
+    fn process(&self, map: &str, side: Side, value: &Value) -> Option<u32> {
+        self.within(map, side).find_map(|(path, quantity)| {
+            let number = leaf(value, path)?.as_u64()?;
+            match quantity {
+                Quantity::Process => u32::try_from(number).ok(),
+                Quantity::ProcessAndThread => u32::try_from(number >> 32).ok(),
+                Quantity::Thread | Quantity::KernelStack | Quantity::UserStack | Quantity::Elapsed(_) => None,
+            }
+        })
+    }
+}
+
+impl Stack {
+    /// Lines below the row that it belongs to.
+    pub fn draw(&self, out: &mut String) {
+        for (n, frame) in self.frames.iter().enumerate() {
+            let title = if n == 0 { self.path.rsplit('.').next().unwrap_or_default() } else { "" };
+            let _ = writeln!(out, "    {title:<16} {frame}");
+        }
+    }
+
+    /// As JSON has it.
+    pub fn entry(&self) -> (String, serde_json::Value) {
+        (self.path.clone(), self.frames.clone().into())
+    }
+}
+
+fn leaf<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    if path.is_empty() { Some(value) } else { value.get(path) }
+}
+
+fn leaf_mut<'a>(value: &'a mut Value, path: &str) -> Option<&'a mut Value> {
+    if path.is_empty() {
+        return Some(value);
+    }
+    path.split('.').try_fold(value, |value, name| match value {
+        Value::Record(members) => members.iter_mut().find(|(n, _)| n == name).map(|(_, value)| value),
+        _ => None,
+    })
+}
+
+fn command(pid: u32) -> Option<String> {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(name.trim_end().to_owned())
+}
+
+/// Nanoseconds for people: `812 ns`, `1.25 ms`, `3.0 s`.
+fn duration(ns: u128) -> String {
+    const UNITS: &[(u128, &str)] = &[(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us")];
+    match UNITS.iter().find(|(unit, _)| ns >= *unit) {
+        Some((unit, name)) => format!("{:.2} {name}", ns as f64 / *unit as f64),
+        None => format!("{ns} ns"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!([0, 812, 1_250_000, 90_000_000_000].map(duration), ["0 ns", "812 ns", "1.25 ms", "90.00 s"]);
+    }
+
+    #[test]
+    fn words_for_numbers() {
+        let pid = std::process::id();
+        let scalars = vec![
+            ("m".to_owned(), Side::Key, "task.pid".to_owned(), Quantity::Process),
+            ("m".to_owned(), Side::Value, String::new(), Quantity::Elapsed(1000)),
+        ];
+        let meanings = Meanings { scalars, ..Meanings::default() };
+        let inner = Value::Record(vec![("pid".to_owned(), Value::Unsigned(pid.into()))]);
+        let key = Value::Record(vec![("task".to_owned(), inner)]);
+        let shown = meanings.worded("m", Side::Key, &key).to_string();
+        assert!(shown.starts_with(&format!("{{task={{pid={pid} (")), "{shown}");
+        assert_eq!(meanings.command("m", Side::Key, &key), command(pid));
+        assert_eq!(meanings.worded("m", Side::Value, &Value::Unsigned(1500)).to_string(), "1.50 ms");
+        assert_eq!(meanings.worded("other", Side::Value, &Value::Unsigned(1500)).to_string(), "1500");
+        let raw = Meanings { raw: true, ..meanings };
+        assert_eq!(raw.worded("m", Side::Value, &Value::Unsigned(1500)).to_string(), "1500");
+    }
+}
