@@ -2,11 +2,9 @@
 //! has a name and a type in Rust, all from BTF. `docs/build.md` is the guide.
 //!
 //! ```no_run
-//! // build.rs
-//! fn main() {
-//!     if let Err(error) = ringfence_build::Builder::new("src/opens.bpf.c").build() {
-//!         panic!("{error}");
-//!     }
+//! // In `main` of build.rs:
+//! if let Err(error) = ringfence_build::Builder::new("src/opens.bpf.c").build() {
+//!     panic!("{error}");
 //! }
 //! ```
 #![forbid(unsafe_code)]
@@ -57,7 +55,7 @@ pub enum Error {
         /// The object.
         path: PathBuf,
         /// What is wrong in it.
-        source: ringfence_object::Error,
+        source: Box<ringfence_object::Error>,
     },
     /// The object has no types.
     #[error("{0} has no BTF; compile it with -g")]
@@ -221,7 +219,8 @@ impl Builder {
 /// # Errors
 /// The bytes are no object, or one without types.
 pub fn module(name: &str, bytes: &[u8], place: &Path) -> Result<String, Error> {
-    let object = Object::parse(name, bytes).map_err(|source| Error::Object { path: place.to_owned(), source })?;
+    let object =
+        Object::parse(name, bytes).map_err(|source| Error::Object { path: place.to_owned(), source: source.into() })?;
     let btf = object.btf.as_ref().ok_or_else(|| Error::NoBtf(place.to_owned()))?;
     let include = format!("include_bytes!({:?})", place.display().to_string());
     Ok(module::write(&object, btf, name, &include, bytes.len()))
