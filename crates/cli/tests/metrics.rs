@@ -281,7 +281,8 @@ fn a_prometheus_has_what_the_maps_hold_until_their_keys_go() {
     call(20);
     prometheus.until("ringfence_map_callers_calls_total", |all| match all {
         [(labels, number)] => {
-            let mine = labels["pid"] == me.to_string() && labels["what"] == "CALLED" && labels["comm"] == comm();
+            let pid = me.to_string();
+            let mine = labels["pid"] == *pid && labels["what"] == "CALLED" && labels["comm"] == comm();
             mine && *number == 20.0
         }
         _ => false,

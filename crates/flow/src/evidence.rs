@@ -201,7 +201,10 @@ impl<'a> Reader<'a> {
             }
         };
         match write.by {
-            By::Constant(_) if field.name.is_none() => return None,
+            By::Constant(_) if field.name.is_none() => {
+                field.name = Some(names::through(text)?.to_owned());
+                field.certainty = Certainty::Likely;
+            }
             By::Constant(_) => {
                 // No smaller store was joined to one of a byte; only a bit that is set is a part of a number.
                 let byte = write.bytes == 1 && !evidence.element && !text.contains("|=") && !text.contains("&=");
@@ -260,7 +263,10 @@ impl<'a> Reader<'a> {
                 Origin::PidTgid | Origin::UidGid if write.bytes == 8 => {
                     // Two halves that were stored at once look the same.
                     let halves = ["pid", "tid", "tgid", "uid", "gid"];
-                    if field.name.as_deref().is_some_and(|name| halves.contains(&name)) {
+                    let whole = ["bpf_get_current_pid_tgid();", "bpf_get_current_uid_gid();"]
+                        .iter()
+                        .any(|call| names::right_side(text).starts_with(call));
+                    if !whole && field.name.as_deref().is_some_and(|name| halves.contains(&name)) {
                         return None;
                     }
                     by_origin(field, if origin == Origin::PidTgid { "pid_tgid" } else { "uid_gid" });

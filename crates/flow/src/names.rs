@@ -146,6 +146,16 @@ pub(crate) fn assigns(text: &str, variable: &str) -> bool {
     right_side(text).trim_end().trim_end_matches([';', ',']) == variable
 }
 
+/// The pointer through which a line sets all of a number: `*value = 1;`.
+pub(crate) fn through(text: &str) -> Option<&str> {
+    match tokens(text).as_slice() {
+        ["*", name, "=", value, ";"] if is_name(name) && value.starts_with(|first: char| first.is_ascii_digit()) => {
+            Some(name)
+        }
+        _ => None,
+    }
+}
+
 /// What is assigned, behind the first `=`.
 pub(crate) fn right_side(text: &str) -> &str {
     text.split_once('=').map_or("", |(_, right)| right.trim_start())
@@ -258,6 +268,8 @@ mod tests {
         assert_eq!(name("\tSET(pid, bpf_get_current_pid_tgid() >> 32);").as_deref(), Some("pid"));
         assert_eq!(name("\tSET(e, pid, f(1, 2));"), None);
         assert_eq!(name("\tbpf_map_delete_elem(map, &key);"), None);
+        assert_eq!(through("\t*value = 1;"), Some("value"));
+        assert_eq!(through("\t*value = other;"), None, "it may be a struct");
         let name = |text| initialised(text).map(|named| named.name);
         assert_eq!(name("\t\t.pid = id >> 32,").as_deref(), Some("pid"));
         assert_eq!(name("\t\t.pid = id >> 32, .tid = id,"), None);

@@ -202,6 +202,9 @@ impl<'a> Recovery<'a> {
         // All of it at once says nothing of its fields.
         let number = |field: &Field| matches!(field.width, 1 | 2 | 4 | 8) && field.name.is_some();
         all.retain(|evidence| evidence.field.width < taken.bytes || number(&evidence.field));
+        // What a pointer leads to is the record, or an unknown part of it.
+        let through = |evidence: &Evidence| evidence.constant && evidence.path.is_empty();
+        all.retain(|evidence| !through(evidence) || evidence.field.width == taken.bytes);
         all
     }
 
