@@ -45,6 +45,7 @@ mod program;
 mod ring;
 mod statistics;
 mod tracefs;
+pub mod typed;
 mod usdt;
 
 use std::path::Path;
@@ -67,7 +68,10 @@ use ringfence_plan::near;
 pub use ringfence_plan::{Plan, Settings, Value};
 pub use ringfence_sys::{LinkDetails, LinkInfo, MapInfo, PerfLinkDetails, ProgramInfo, UserRecord};
 pub use ringfence_uapi::{AttachType, MapType, ProgramType};
+
 pub use statistics::{RunTimeStatistics, run_time_statistics};
+/// Generated modules derive its traits by this path.
+pub use zerocopy;
 
 /// What is to be done to load an object into a kernel. Nothing is changed anywhere.
 ///
@@ -96,6 +100,14 @@ pub fn open(path: impl AsRef<Path>) -> Result<Object> {
     })?;
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     Object::parse(&name, &bytes).map_err(|source| Error::Object { path: path.to_owned(), source: source.into() })
+}
+
+/// Reads an object that is in memory, such as one that is a part of the program; `name` is that of its file.
+///
+/// # Errors
+/// It is no eBPF object that makes sense.
+pub fn parse(name: &str, bytes: &[u8]) -> Result<Object> {
+    Object::parse(name, bytes).map_err(|source| Error::Object { path: name.into(), source: source.into() })
 }
 
 /// The code of that page compiles.

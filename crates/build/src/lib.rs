@@ -1,0 +1,245 @@
+//! eBPF programs in C as a typed Rust module, made in `build.rs`: what is in the object (maps, global variables, programs, events)
+//! has a name and a type in Rust, all from BTF. `docs/build.md` is the guide.
+//!
+//! ```no_run
+//! // In `main` of build.rs:
+//! if let Err(error) = ringfence_build::Builder::new("src/opens.bpf.c").build() {
+//!     panic!("{error}");
+//! }
+//! ```
+#![forbid(unsafe_code)]
+
+mod module;
+mod types;
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ringfence_object::Object;
+
+/// Why no module was made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file cannot be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There is no compiler.
+    #[error(
+        "cannot run {clang}: {source}; install clang, name it in CLANG, or build from a compiled object (Builder::object)"
+    )]
+    NoClang {
+        /// What was tried.
+        clang: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The source does not compile.
+    #[error("{source_file} does not compile:\n{message}")]
+    Clang {
+        /// The source.
+        source_file: PathBuf,
+        /// What clang says.
+        message: String,
+    },
+    /// The object makes no sense.
+    #[error("{path}: {source}")]
+    Object {
+        /// The object.
+        path: PathBuf,
+        /// What is wrong in it.
+        source: Box<ringfence_object::Error>,
+    },
+    /// The object has no types.
+    #[error("{0} has no BTF; compile it with -g")]
+    NoBtf(PathBuf),
+    /// Cargo has not said where to write.
+    #[error("OUT_DIR is not set; call this from build.rs, or choose a directory with Builder::out_dir")]
+    NoOutDir,
+}
+
+/// What to build, and how.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    file: PathBuf,
+    compiled: bool,
+    clang: Option<String>,
+    includes: Vec<PathBuf>,
+    flags: Vec<String>,
+    big_endian: Option<bool>,
+    name: Option<String>,
+    out_dir: Option<PathBuf>,
+}
+
+impl Builder {
+    /// Compiles this source, `NAME.bpf.c`.
+    pub fn new(source: impl Into<PathBuf>) -> Builder {
+        Builder {
+            file: source.into(),
+            compiled: false,
+            clang: None,
+            includes: Vec::new(),
+            flags: Vec::new(),
+            big_endian: None,
+            name: None,
+            out_dir: None,
+        }
+    }
+
+    /// Takes a compiled object: who builds from it needs no clang.
+    pub fn object(object: impl Into<PathBuf>) -> Builder {
+        Builder { compiled: true, ..Builder::new(object) }
+    }
+
+    /// The compiler; else the one that `CLANG` names, else `clang`.
+    #[must_use]
+    pub fn clang(mut self, clang: impl Into<String>) -> Builder {
+        self.clang = Some(clang.into());
+        self
+    }
+
+    /// A directory of headers (`-I`).
+    #[must_use]
+    pub fn include(mut self, directory: impl Into<PathBuf>) -> Builder {
+        self.includes.push(directory.into());
+        self
+    }
+
+    /// A further argument of clang's: `-DNAME=1`.
+    #[must_use]
+    pub fn flag(mut self, flag: impl Into<String>) -> Builder {
+        self.flags.push(flag.into());
+        self
+    }
+
+    /// Compiles for big-endian machines, or not; else as the target that cargo builds for.
+    #[must_use]
+    pub fn big_endian(mut self, big: bool) -> Builder {
+        self.big_endian = Some(big);
+        self
+    }
+
+    /// Name of the module; else the source's name up to its first dot.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Builder {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Where `NAME.rs` and `NAME.bpf.o` are written; else `OUT_DIR`.
+    #[must_use]
+    pub fn out_dir(mut self, directory: impl Into<PathBuf>) -> Builder {
+        self.out_dir = Some(directory.into());
+        self
+    }
+
+    /// Writes `NAME.rs` and `NAME.bpf.o`, tells cargo of every file that went into them, and gives the place of the module.
+    ///
+    /// # Errors
+    /// The source does not compile, the object has no types, or a file cannot be written.
+    pub fn build(&self) -> Result<PathBuf, Error> {
+        let out = self.out_dir.clone().or_else(|| env::var_os("OUT_DIR").map(PathBuf::from)).ok_or(Error::NoOutDir)?;
+        let name = self.module_name();
+        let place = out.join(format!("{name}.bpf.o"));
+        if self.compiled {
+            changed(&self.file);
+            write(&place, &read(&self.file)?)?;
+        } else {
+            self.compile(&place)?;
+        }
+        let bytes = read(&place)?;
+        let text = module(&name, &bytes, &place)?;
+        let module = out.join(format!("{name}.rs"));
+        write(&module, text.as_bytes())?;
+        Ok(module)
+    }
+
+    fn module_name(&self) -> String {
+        let stem = || self.file.file_name().unwrap_or_default().to_string_lossy().split('.').next().map(str::to_owned);
+        self.name.clone().or_else(stem).unwrap_or_default()
+    }
+
+    /// No path of this machine gets into the object: the same sources give the same bytes wherever they lie.
+    fn compile(&self, object: &Path) -> Result<(), Error> {
+        println!("cargo::rerun-if-env-changed=CLANG");
+        let clang = self.clang.clone().or_else(|| env::var("CLANG").ok()).unwrap_or_else(|| "clang".to_owned());
+        let big = || env::var("CARGO_CFG_TARGET_ENDIAN").map_or(cfg!(target_endian = "big"), |endian| endian == "big");
+        let target = if self.big_endian.unwrap_or_else(big) { "bpfeb" } else { "bpfel" };
+        let depends = object.with_extension("d");
+        let file = fs::canonicalize(&self.file).map_err(|source| Error::File { path: self.file.clone(), source })?;
+        let mut command = Command::new(&clang);
+        command.args(["-g", "-O2", "-mcpu=v3", "-Wall", "-fdebug-compilation-dir=."]);
+        command.arg(format!("--target={target}"));
+        if let Some(parent) = file.parent() {
+            command.arg(format!("-ffile-prefix-map={}=.", parent.display()));
+        }
+        for include in &self.includes {
+            let include = fs::canonicalize(include).unwrap_or_else(|_| include.clone());
+            command.arg("-I").arg(&include).arg(format!("-ffile-prefix-map={}=include", include.display()));
+        }
+        // <linux/bpf.h> includes <asm/types.h>, which Debian keeps by architecture.
+        let host = format!("/usr/include/{}-linux-gnu", env::consts::ARCH);
+        command.args(["-idirafter", &host, "-idirafter", "/usr/include"]);
+        let arch = match env::var("CARGO_CFG_TARGET_ARCH").as_deref().unwrap_or(env::consts::ARCH) {
+            "x86_64" | "x86" => "x86",
+            "aarch64" => "arm64",
+            "riscv64" => "riscv",
+            "s390x" => "s390",
+            "powerpc64" => "powerpc",
+            "loongarch64" => "loongarch",
+            _ => "",
+        };
+        if !arch.is_empty() {
+            command.arg(format!("-D__TARGET_ARCH_{arch}"));
+        }
+        command.arg("-MD").arg("-MF").arg(&depends).args(&self.flags);
+        command.arg("-c").arg(&file).arg("-o").arg(object);
+        let output = command.output().map_err(|source| Error::NoClang { clang, source })?;
+        let message = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() {
+            changed(&self.file);
+            return Err(Error::Clang { source_file: self.file.clone(), message: message.into_owned() });
+        }
+        message.lines().for_each(|line| println!("cargo::warning={line}"));
+        let listed = read(&depends)?;
+        dependencies(&String::from_utf8_lossy(&listed)).iter().for_each(|path| changed(Path::new(path)));
+        Ok(())
+    }
+}
+
+/// The text of a module for an object that lies at `place`, which the module includes.
+///
+/// # Errors
+/// The bytes are no object, or one without types.
+pub fn module(name: &str, bytes: &[u8], place: &Path) -> Result<String, Error> {
+    let object =
+        Object::parse(name, bytes).map_err(|source| Error::Object { path: place.to_owned(), source: source.into() })?;
+    let btf = object.btf.as_ref().ok_or_else(|| Error::NoBtf(place.to_owned()))?;
+    let include = format!("include_bytes!({:?})", place.display().to_string());
+    Ok(module::write(&object, btf, name, &include, bytes.len()))
+}
+
+/// The files of a rule that clang wrote: `object: a.c b\ c.h \`.
+fn dependencies(rule: &str) -> Vec<String> {
+    let files = rule.split_once(": ").map_or("", |(_, files)| files).replace("\\\n", " ").replace("\\ ", "\0");
+    files.split_whitespace().map(|file| file.replace('\0', " ")).collect()
+}
+
+fn changed(path: &Path) {
+    println!("cargo::rerun-if-changed={}", path.display());
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    fs::write(path, bytes).map_err(|source| Error::File { path: path.to_owned(), source })
+}
