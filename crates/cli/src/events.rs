@@ -91,7 +91,7 @@ pub fn choose(source: &Source, given: &[(String, String)]) -> Result<Choices, Fa
             && !by_user
             && let Some(layout) = layout_of(&choice)
             && layout.fields.iter().any(|field| field.certainty < Certainty::Guessed)
-            && let Ok((types, ty)) = layout.to_btf(source.object.btf.as_ref(), &format!("{}_event", map.name))
+            && let Ok((types, ty)) = layout.to_btf(source.object.btf.as_ref(), &name_for(&map.name, &choices.typed))
         {
             let least = match choice.size {
                 Size::Exact(_) => None,
@@ -114,6 +114,14 @@ pub fn choose(source: &Source, given: &[(String, String)]) -> Result<Choices, Fa
         }
     }
     Ok(choices)
+}
+
+/// The name of a struct that is recovered: another one for each of a map's.
+fn name_for(map: &str, before: &[Choice]) -> String {
+    match before.iter().filter(|choice| choice.map == map).count() {
+        0 => format!("{map}_event"),
+        others => format!("{map}_event_{}", others.saturating_add(1)),
+    }
 }
 
 /// The layout from the code.
@@ -243,11 +251,17 @@ pub struct Row {
     fields: Vec<Field>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, PartialEq, Eq)]
 struct RowTag {
     offset: u32,
     bytes: u32,
     values: Vec<u64>,
+}
+
+impl RowTag {
+    fn of(tag: &Tag) -> RowTag {
+        RowTag { offset: tag.offset, bytes: tag.width, values: tag.values.clone() }
+    }
 }
 
 #[derive(Serialize)]
@@ -324,7 +338,7 @@ fn row(source: &Source, choice: &EventChoice) -> Option<Row> {
     let why = doubts(source, choice).into_iter().fold(why, |why, doubt| format!("{why}; {doubt}"));
     Some(Row {
         size: size_value(choice.size),
-        tag: choice.tag.as_ref().map(|tag| RowTag { offset: tag.offset, bytes: tag.width, values: tag.values.clone() }),
+        tag: choice.tag.as_ref().map(RowTag::of),
         kind: chosen.map(spelled),
         candidates: choice.candidates.iter().map(spelled).collect(),
         fields: match (chosen, layout) {
@@ -347,8 +361,10 @@ fn size_value(size: Size) -> serde_json::Value {
 
 impl Row {
     /// Whether it is about these records.
-    pub fn is_of(&self, map: &str, size: Option<Size>) -> bool {
-        self.map == map && size.is_some_and(|size| self.size == size_value(size))
+    pub fn is_of(&self, choice: &Choice) -> bool {
+        self.map == choice.map
+            && self.tag == choice.tag.as_ref().map(RowTag::of)
+            && choice.size.is_some_and(|size| self.size == size_value(size))
     }
 
     /// Why this type, and for a recovered one how sure each field is: for a comment in C or Rust.

@@ -32,7 +32,7 @@ pub fn write(source: &Source, path: &Path, given: &[(String, String)]) -> Result
 fn module(source: &Source, choices: &[Choice], rows: &[Row]) -> String {
     let mut writer = rust::Writer::default();
     for choice in choices {
-        let row = rows.iter().find(|row| row.is_of(&choice.map, choice.size));
+        let row = rows.iter().find(|row| row.is_of(choice));
         let about = format!(" Records of the map `{}`{}", choice.map, row.map(Row::reasons).unwrap_or_default());
         writer.define(&choice.types, choice.ty, &format!("{}_event", choice.map), &about);
     }
@@ -64,7 +64,7 @@ fn header(source: &Source, choices: &[Choice], rows: &[Row]) -> String {
         }
         let bytes = choice.types.size_of(choice.ty).unwrap_or(0);
         let _ = write!(out, "\n/* Records of the map `{}` are `{name}`", choice.map);
-        let row = rows.iter().find(|row| row.is_of(&choice.map, choice.size));
+        let row = rows.iter().find(|row| row.is_of(choice));
         out += &row.map(Row::reasons).unwrap_or_default();
         out += " */\n";
         let _ = writeln!(out, "_Static_assert(sizeof({name}) == {bytes}, \"size of {name}\");");
