@@ -41,7 +41,7 @@ fn cargo(dir: &Path, verb: &str) -> Output {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang-19".to_owned());
     Command::new(env!("CARGO"))
-        .args([verb, "--offline", "--quiet"])
+        .args([verb, "--quiet"])
         .current_dir(dir)
         .env("CARGO_TARGET_DIR", target)
         .env("CLANG", clang)
