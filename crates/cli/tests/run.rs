@@ -208,6 +208,25 @@ fn refusal_shows_the_line_and_exits_4() {
 }
 
 #[test]
+fn what_is_refused_can_be_left_out() {
+    let _alone = alone();
+    let before = held();
+    let dir = tempfile::tempdir().expect("a directory");
+    let object = compile("mixed", dir.path());
+    let options = ["--keep-going", "--entries", "unsized_map=8", "--for", "200ms"];
+    let output = ringfence().arg("run").arg(&object).args(options).output().expect("output");
+    let error = stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{error}");
+    assert_eq!(error.matches("null_check_forgotten").count(), 1, "{error}");
+    assert!(error.contains("left out: ") && error.contains(" attached; Ctrl-C ends"), "{error}");
+    // Nothing but what is refused: the reason, as without the option.
+    let options = ["--keep-going", "--entries", "unsized_map=8", "--only", "null_check_forgotten"];
+    let output = ringfence().arg("run").arg(&object).args(options).output().expect("output");
+    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+    assert_nothing_left(&before);
+}
+
+#[test]
 fn nothing_is_left_after_sigkill_at_any_moment() {
     let _alone = alone();
     let before = held();

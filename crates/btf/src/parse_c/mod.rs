@@ -430,7 +430,6 @@ impl<'a> Parser<'a> {
             char: name == "char",
             bool: name == "_Bool",
         };
-        // BTF has no width for plain characters but 8; the kernel's own spell `signed` for them too.
         let id = self.builder.add(name, if real { New::Float { size } } else { New::Int(int) });
         let ty = Ty { id, shape: Some(Shape { size: size.into(), align: size }), whole: !real, declared: None };
         self.integers.insert(name, ty);
@@ -471,13 +470,12 @@ impl<'a> Parser<'a> {
             Tag::Struct | Tag::Union => {
                 let fields = self.members(depth)?;
                 let attributes = before.and(self.attributes()?);
-                let error = |what: &str, tokens: &Tokens<'_>| tokens.error(what);
                 let laid = layout::lay(&fields, tag == Tag::Union, attributes.packed, attributes.align);
                 let Some((shape, members)) = laid else {
-                    return Err(error("the type is too large", &self.tokens));
+                    return Err(self.tokens.error("the type is too large"));
                 };
                 let Ok(size) = u32::try_from(shape.size) else {
-                    return Err(error("the type is too large", &self.tokens));
+                    return Err(self.tokens.error("the type is too large"));
                 };
                 let new = match tag {
                     Tag::Union => New::Union { size, members: &members },

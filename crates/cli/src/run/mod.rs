@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ringfence::printk::Printk;
-use ringfence::{Events, Kernel, Loaded, Settings};
+use ringfence::{Events, Kernel, Loaded, Loader, Settings};
 use ringfence_plan::Attach;
 use ringfence_uapi::MapType;
 
@@ -107,7 +107,15 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let settings = stacks(&source.object, settings, &args.entries);
     let settings = if args.only.is_empty() { settings } else { settings.only(args.only.iter().cloned()) };
     let settings = args.license.iter().fold(settings, |settings, text| settings.license(text));
-    let plan = ringfence::plan(&source.object, &kernel, &settings).map_err(|error| failure(&error))?;
+    let mut plan = ringfence::plan(&source.object, &kernel, &settings).map_err(|error| failure(&error))?;
+    // Who says what to load knows what is left out.
+    for left_out in plan.left_out.iter().filter(|_| args.only.is_empty()) {
+        say(&format!("{} is left out: {}", left_out.name, left_out.reason));
+    }
+    if args.keep_going {
+        let settings = without_refused(&plan, &kernel, settings);
+        plan = ringfence::plan(&source.object, &kernel, &settings).map_err(|error| failure(&error))?;
+    }
     let statistics = ringfence::run_time_statistics();
     let loaded = load(&plan, &kernel, args)?;
     let readable: Vec<_> =
@@ -208,11 +216,20 @@ fn step(
     rows.flush()
 }
 
-fn load(plan: &ringfence::Plan, kernel: &Kernel, args: &Args) -> Result<Loaded, Failure> {
-    // Who says what to load knows what is left out.
-    for left_out in plan.left_out.iter().filter(|_| args.only.is_empty()) {
-        say(&format!("{} is left out: {}", left_out.name, left_out.reason));
+/// Leaves out, and names, the programs that cannot be loaded; if that is all of them, none: the load says why.
+fn without_refused(plan: &ringfence::Plan, kernel: &Kernel, settings: Settings) -> Settings {
+    let results = Loader::new(plan, kernel).load_each();
+    if results.iter().all(|(_, result)| result.is_err()) {
+        return settings;
     }
+    let refused = results.iter().filter_map(|(name, result)| Some((name, result.as_ref().err()?)));
+    refused.fold(settings, |settings, (name, error)| {
+        say(&format!("left out: {error}"));
+        settings.program(name, false)
+    })
+}
+
+fn load(plan: &ringfence::Plan, kernel: &Kernel, args: &Args) -> Result<Loaded, Failure> {
     ringfence::load(plan, kernel).map_err(|error| {
         let failure = failure(&error);
         let hint = match plan_error(&error) {
