@@ -1,22 +1,21 @@
 //! `ringfence profile`: where time goes, by stack.
 
-mod live;
 mod report;
 mod target;
+mod view;
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ringfence_tools::profile::{Clock, Folded, Options, Profile, Profiler};
-use ringfence_tools::{Cgroup, Filter};
 
 use crate::exit::{Exit, Failure};
+use crate::filter::FilterArgs;
+use crate::live;
 use crate::run::{duration, failure as library_failure, say, stop_flag};
 use target::Target;
+use view::View;
 
-/// The longest time between Ctrl-C and the end.
-const TICK: Duration = Duration::from_millis(250);
 /// Samples a second: what the kernel allows is `kernel.perf_event_max_sample_rate`, which it lowers by itself.
 const FREQUENCIES: std::ops::RangeInclusive<i64> = 1..=20_000;
 
@@ -30,21 +29,8 @@ pub struct Args {
     #[arg(short = 'F', long, value_name = "N", default_value_t = 99, conflicts_with = "off_cpu",
           value_parser = clap::value_parser!(u32).range(FREQUENCIES))]
     frequency: u32,
-    /// Only this process, with its threads.
-    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
-    pid: Option<u32>,
-    /// Only threads of this name.
-    #[arg(long, value_name = "NAME")]
-    comm: Option<String>,
-    /// Only processes of this user, by number.
-    #[arg(long, value_name = "UID")]
-    uid: Option<u32>,
-    /// Only this control group and those below it: its directory, or its path in the tree.
-    #[arg(long, value_name = "PATH", conflicts_with = "container")]
-    cgroup: Option<PathBuf>,
-    /// Only this container, by its number or the first characters of it.
-    #[arg(long, value_name = "ID")]
-    container: Option<String>,
+    #[command(flatten)]
+    filter: FilterArgs,
     /// Time that threads wait, by where they left the CPU, instead of time on it.
     #[arg(long)]
     off_cpu: bool,
@@ -86,17 +72,11 @@ fn read(path: &std::path::Path) -> Result<Folded, Failure> {
 }
 
 fn measure(args: &Args) -> Result<Profile, Failure> {
-    let cgroup = match (&args.cgroup, &args.container) {
-        (Some(path), _) => Some(Cgroup::at(path)),
-        (None, Some(id)) => Some(Cgroup::of_container(id)),
-        (None, None) => None,
-    };
-    let cgroup = cgroup.transpose().map_err(failure)?;
     let options = Options {
         frequency: args.frequency,
         off_cpu: args.off_cpu,
         shortest_wait: args.min_wait.unwrap_or_default(),
-        filter: Filter { pid: args.pid, uid: args.uid, comm: args.comm.clone(), cgroup },
+        filter: args.filter.filter().map_err(failure)?,
     };
     let stop = stop_flag()?;
     let mut profiler = Profiler::start(&options).map_err(failure)?;
@@ -112,16 +92,10 @@ fn measure(args: &Args) -> Result<Profile, Failure> {
     };
     let end = args.duration.map_or("Ctrl-C ends".to_owned(), |time| format!("for {:.1} s", time.as_secs_f64()));
     say(&format!("profile: {what}; {end}"));
-    if live::wanted(&args.output) {
-        live::run(&mut profiler, args.duration, &stop)?;
-        return profiler.finish().map_err(failure);
-    }
-    while !stop.load(Ordering::Relaxed) {
-        let left = args.duration.map(|all| all.saturating_sub(profiler.elapsed()));
-        if left == Some(Duration::ZERO) {
-            break;
-        }
-        profiler.run(left.map_or(TICK, |left| left.min(TICK))).map_err(failure)?;
+    if view::wanted(&args.output) {
+        live::run(&mut View::of(&mut profiler)?, args.duration, &stop)?;
+    } else {
+        live::unseen(args.duration, &stop, |time| profiler.run(time).map_err(failure))?;
     }
     profiler.finish().map_err(failure)
 }

@@ -1,10 +1,6 @@
-//! `--metrics`: maps and counts of events as Prometheus metrics, read when somebody asks.
+//! Maps and counts of events as Prometheus metrics, read when somebody asks.
 
-mod server;
-mod text;
-
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ringfence::{Events, Loaded, Seen};
@@ -13,9 +9,8 @@ use ringfence_value::{Scale, Value, per_cpu};
 
 use super::maps::{Contents, Table};
 use super::rows::{Counts, Rows};
-use crate::exit::{Exit, Failure};
-use server::Server;
-use text::{Kind, Labels, Page, Sample, label, name};
+use crate::exit::Failure;
+use crate::metrics::{self, Kind, Labels, Page, Sample, label, name};
 
 /// Series of one map. More keys than that are no metrics; how many were left out is one.
 const MOST_SERIES: usize = 2_000;
@@ -32,19 +27,9 @@ const COUNTERS: &[&str] = &[
     "events", "drops", "dropped", "lost", "errors", "switches",
 ];
 
-/// `ADDR:PORT`, or a port of this machine alone.
-pub fn address(text: &str) -> Result<SocketAddr, String> {
-    if let Ok(port) = text.trim_start_matches(':').parse::<u16>() {
-        return Ok(SocketAddr::from(([127, 0, 0, 1], port)));
-    }
-    let wanted = || "an address such as 127.0.0.1:9400 is wanted; a port alone is of this machine".to_owned();
-    text.to_socket_addrs().map_err(|_| wanted())?.next().ok_or_else(wanted)
-}
-
 /// Answers until it is dropped.
 pub struct Metrics {
-    server: Server,
-    published: Arc<Mutex<Published>>,
+    server: metrics::Metrics<Published>,
     last: Option<Instant>,
 }
 
@@ -60,22 +45,17 @@ struct Published {
 impl Metrics {
     /// Listens at an address.
     pub fn start(address: SocketAddr, contents: Contents) -> Result<Metrics, Failure> {
-        let published = Arc::new(Mutex::new(Published::default()));
-        let source = Arc::clone(&published);
-        let page = move |open| {
-            let mut page = Page::default();
-            source.lock().unwrap_or_else(PoisonError::into_inner).add(&mut page);
-            contents.tables.iter().for_each(|table| add_map(&mut page, table, contents.scale));
-            page.text(open)
-        };
-        let server = Server::start(address, page)
-            .map_err(|error| Failure::new(Exit::Error, format_args!("--metrics {address}: {error}")))?;
-        Ok(Metrics { server, published, last: None })
+        // What was published is shown before the maps, which are read for the answer.
+        let server = metrics::Metrics::start(address, move |published: &Published, page| {
+            published.add(page);
+            contents.tables.iter().for_each(|table| add_map(page, table, contents.scale));
+        })?;
+        Ok(Metrics { server, last: None })
     }
 
     /// Where it listens.
     pub fn url(&self) -> String {
-        format!("http://{}/metrics", self.server.address)
+        self.server.url()
     }
 
     /// Takes over the counts of events, now and then. `timed`: the kernel measures programs.
@@ -88,13 +68,12 @@ impl Metrics {
             let info = program.info().ok()?;
             Some((program.name().to_owned(), info.run_count, info.run_time_ns))
         });
-        let published = Published {
+        self.server.publish(Published {
             seen: reader.seen(),
             left_out: rows.left_out().to_vec(),
             counts: rows.label_counts(MOST_SERIES),
             programs: programs.collect(),
-        };
-        *self.published.lock().unwrap_or_else(PoisonError::into_inner) = published;
+        });
     }
 }
 
