@@ -263,6 +263,7 @@ impl<'a> Parser<'a> {
         if self.tokens.take(";") {
             return Ok(());
         }
+        let start = self.tokens.place();
         let starts = |word: &str| self.tokens.peek().is_some_and(|token| token.is(word));
         let typedef = starts("typedef");
         let defines = ["struct", "union", "enum"].iter().any(|word| starts(word));
@@ -273,6 +274,8 @@ impl<'a> Parser<'a> {
         self.tokens.take("typedef");
         let result = self.types(typedef);
         if result.is_err() {
+            // From its start, so that what is within it is no declaration of its own.
+            self.tokens.back_to(start);
             self.skip();
         }
         result
@@ -439,6 +442,7 @@ impl<'a> Parser<'a> {
     /// Behind `struct`, `union` or `enum`.
     fn tagged(&mut self, tag: Tag, depth: u32) -> Result<Ty, CError> {
         let before = self.attributes()?;
+        let named = self.tokens.peek().cloned();
         let name = match self.tokens.peek().map(|token| &token.token) {
             Some(Token::Word(name)) => {
                 self.tokens.next();
@@ -460,6 +464,10 @@ impl<'a> Parser<'a> {
             } else {
                 Ok(self.by_tag(tag, &name))
             };
+        }
+        let known = self.tags.get(&(tag, name.clone())).is_some_and(|ty| ty.shape.is_some());
+        if let Some(named) = named.filter(|_| known) {
+            return Err(named.error(format!("`{name}` is defined a second time")));
         }
         let ty = match tag {
             Tag::Enum => {
