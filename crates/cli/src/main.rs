@@ -7,12 +7,16 @@ mod check;
 mod emit;
 mod events;
 mod exit;
+mod filter;
 mod inspect;
 mod list;
+mod live;
+mod metrics;
 mod output;
 mod profile;
 mod run;
 mod source;
+mod tool;
 
 use std::process::ExitCode;
 

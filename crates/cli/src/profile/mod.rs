@@ -1,22 +1,25 @@
 //! `ringfence profile`: where time goes, by stack.
 
-mod live;
+mod metrics;
 mod report;
 mod target;
+mod top;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ringfence_tools::profile::{Clock, Folded, Options, Profile, Profiler};
-use ringfence_tools::{Cgroup, Filter};
 
 use crate::exit::{Exit, Failure};
-use crate::run::{duration, failure as library_failure, say, stop_flag};
-use target::Target;
+use crate::filter::Whose;
+use crate::live;
+use crate::metrics::Asked;
+use crate::run::{duration, say};
+use crate::tool::{Until, failure};
+use target::{Kind, Target};
+use top::Top;
 
-/// The longest time between Ctrl-C and the end.
-const TICK: Duration = Duration::from_millis(250);
 /// Samples a second: what the kernel allows is `kernel.perf_event_max_sample_rate`, which it lowers by itself.
 const FREQUENCIES: std::ops::RangeInclusive<i64> = 1..=20_000;
 
@@ -30,21 +33,8 @@ pub struct Args {
     #[arg(short = 'F', long, value_name = "N", default_value_t = 99, conflicts_with = "off_cpu",
           value_parser = clap::value_parser!(u32).range(FREQUENCIES))]
     frequency: u32,
-    /// Only this process, with its threads.
-    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
-    pid: Option<u32>,
-    /// Only threads of this name.
-    #[arg(long, value_name = "NAME")]
-    comm: Option<String>,
-    /// Only processes of this user, by number.
-    #[arg(long, value_name = "UID")]
-    uid: Option<u32>,
-    /// Only this control group and those below it: its directory, or its path in the tree.
-    #[arg(long, value_name = "PATH", conflicts_with = "container")]
-    cgroup: Option<PathBuf>,
-    /// Only this container, by its number or the first characters of it.
-    #[arg(long, value_name = "ID")]
-    container: Option<String>,
+    #[command(flatten)]
+    whose: Whose,
     /// Time that threads wait, by where they left the CPU, instead of time on it.
     #[arg(long)]
     off_cpu: bool,
@@ -58,6 +48,9 @@ pub struct Args {
     /// for several.
     #[arg(short, long, value_name = "KIND|FILE", value_parser = Target::parse, default_value = "table")]
     output: Vec<Target>,
+    /// Serve the numbers as Prometheus metrics at this address (or port of this machine), under /metrics, while it measures.
+    #[arg(long, value_name = "ADDRESS", value_parser = crate::metrics::address)]
+    metrics: Option<SocketAddr>,
     /// Functions in the table.
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
     top: usize,
@@ -65,7 +58,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     diff: Option<PathBuf>,
     /// Measure nothing: show a run that was written as FILE.folded (from any tool).
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["frequency", "pid", "comm", "uid", "cgroup", "container", "off_cpu", "duration"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["frequency", "pid", "comm", "uid", "cgroup", "container", "off_cpu", "duration", "metrics"])]
     read: Option<PathBuf>,
 }
 
@@ -86,20 +79,16 @@ fn read(path: &std::path::Path) -> Result<Folded, Failure> {
 }
 
 fn measure(args: &Args) -> Result<Profile, Failure> {
-    let cgroup = match (&args.cgroup, &args.container) {
-        (Some(path), _) => Some(Cgroup::at(path)),
-        (None, Some(id)) => Some(Cgroup::of_container(id)),
-        (None, None) => None,
-    };
-    let cgroup = cgroup.transpose().map_err(failure)?;
     let options = Options {
         frequency: args.frequency,
         off_cpu: args.off_cpu,
         shortest_wait: args.min_wait.unwrap_or_default(),
-        filter: Filter { pid: args.pid, uid: args.uid, comm: args.comm.clone(), cgroup },
+        filter: args.whose.filter()?,
     };
-    let stop = stop_flag()?;
-    let mut profiler = Profiler::start(&options).map_err(failure)?;
+    let mut until = Until::new(args.duration)?;
+    let metrics = args.metrics.map(Asked::start).transpose()?;
+    let profiler = Profiler::start(&options).map_err(failure)?;
+    until.start();
     let what = match profiler.clock() {
         Clock::Cycles => format!("{} samples a second on each CPU (hardware cycles)", args.frequency),
         Clock::Software => {
@@ -110,27 +99,37 @@ fn measure(args: &Args) -> Result<Profile, Failure> {
         }
         Clock::Switches => "time off the CPUs (sched_switch)".to_owned(),
     };
-    let end = args.duration.map_or("Ctrl-C ends".to_owned(), |time| format!("for {:.1} s", time.as_secs_f64()));
-    say(&format!("profile: {what}; {end}"));
-    if live::wanted(&args.output) {
-        live::run(&mut profiler, args.duration, &stop)?;
-        return profiler.finish().map_err(failure);
+    say(&format!("profile: {what}; {}", until.words()));
+    if let Some(metrics) = &metrics {
+        say(&format!("metrics are at {}", metrics.url()));
     }
-    while !stop.load(Ordering::Relaxed) {
-        let left = args.duration.map(|all| all.saturating_sub(profiler.elapsed()));
-        if left == Some(Duration::ZERO) {
-            break;
+    let mut running = Running { profiler, metrics };
+    let table = args.output.iter().any(|target| target.file.is_none() && target.kind == Kind::Table);
+    if table && live::wanted() {
+        live::run(&mut Top::new(&mut running)?, &until)?;
+    } else {
+        while let Some(time) = until.turn() {
+            running.work(time)?;
         }
-        profiler.run(left.map_or(TICK, |left| left.min(TICK))).map_err(failure)?;
     }
-    profiler.finish().map_err(failure)
+    running.profiler.finish().map_err(failure)
 }
 
-fn failure(error: ringfence_tools::Error) -> Failure {
-    use ringfence_tools::Error;
-    match &error {
-        Error::Library(error) => library_failure(error),
-        Error::LongName { .. } => Failure::usage(error),
-        _ => Failure::new(Exit::Error, error),
+/// A measurement that may be asked for its numbers.
+struct Running {
+    profiler: Profiler,
+    metrics: Option<Asked>,
+}
+
+impl Running {
+    fn work(&mut self, time: Duration) -> Result<(), Failure> {
+        self.profiler.run(time).map_err(failure)?;
+        match &self.metrics {
+            Some(metrics) => metrics.turn(|page| {
+                metrics::fill(page, &self.profiler.so_far().map_err(failure)?);
+                Ok(())
+            }),
+            None => Ok(()),
+        }
     }
 }

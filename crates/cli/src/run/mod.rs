@@ -68,7 +68,7 @@ pub struct Args {
     #[arg(long)]
     raw: bool,
     /// Serve maps and counts of events as Prometheus metrics at this address (or port of this machine), under /metrics.
-    #[arg(long, value_name = "ADDRESS", value_parser = metrics::address)]
+    #[arg(long, value_name = "ADDRESS", value_parser = crate::metrics::address)]
     metrics: Option<SocketAddr>,
     #[command(flatten)]
     shape: wanted::Shape,

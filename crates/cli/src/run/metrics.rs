@@ -1,9 +1,6 @@
-//! `--metrics`: maps and counts of events as Prometheus metrics, read when somebody asks.
+//! `run --metrics`: maps and counts of events as metrics.
 
-mod server;
-mod text;
-
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,9 +10,8 @@ use ringfence_value::{Scale, Value, per_cpu};
 
 use super::maps::{Contents, Table};
 use super::rows::{Counts, Rows};
-use crate::exit::{Exit, Failure};
-use server::Server;
-use text::{Kind, Labels, Page, Sample, label, name};
+use crate::exit::Failure;
+use crate::metrics::{Endpoint, Kind, Labels, Page, Sample, label, name};
 
 /// Series of one map. More keys than that are no metrics; how many were left out is one.
 const MOST_SERIES: usize = 2_000;
@@ -32,18 +28,9 @@ const COUNTERS: &[&str] = &[
     "events", "drops", "dropped", "lost", "errors", "switches",
 ];
 
-/// `ADDR:PORT`, or a port of this machine alone.
-pub fn address(text: &str) -> Result<SocketAddr, String> {
-    if let Ok(port) = text.trim_start_matches(':').parse::<u16>() {
-        return Ok(SocketAddr::from(([127, 0, 0, 1], port)));
-    }
-    let wanted = || "an address such as 127.0.0.1:9400 is wanted; a port alone is of this machine".to_owned();
-    text.to_socket_addrs().map_err(|_| wanted())?.next().ok_or_else(wanted)
-}
-
 /// Answers until it is dropped.
 pub struct Metrics {
-    server: Server,
+    endpoint: Endpoint,
     published: Arc<Mutex<Published>>,
     last: Option<Instant>,
 }
@@ -62,20 +49,16 @@ impl Metrics {
     pub fn start(address: SocketAddr, contents: Contents) -> Result<Metrics, Failure> {
         let published = Arc::new(Mutex::new(Published::default()));
         let source = Arc::clone(&published);
-        let page = move |open| {
-            let mut page = Page::default();
-            source.lock().unwrap_or_else(PoisonError::into_inner).add(&mut page);
-            contents.tables.iter().for_each(|table| add_map(&mut page, table, contents.scale));
-            page.text(open)
-        };
-        let server = Server::start(address, page)
-            .map_err(|error| Failure::new(Exit::Error, format_args!("--metrics {address}: {error}")))?;
-        Ok(Metrics { server, published, last: None })
+        let endpoint = Endpoint::start(address, move |page| {
+            source.lock().unwrap_or_else(PoisonError::into_inner).add(page);
+            contents.tables.iter().for_each(|table| add_map(page, table, contents.scale));
+        })?;
+        Ok(Metrics { endpoint, published, last: None })
     }
 
     /// Where it listens.
     pub fn url(&self) -> String {
-        format!("http://{}/metrics", self.server.address)
+        self.endpoint.url()
     }
 
     /// Takes over the counts of events, now and then. `timed`: the kernel measures programs.
