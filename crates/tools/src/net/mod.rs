@@ -288,7 +288,8 @@ impl Watch {
     fn read(&self, time: Duration) -> Result<Traffic> {
         let now = self.namespace.devices()?;
         let names: HashMap<u32, &Watched> = self.watched.iter().map(|device| (device.index, device)).collect();
-        let name = |index: u32| names.get(&index).map_or_else(|| format!("number {index}"), |device| device.name.clone());
+        let name =
+            |index: u32| names.get(&index).map_or_else(|| format!("number {index}"), |device| device.name.clone());
         let mut places = Vec::new();
         for device in &self.watched {
             let last = now.iter().find(|now| now.index == device.index).map_or(device.before, |now| now.statistics);
@@ -309,7 +310,13 @@ impl Watch {
             let (packets, bytes) =
                 values.iter().fold((0, 0), |(packets, bytes), one| (packets + one.packets, bytes + one.bytes));
             let (eth, device) = (key.eth, name(key.device));
-            let family = if eth == 0x0800 { 4 } else if eth == 0x86dd { 6 } else { 0 };
+            let family = if eth == 0x0800 {
+                4
+            } else if eth == 0x86dd {
+                6
+            } else {
+                0
+            };
             let name = report::protocol_name(eth, key.proto, key.tunnel);
             protocols.push(Protocol { device, direction, name, family, packets, bytes });
         }
@@ -430,12 +437,7 @@ fn attach(loaded: &Loaded, program: &str, namespace: &NetNamespace, hook: impl H
 }
 
 /// Counts a device's frames, as far in front as can be.
-fn frames(
-    loaded: &Loaded,
-    namespace: &NetNamespace,
-    options: &Options,
-    device: &mut Watched,
-) -> Result<Option<Link>> {
+fn frames(loaded: &Loaded, namespace: &NetNamespace, options: &Options, device: &mut Watched) -> Result<Option<Link>> {
     // The loopback and devices without a link layer have no frames; those of the loopback are seen twice as it is.
     if options.frames == Frames::Off || !device.is_framed() || device.hardware != FRAMED[0] {
         return Ok(None);

@@ -43,7 +43,9 @@ impl<W: Write> Capture<W> {
                 InterfaceDescriptionOption::IfName(Cow::Borrowed(&device.name)),
                 InterfaceDescriptionOption::IfTsResol(9),
             ];
-            writer.write_pcapng_block(InterfaceDescriptionBlock { linktype, snaplen: snap, options }).map_err(failed)?;
+            writer
+                .write_pcapng_block(InterfaceDescriptionBlock { linktype, snaplen: snap, options })
+                .map_err(failed)?;
         }
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let boot = now.saturating_sub(Duration::from_nanos(since_boot(ClockId::Boottime)));

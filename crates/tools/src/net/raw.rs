@@ -6,13 +6,12 @@ mod made {
     include!(concat!(env!("OUT_DIR"), "/net.rs"));
 }
 pub(super) use made::net::{
-    Amount, Connection, Counts, Flow, FlowKey, Loaded, Match, Net as Programs, Place, Protocol, Rule, Sample, Totals,
+    Amount, Connection, Counts, Flow, FlowKey, Match, Net as Programs, Place, Protocol, Rule, Sample, Totals,
 };
 
 /// `MOST_RULES`.
 pub(super) const MOST_RULES: usize = 32;
 /// `enum note`.
-pub(super) const TRUNCATED: u32 = 1;
 pub(super) const FRAGMENT: u32 = 2;
 pub(super) const TAGGED: u32 = 4;
 

@@ -241,9 +241,8 @@ pub(super) fn protocol_name(eth: u16, proto: u32, tunnel: u32) -> String {
         (0x8906, "fcoe"),
     ];
     const TUNNELS: &[(u32, &str)] = &[(4789, "vxlan"), (6081, "geneve"), (2152, "gtp")];
-    let of = |table: &[(u32, &str)], number: u32| table.iter().find(|(known, _)| *known == number).map(|(_, name)| *name);
-    if let Some(name) = of(TUNNELS, tunnel) {
-        return name.to_owned();
+    if let Some((_, name)) = TUNNELS.iter().find(|(port, _)| *port == tunnel) {
+        return (*name).to_owned();
     }
     match eth {
         0x0800 | 0x86dd => {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use super::raw;
-use crate::error::{Error, Result};
+use crate::error::Error;
 
 /// Bits of `match.hooks`: by XDP, what comes in, what goes out.
 const ALL: u8 = 7;
@@ -108,7 +108,7 @@ impl fmt::Display for Rule {
 impl FromStr for Match {
     type Err = Error;
 
-    fn from_str(text: &str) -> Result<Match> {
+    fn from_str(text: &str) -> Result<Match, Error> {
         let raw = conditions(text).map_err(|why| wrong(text, why))?;
         Ok(Match { text: text.trim().to_owned(), raw })
     }
@@ -117,8 +117,10 @@ impl FromStr for Match {
 impl FromStr for Rule {
     type Err = Error;
 
-    fn from_str(text: &str) -> Result<Rule> {
-        let halves = text.split_once("=>").ok_or("what is to be set is missing: `=> prio 6`, `=> mark 0x10`, `=> dscp ef`".to_owned());
+    fn from_str(text: &str) -> Result<Rule, Error> {
+        let halves = text
+            .split_once("=>")
+            .ok_or("what is to be set is missing: `=> prio 6`, `=> mark 0x10`, `=> dscp ef`".to_owned());
         let raw = halves.and_then(|(which, what)| actions(conditions(which)?, what)).map_err(|why| wrong(text, why))?;
         Ok(Rule { text: text.trim().to_owned(), raw })
     }
@@ -264,7 +266,7 @@ fn network(text: &str, found: &mut raw::Match) -> Result<Network, String> {
 
 fn actions(found: raw::Match, text: &str) -> Result<raw::Rule, String> {
     // Marks are of packets that the kernel has: XDP is before that.
-    let mut rule = raw::Rule { r#match: found, ..raw::Rule::default() };
+    let mut rule = raw::Rule { match_: found, ..raw::Rule::default() };
     let mut words = Words(text.split_whitespace());
     while let Some(word) = words.0.next() {
         let set = match word {
@@ -280,7 +282,8 @@ fn actions(found: raw::Match, text: &str) -> Result<raw::Rule, String> {
             "dscp" => {
                 let name = words.value(word)?.to_ascii_lowercase();
                 let known = DSCP.iter().find(|(known, _)| *known == name);
-                rule.dscp = known.map_or_else(|| number(&name, 63).map(|number| number as u8), |(_, dscp)| Ok(*dscp))?;
+                rule.dscp =
+                    known.map_or_else(|| number(&name, 63).map(|number| number as u8), |(_, dscp)| Ok(*dscp))?;
                 SET_DSCP
             }
             _ => return Err(format!("`{word}` is none of prio, mark, dscp")),
