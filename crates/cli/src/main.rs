@@ -12,6 +12,7 @@ mod inspect;
 mod list;
 mod live;
 mod metrics;
+mod net;
 mod output;
 mod profile;
 mod run;
@@ -43,6 +44,7 @@ enum Verb {
     List(list::Args),
     Audit(audit::Args),
     Profile(Box<profile::Args>),
+    Net(Box<net::Args>),
 }
 
 fn main() -> ExitCode {
@@ -54,5 +56,6 @@ fn main() -> ExitCode {
         Verb::List(args) => list::run(&args),
         Verb::Audit(args) => audit::run(&args),
         Verb::Profile(args) => profile::run(&args),
+        Verb::Net(args) => net::run(&args),
     })
 }

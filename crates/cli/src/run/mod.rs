@@ -20,6 +20,8 @@ use ringfence::{Events, Kernel, Loaded, Loader, Settings};
 use ringfence_plan::Attach;
 use ringfence_uapi::MapType;
 
+pub use place::namespace;
+
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Wrote};
 use crate::{events, source};

@@ -32,7 +32,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::cost::Meter;
 use crate::error::{Error, Result};
 pub use pcapng::Capture;
-pub use report::{End, Flow, Lost, Own, Place, Protocol, SIZES, Traffic};
+pub use report::{End, Flow, Lost, Own, Place, Protocol, SIZES, Talker, Traffic};
 pub use rules::{Match, Rule};
 
 /// `ARPHRD_ETHER`, `ARPHRD_LOOPBACK`: packets begin with an Ethernet header.

@@ -1,5 +1,7 @@
 //! What went through devices, as numbers.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -255,5 +257,40 @@ pub(super) fn protocol_name(eth: u16, proto: u32, tunnel: u32) -> String {
             let known = ETH.iter().find(|(known, _)| *known == eth);
             known.map_or_else(|| format!("eth {eth:#06x}"), |(_, name)| (*name).to_owned())
         }
+    }
+}
+
+/// A host, by what the flows say that it sent and got.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Talker {
+    /// Its address.
+    pub address: IpAddr,
+    /// Bytes from it.
+    pub sent: u64,
+    /// Bytes to it.
+    pub received: u64,
+    /// Its flows.
+    pub flows: u64,
+}
+
+impl Traffic {
+    /// Hosts by their bytes, the most first: of the flows that are in the table.
+    pub fn talkers(&self) -> Vec<Talker> {
+        let mut all: HashMap<IpAddr, Talker> = HashMap::new();
+        for flow in &self.flows {
+            for (end, sent, received) in
+                [(&flow.from, flow.bytes[0], flow.bytes[1]), (&flow.to, flow.bytes[1], flow.bytes[0])]
+            {
+                let End::Ip(address, _) = *end else { continue };
+                let none = Talker { address, sent: 0, received: 0, flows: 0 };
+                let talker = all.entry(address).or_insert(none);
+                talker.sent += sent;
+                talker.received += received;
+                talker.flows += 1;
+            }
+        }
+        let mut all: Vec<Talker> = all.into_values().collect();
+        all.sort_by_key(|talker| (Reverse(talker.sent + talker.received), talker.address));
+        all
     }
 }
