@@ -171,8 +171,10 @@ struct sample {
 	__u64 ns; /* since boot */
 	__u32 device;
 	__u32 hook;
-	__u32 len; /* of the packet */
+	__u32 len; /* of the packet without the tag that is beside it */
 	__u32 kept;
+	__u32 tag; /* that tag: its protocol and its 16 bits, as they are sent; 0: none */
+	__u32 unused;
 	__u8 bytes[SNAP];
 };
 
@@ -518,6 +520,8 @@ static __always_inline void take_sample(struct __sk_buff *skb, __u32 hook)
 	if (len < 1 || bpf_skb_load_bytes(skb, 0, sample->bytes, len))
 		len = 0;
 	sample->kept = len;
+	sample->tag = skb->vlan_present ? (__u32)bpf_ntohs(skb->vlan_proto) << 16 | skb->vlan_tci : 0;
+	sample->unused = 0;
 	total->sampled++;
 	bpf_ringbuf_submit(sample, 0);
 }
@@ -535,8 +539,11 @@ static __always_inline void watch(struct __sk_buff *skb, __u32 hook)
 	} else {
 		read_frame(skb, false, &packet, skb->vlan_present, skb->vlan_tci & 0xfff);
 	}
+	/* Beside the packet and not in it. */
+	if (skb->vlan_present)
+		bytes += 4;
 	if (packets > 1)
-		bytes += (packets - 1) * packet.end;
+		bytes += (packets - 1) * (packet.end + (skb->vlan_present ? 4 : 0));
 	counts = count(&packet, device, hook, packets, bytes);
 	if (!counts)
 		return;

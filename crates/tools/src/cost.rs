@@ -27,6 +27,11 @@ impl Meter {
         Meter { before: cpu_time(), statistics: ringfence::run_time_statistics().ok() }
     }
 
+    /// Loading is over: what is measured from now on is the work itself.
+    pub(crate) fn loaded(&mut self) {
+        self.before = cpu_time();
+    }
+
     /// Until now.
     pub(crate) fn read(&self, loaded: &Loaded) -> Result<Cost> {
         let (mut ns, mut runs) = (0, 0);

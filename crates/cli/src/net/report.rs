@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use ringfence_tools::net::{Flow, Frames, Place, SIZES, Traffic, Watched};
+use ringfence_tools::net::{Direction, Flow, Frames, Place, SIZES, Traffic, Watched};
 use serde_json::{Value, json};
 
 use crate::exit::Failure;
@@ -278,7 +278,7 @@ fn tables(traffic: &Traffic, top: usize) -> String {
 fn sizes(traffic: &Traffic) -> String {
     let mut sum = [0u64; 8];
     // Frames come in by tc again.
-    let by_tc = traffic.places.iter().filter(|place| place.direction != ringfence_tools::net::Direction::Frame);
+    let by_tc = traffic.places.iter().filter(|place| place.direction != Direction::Frame);
     for place in by_tc {
         sum.iter_mut().zip(place.sizes).for_each(|(sum, one)| *sum += one);
     }
@@ -290,9 +290,11 @@ fn sizes(traffic: &Traffic) -> String {
 /// What is said at the end.
 pub fn summary(traffic: &Traffic) -> Vec<String> {
     let seconds = traffic.time.as_secs_f64();
-    let packets: u64 = traffic.places.iter().map(|place| place.packets).sum();
+    // Frames come in by tc again.
+    let by_tc = traffic.places.iter().filter(|place| place.direction != Direction::Frame);
+    let packets: u64 = by_tc.map(|place| place.packets).sum();
     let mut lines = vec![format!(
-        "{seconds:.1} s: {packets} packets counted; {} flows seen, {} pushed out by others; {} TCP segments sent again",
+        "{seconds:.1} s: {packets} packets in and out; {} flows seen, {} pushed out by others; {} TCP segments sent again",
         traffic.flows_seen, traffic.flows_pushed_out, traffic.retransmits
     )];
     let lost = traffic.lost;

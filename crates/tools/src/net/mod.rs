@@ -42,6 +42,9 @@ const SAMPLES: u32 = 4 << 20;
 /// Most bytes of a packet that a sample can have (`SNAP`).
 const MOST_SNAP: u32 = 1024;
 
+/// Bytes of the two addresses of a frame: a tag stands behind them.
+const ADDRESSES: usize = 12;
+
 /// Where packets are counted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Direction {
@@ -189,7 +192,7 @@ impl Watch {
         let mut watched = choose(options, namespace.devices()?)?;
         let mut programs = raw::Programs::open()?;
         set(&mut programs, options, &watched, &namespace)?;
-        let meter = Meter::start();
+        let mut meter = Meter::start();
         let loaded = programs.load()?;
         let maps = loaded.maps();
         let (places, bare) = (maps.devices()?, maps.bare()?);
@@ -217,6 +220,7 @@ impl Watch {
         for device in &mut watched {
             links.extend(frames(&loaded, &namespace, options, device)?);
         }
+        meter.loaded();
         Ok(Watch {
             links,
             events,
@@ -248,19 +252,25 @@ impl Watch {
             return Ok(());
         };
         let end = Instant::now() + time;
+        let mut bytes = Vec::new();
         loop {
             let left = end.saturating_duration_since(Instant::now());
             events.poll(Some(left), |event| {
-                if let Some(sample) = event.read::<raw::Sample>() {
-                    let kept = usize::try_from(sample.kept).unwrap_or(usize::MAX).min(sample.bytes.len());
-                    take(Sample {
-                        since_boot: Duration::from_nanos(sample.ns),
-                        device: sample.device,
-                        direction: if sample.hook == 2 { Direction::Out } else { Direction::In },
-                        len: sample.len,
-                        bytes: sample.bytes.get(..kept).unwrap_or_default(),
-                    });
+                let Some(sample) = event.read::<raw::Sample>() else { return };
+                let kept = usize::try_from(sample.kept).unwrap_or(usize::MAX).min(sample.bytes.len());
+                bytes.clear();
+                bytes.extend_from_slice(sample.bytes.get(..kept).unwrap_or_default());
+                let tagged = sample.tag != 0 && kept >= ADDRESSES;
+                if tagged {
+                    bytes.splice(ADDRESSES..ADDRESSES, sample.tag.to_be_bytes());
                 }
+                take(Sample {
+                    since_boot: Duration::from_nanos(sample.ns),
+                    device: sample.device,
+                    direction: if sample.hook == 2 { Direction::Out } else { Direction::In },
+                    len: sample.len + if tagged { 4 } else { 0 },
+                    bytes: &bytes,
+                });
             })?;
             if left.is_zero() {
                 return Ok(());
@@ -326,14 +336,7 @@ impl Watch {
             let (key, times) = entry?;
             again.insert((key.a, key.b, key.a_port, key.b_port), times);
         }
-        let clock = since_boot(ClockId::Monotonic);
-        let mut flows = Vec::new();
-        for entry in self.flows.iter()? {
-            let (key, flow) = entry?;
-            let times = again.get(&(key.a, key.b, key.a_port, key.b_port)).filter(|_| key.proto == 6);
-            flows.push(Flow::of(name(key.device), &key, &flow, clock, times.copied().unwrap_or(0)));
-        }
-        flows.sort_by(|a, b| b.all_bytes().cmp(&a.all_bytes()).then_with(|| a.idle.cmp(&b.idle)));
+        // Before the flows: those that come meanwhile were not pushed out.
         let mut totals = raw::Totals::default();
         for one in self.totals.get(&0)?.iter().flat_map(|values| values.iter()) {
             totals.flows += one.flows;
@@ -345,6 +348,14 @@ impl Watch {
             totals.retransmits_lost += one.retransmits_lost;
             totals.unexpected += one.unexpected;
         }
+        let clock = since_boot(ClockId::Monotonic);
+        let mut flows = Vec::new();
+        for entry in self.flows.iter()? {
+            let (key, flow) = entry?;
+            let times = again.get(&(key.a, key.b, key.a_port, key.b_port)).filter(|_| key.proto == 6);
+            flows.push(Flow::of(name(key.device), &key, &flow, clock, times.copied().unwrap_or(0)));
+        }
+        flows.sort_by(|a, b| b.all_bytes().cmp(&a.all_bytes()).then_with(|| a.idle.cmp(&b.idle)));
         let present = u64::try_from(flows.len()).unwrap_or(u64::MAX);
         Ok(Traffic {
             time,
