@@ -6,8 +6,8 @@ mod meaning;
 mod metrics;
 mod place;
 mod rows;
+mod stacks;
 mod summary;
-mod symbols;
 mod wanted;
 
 use std::net::SocketAddr;
@@ -121,7 +121,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let readable: Vec<_> =
         loaded.maps().iter().filter(|map| matches!(map.kind(), MapType::RINGBUF | MapType::PERF_EVENT_ARRAY)).collect();
     let mut reader = Events::new(readable.iter().copied()).map_err(|error| failure(&error))?;
-    let mut rows = rows::Rows::new(args.output, readable.iter().copied(), &choices, wanted);
+    let mut rows = rows::Rows::new(args.output, readable.iter().copied(), &choices, wanted, args.raw);
     let contents = if readable.is_empty() {
         maps::Contents::of(&loaded, &source.object, args.output, args.raw)
     } else {

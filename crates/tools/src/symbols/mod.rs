@@ -4,6 +4,7 @@
 //! is to be called when a process is first seen: it keeps where which file is mapped, and holds the files open.
 
 mod jit;
+mod kernel;
 mod maps;
 
 use std::collections::HashMap;
@@ -13,10 +14,12 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use blazesym::symbolize::source::{Elf, Kernel, Process as OwnProcess, Source};
-use blazesym::symbolize::{Input, Sym, Symbolized, Symbolizer};
-use blazesym::{MaybeDefault, Pid};
+use blazesym::symbolize::source::{Elf, Process as OwnProcess, Source};
+use blazesym::symbolize::{Input, Sym, Symbolizer};
+use blazesym::Pid;
 
+use kernel::Functions;
+pub use kernel::Place;
 use maps::{Mapping, Named, What};
 
 /// Files that are held open; of further ones only names are known.
@@ -73,6 +76,8 @@ pub struct Symbols {
     by_name: HashMap<Named, usize>,
     of_files: HashMap<(usize, u64), Rc<[Symbol]>>,
     of_kernel: HashMap<u64, Rc<[Symbol]>>,
+    /// Of the kernel; read when first asked for.
+    functions: Option<Functions>,
     texts: HashMap<String, Rc<str>>,
     own_vdso: Option<u64>,
 }
@@ -96,6 +101,7 @@ impl Symbols {
             by_name: HashMap::new(),
             of_files: HashMap::new(),
             of_kernel: HashMap::new(),
+            functions: None,
             texts: HashMap::new(),
             own_vdso: vdso.map(|mapping| mapping.addresses.start),
         }
@@ -179,19 +185,26 @@ impl Symbols {
         if let Some(known) = self.of_kernel.get(&address) {
             return Rc::clone(known);
         }
-        // The tables of names alone: what they say is right, and a kernel's debug information fills memory.
-        let source = Source::Kernel(Kernel { vmlinux: MaybeDefault::None, debug_syms: false, ..Kernel::default() });
-        let found = self.symbolizer.symbolize_single(&source, Input::AbsAddr(address)).ok();
-        let found = found.as_ref().and_then(Symbolized::as_sym).map(Plain::of);
+        let found = self.kernel_place(address);
+        let found = found.map(|place| (place.function.to_owned(), place.module.unwrap_or("[kernel]").to_owned()));
         let symbols = match found {
-            Some(plain) => {
-                let module = plain.module.as_deref().map_or("[kernel]".to_owned(), |module| module.to_owned());
-                self.symbols(plain, &module)
-            }
+            Some((name, module)) => self.symbols(Plain { name, place: None, inlined: Vec::new() }, &module),
             None => self.unknown("[kernel]", "[kernel]"),
         };
         self.of_kernel.insert(address, Rc::clone(&symbols));
         symbols
+    }
+
+    /// The function of the kernel at an address; `None`: it is no code, or addresses are hidden.
+    pub fn kernel_place(&mut self, address: u64) -> Option<Place<'_>> {
+        self.functions.get_or_insert_with(Functions::read).at(address)
+    }
+
+    /// The file that a process has mapped at an address, and where in it.
+    pub fn file_place(&self, image: Image, address: u64) -> Option<(&str, u64)> {
+        let mapping = maps::at(&self.processes.get(&image)?.mappings, address)?;
+        let What::File(file) = mapping.what else { return None };
+        Some((&self.files.get(file)?.path, (address - mapping.addresses.start).saturating_add(mapping.offset)))
     }
 
     /// What lies at an address of a process, as [`Symbols::kernel`].
@@ -212,7 +225,7 @@ impl Symbols {
                     (none, None) => none.insert(jit::Functions::default()),
                 };
                 match functions.at(address).map(str::to_owned) {
-                    Some(name) => self.symbols(Plain { name, module: None, place: None, inlined: Vec::new() }, "[jit]"),
+                    Some(name) => self.symbols(Plain { name, place: None, inlined: Vec::new() }, "[jit]"),
                     None => self.unknown("[jit]", "[jit]"),
                 }
             }
@@ -284,14 +297,13 @@ pub fn base(path: &str) -> &str {
     path.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or(path)
 }
 
-type Place = Option<(String, Option<u32>)>;
+type Line = Option<(String, Option<u32>)>;
 
 /// A symbol that borrows nothing of the symbolizer.
 struct Plain {
     name: String,
-    module: Option<String>,
-    place: Place,
-    inlined: Vec<(String, Place)>,
+    place: Line,
+    inlined: Vec<(String, Line)>,
 }
 
 impl Plain {
@@ -300,7 +312,6 @@ impl Plain {
             |info: &blazesym::symbolize::CodeInfo<'_>| (info.to_path().to_string_lossy().into_owned(), info.line);
         Plain {
             name: sym.name.to_string(),
-            module: sym.module.as_ref().map(|module| module.to_string_lossy().into_owned()),
             place: sym.code_info.as_deref().map(place),
             inlined: sym
                 .inlined
