@@ -165,7 +165,7 @@ pub mod {module} {{
         }}
     }}
 }}
-#[allow(unused_imports)]
+#[allow(unused_imports, unreachable_pub)]
 pub use {module}::{main};
 "
     )

@@ -26,7 +26,7 @@ use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
 
 use ringfence::hook::{Often, PerfEvent};
-use ringfence::{Events, Kernel, Kind, Link, Loaded, Object, RunTimeStatistics, Settings};
+use ringfence::{Events, Kernel, Kind, Link, Loaded, RunTimeStatistics, Settings};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::error::Result;
@@ -34,10 +34,8 @@ use crate::filter::Filter;
 use crate::symbols::Symbols;
 pub use flame::Flame;
 pub use folded::{Change, Folded};
-use raw::{Counters, Process, Stack, Tables};
+use raw::{Counters, Process, Programs, Stack, Tables};
 pub use report::{Frame, Hot, Profile, Row, Summary};
-
-const OBJECT: &[u8] = include_bytes!("../../../../bpf/profile.bpf.o");
 
 /// How often the kernel's table is emptied, least and most.
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
@@ -125,8 +123,7 @@ impl Profiler {
     /// The filter names something that is not there; the kernel refuses (CAP_BPF and CAP_PERFMON are needed).
     pub fn start(options: &Options) -> Result<Profiler> {
         let kernel = Kernel::running();
-        let object = Object::parse("profile", OBJECT)
-            .map_err(|source| ringfence::Error::Object { path: "profile.bpf.o".into(), source: source.into() })?;
+        let mut programs = Programs::open()?;
         let sampler = if options.off_cpu { "off_cpu" } else { "on_cpu" };
         let cpus =
             kernel.possible_cpus().map_err(|source| ringfence::Error::Kernel { object: "profile".into(), source })?;
@@ -137,13 +134,13 @@ impl Profiler {
             .map_entries("stacks_a", entries)
             .map_entries("stacks_b", entries)
             // Waits are remembered only where they are counted.
-            .map_entries("waits", if options.off_cpu { 16_384 } else { 1 })
-            .global("shortest_ns", shortest);
-        let settings = options.filter.settings(settings)?;
-        let plan = ringfence::plan(&object, &kernel, &settings)?;
+            .map_entries("waits", if options.off_cpu { 16_384 } else { 1 });
+        *programs.settings() = options.filter.settings(settings)?;
+        programs.rodata().set_shortest_ns(shortest);
         let statistics = ringfence::run_time_statistics().ok();
-        let loaded = ringfence::load(&plan, &kernel)?;
+        let loaded = programs.load()?;
         let tables = Tables::open(&loaded)?;
+        let loaded = loaded.0;
         let events = loaded.events("processes")?;
         let mut links = vec![loaded.attach("on_exec")?, loaded.attach("on_exit")?];
         let program = loaded.program(sampler)?;
@@ -241,7 +238,7 @@ impl Profiler {
             let (hash, stack) = entry?;
             add(&mut self.stacks, &mut self.lost_many, hash, &stack);
             if stack.known != 0 && stack.kernel_task == 0 && stack.image != 0 {
-                self.symbols.follow((stack.pid, stack.image), stack.user());
+                self.symbols.follow((stack.pid, stack.image), stack.user_frames());
             }
         }
         Ok(())
@@ -331,9 +328,9 @@ fn add(stacks: &mut HashMap<u64, Counted>, lost: &mut u64, hash: u64, stack: &St
     if counted.stack.is_none() && stack.known != 0 {
         counted.stack = Some(Addresses {
             image: (stack.pid, stack.image),
-            comm: stack.comm(),
-            kernel: stack.kernel().into(),
-            user: stack.user().into(),
+            comm: stack.comm_text().into_owned(),
+            kernel: stack.kernel_frames().into(),
+            user: stack.user_frames().into(),
             preempted: stack.preempted != 0,
             kernel_task: stack.kernel_task != 0,
         });

@@ -1,78 +1,26 @@
-//! What `bpf/profile.bpf.c` and this side share: the same members at the same places, which `Tables::open` checks.
+//! `bpf/profile.bpf.c` seen from this side: the module made from its types, and what is read together.
 
-use std::mem::offset_of;
+use ringfence::{PerCpuTable, Result, Table, Variable};
 
-use ringfence::{Loaded, PerCpuTable, Result, Table, Variable};
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+mod made {
+    include!(concat!(env!("OUT_DIR"), "/profile.rs"));
+}
+pub(super) use made::profile::{Counters, Loaded, Process, Profile as Programs, Stack, Waiting};
 
 /// Most frames of a stack, on each side (`DEPTH`).
 pub(super) const DEPTH: usize = 127;
 
-/// `struct stack`.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub(super) struct Stack {
-    pub(super) count: u64,
-    pub(super) ns: u64,
-    pub(super) image: u64,
-    pub(super) pid: u32,
-    kernel: u16,
-    user: u16,
-    pub(super) preempted: u8,
-    pub(super) kernel_task: u8,
-    pub(super) known: u8,
-    unused: [u8; 5],
-    comm: [u8; 16],
-    frames: [u64; 2 * DEPTH],
-}
-
 impl Stack {
-    pub(super) fn kernel(&self) -> &[u64] {
+    pub(super) fn kernel_frames(&self) -> &[u64] {
         self.frames.get(..usize::from(self.kernel).min(DEPTH)).unwrap_or_default()
     }
 
-    pub(super) fn user(&self) -> &[u64] {
+    pub(super) fn user_frames(&self) -> &[u64] {
         self.frames.get(DEPTH..DEPTH + usize::from(self.user).min(DEPTH)).unwrap_or_default()
     }
-
-    pub(super) fn comm(&self) -> String {
-        String::from_utf8_lossy(self.comm.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
-    }
 }
 
-/// `struct process`.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub(super) struct Process {
-    pub(super) image: u64,
-    pub(super) pid: u32,
-    unused: u32,
-}
-
-/// `struct waiting`.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub(super) struct Waiting {
-    pub(super) hash: u64,
-    pub(super) since: u64,
-    pid: u32,
-    unused: u32,
-}
-
-/// `struct counters`.
-#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub(super) struct Counters {
-    pub(super) samples: u64,
-    pub(super) idle: u64,
-    pub(super) filtered: u64,
-    pub(super) taken: u64,
-    pub(super) lost_full: u64,
-    pub(super) lost_tasks: u64,
-    pub(super) lost_images: u64,
-}
-
-/// The maps, typed.
+/// What is read again and again.
 #[derive(Debug)]
 pub(super) struct Tables {
     stacks: [Table<u64, Stack>; 2],
@@ -83,25 +31,12 @@ pub(super) struct Tables {
 
 impl Tables {
     pub(super) fn open(loaded: &Loaded) -> Result<Tables> {
-        let stacks = loaded.map("stacks_a")?;
-        stacks.check_value(&[
-            ("count", offset_of!(Stack, count)),
-            ("image", offset_of!(Stack, image)),
-            ("user", offset_of!(Stack, user)),
-            ("known", offset_of!(Stack, known)),
-            ("comm", offset_of!(Stack, comm)),
-            ("frames", offset_of!(Stack, frames)),
-        ])?;
-        let totals = loaded.map("totals")?;
-        totals.check_value(&[
-            ("samples", offset_of!(Counters, samples)),
-            ("lost_images", offset_of!(Counters, lost_images)),
-        ])?;
+        let maps = loaded.maps();
         Ok(Tables {
-            stacks: [stacks.table()?, loaded.map("stacks_b")?.table()?],
-            totals: totals.per_cpu()?,
-            waits: loaded.map("waits")?.table()?,
-            active: loaded.variable("active")?,
+            stacks: [maps.stacks_a()?, maps.stacks_b()?],
+            totals: maps.totals()?,
+            waits: maps.waits()?,
+            active: loaded.0.variable("active")?,
         })
     }
 
