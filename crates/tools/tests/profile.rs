@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ringfence_tools::profile::{Folded, Frame, Hot, Options, Profile, Profiler};
+use ringfence_tools::profile::{Folded, Frame, Hot, Options, Profile, Profiler, Unwind};
 use ringfence_tools::{Cgroup, Error, Filter};
 use tempfile::TempDir;
 
@@ -85,6 +85,54 @@ fn until(profiler: &mut Profiler, samples: u64) {
 
 fn fast(filter: Filter) -> Options {
     Options { frequency: 4999, filter, ..Options::default() }
+}
+
+/// Code without frame pointers, called through libc: complete stacks in the right order.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_known_mix_without_frame_pointers() {
+    let (_alone, dir) = (alone(), TempDir::new().expect("a directory"));
+    for more in [&[][..], &["-DALIGNED"], &["-static", "-DALIGNED"]] {
+        let flags = ["-O2", "-fomit-frame-pointer", "-momit-leaf-frame-pointer"].iter().chain(more);
+        let Some(program) = build("nested.c", dir.path(), &flags.copied().collect::<Vec<_>>()) else { return };
+        let running = Running::start(&mut Command::new(program));
+        let mut profiler = Profiler::start(&fast(running.of())).expect("a profiler");
+        if !profiler.has_tables() {
+            return println!("skipped: this kernel has no bpf_task_pt_regs (5.15)");
+        }
+        until(&mut profiler, 3000);
+        let profile = profiler.finish().expect("a profile");
+        let (hot, summary) = (profile.hottest(), &profile.summary);
+        for (name, percent) in [("half", 50.0), ("third", 30.0), ("fifth", 20.0)] {
+            let share = 100.0 * find(&hot, name).total_share;
+            assert!((share - percent).abs() < 3.0, "{more:?}: {name} has {share:.1}% and not {percent}%");
+        }
+        // The first samples are taken before the file was read; all others have whole stacks.
+        assert!(summary.by_tables * 2 > summary.user, "{more:?}: {summary:?}");
+        let before = summary.user - summary.by_tables;
+        assert!(summary.truncated <= before + summary.user / 100, "{more:?}: {summary:?}");
+        let order = ["half", "inner", "middle", "compare", "main"];
+        let whole = |row: &&ringfence_tools::profile::Row| {
+            let at = order.map(|name| row.frames.iter().position(|frame| is(frame, name)));
+            at.iter().all(Option::is_some) && at.is_sorted()
+        };
+        let halves = || profile.rows.iter().filter(|row| row.frames.iter().any(|frame| is(frame, "half")));
+        let weigh =
+            |rows: &mut dyn Iterator<Item = &ringfence_tools::profile::Row>| -> u64 { rows.map(|row| row.count).sum() };
+        let (all, complete) = (weigh(&mut halves()), weigh(&mut halves().filter(whole)));
+        assert!(
+            complete + before + all / 100 >= all,
+            "{more:?}: {complete} of {all}: {:#?}",
+            profile.folded().iter().take(5).collect::<Vec<_>>()
+        );
+        // With frame pointers alone they are not.
+        let options = Options { unwind: Unwind::Pointers, ..fast(running.of()) };
+        let mut profiler = Profiler::start(&options).expect("a profiler");
+        until(&mut profiler, 300);
+        let summary = profiler.finish().expect("a profile").summary;
+        assert!(summary.by_tables == 0 && summary.truncated * 2 > summary.user, "{summary:?}");
+    }
+    assert_nothing_is_left();
 }
 
 fn find<'a>(hot: &'a [Hot], name: &str) -> &'a Hot {

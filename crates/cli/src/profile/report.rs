@@ -235,13 +235,33 @@ fn footer(profile: &Profile) {
     if summary.user > 0 {
         let mut line = format!("user stacks cut short: {}", share(summary.truncated, summary.user));
         if summary.truncated > 0 {
-            line +=
-                " (code without frame pointers: compile with -fno-omit-frame-pointer, Rust: -C force-frame-pointers)";
+            line += match summary.by_tables {
+                0 => {
+                    " (code without frame pointers: compile with -fno-omit-frame-pointer, Rust: -C force-frame-pointers)"
+                }
+                _ => " (before tables were there, and code without frame pointers that has none)",
+            };
         }
         if summary.deep > 0 {
             line += &format!("; deeper than 127 frames: {}", share(summary.deep, summary.user));
         }
         lines.push(line);
+        let tables = summary.tables;
+        if tables.files > 0 {
+            let mut line = format!(
+                "walked by tables of .eh_frame: {} of user stacks ({} files, {:.1} MB in the kernel)",
+                share(summary.by_tables, summary.user),
+                tables.files,
+                tables.bytes as f64 / 1e6,
+            );
+            if tables.left_out > 0 {
+                line += &format!("; no room for {} files", tables.left_out);
+            }
+            if tables.processes_left_out > 0 {
+                line += &format!("; no room for {} processes", tables.processes_left_out);
+            }
+            lines.push(line);
+        }
     }
     if summary.unnamed > 0 {
         lines.push(format!("without a function name: {}", share(summary.unnamed, total)));
@@ -291,6 +311,11 @@ fn summary(summary: &Summary, profile: &Profile) -> Value {
         "lost": summary.lost(),
         "user": summary.user,
         "truncated": summary.truncated,
+        "by_tables": summary.by_tables,
+        "table_files": summary.tables.files,
+        "table_bytes": summary.tables.bytes,
+        "table_files_left_out": summary.tables.left_out,
+        "table_processes_left_out": summary.tables.processes_left_out,
         "deep": summary.deep,
         "unnamed": summary.unnamed,
         "missed_processes": summary.missed_processes,

@@ -15,11 +15,13 @@
 //! # }
 //! ```
 
+mod cfi;
 mod flame;
 mod folded;
 mod pprof;
 mod raw;
 mod report;
+mod walk;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -36,6 +38,8 @@ pub use flame::Flame;
 pub use folded::{Change, Folded};
 use raw::{Counters, Process, Programs, Stack, Tables};
 pub use report::{Frame, Hot, Profile, Row, Summary};
+use walk::Walker;
+pub use walk::{Made, Unwind};
 
 /// How often the kernel's table is emptied, least and most.
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
@@ -55,13 +59,21 @@ pub struct Options {
     pub off_cpu: bool,
     /// Waits shorter than this are not counted.
     pub shortest_wait: Duration,
+    /// How stacks of programs are walked.
+    pub unwind: Unwind,
     /// Whose.
     pub filter: Filter,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { frequency: 99, off_cpu: false, shortest_wait: Duration::ZERO, filter: Filter::default() }
+        Options {
+            frequency: 99,
+            off_cpu: false,
+            shortest_wait: Duration::ZERO,
+            unwind: Unwind::default(),
+            filter: Filter::default(),
+        }
     }
 }
 
@@ -92,6 +104,18 @@ struct Addresses {
     user: Box<[u64]>,
     preempted: bool,
     kernel_task: bool,
+    walked: Walked,
+}
+
+/// How a user stack was walked (`WALK_*`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Walked {
+    /// By frame pointers.
+    Pointers,
+    /// By tables, to where the thread began.
+    Whole,
+    /// By tables, to where there was none.
+    Cut,
 }
 
 /// A running measurement. Dropping it takes everything off.
@@ -104,6 +128,7 @@ pub struct Profiler {
     frequency: u32,
     stacks: HashMap<u64, Counted>,
     symbols: Symbols,
+    walker: Walker,
     /// Of further stacks than are kept.
     lost_many: u64,
     /// Processes that had ended when they were looked at.
@@ -134,12 +159,14 @@ impl Profiler {
             .map_entries("stacks_a", entries)
             .map_entries("stacks_b", entries)
             // Waits are remembered only where they are counted.
-            .map_entries("waits", if options.off_cpu { 16_384 } else { 1 });
+            .map_entries("waits", if options.off_cpu { 16_384 } else { 1 })
+            .map_entries("mapped_files", if options.unwind == Unwind::Pointers { 1 } else { 1024 });
         *programs.settings() = options.filter.settings(settings)?;
-        programs.rodata().set_shortest_ns(shortest);
+        programs.rodata().set_shortest_ns(shortest).set_unwind_tables(options.unwind != Unwind::Pointers);
         let statistics = ringfence::run_time_statistics().ok();
         let loaded = programs.load()?;
         let tables = Tables::open(&loaded)?;
+        let walker = Walker::new(options.unwind, &kernel, &loaded)?;
         let loaded = loaded.0;
         let events = loaded.events("processes")?;
         let mut links = vec![loaded.attach("on_exec")?, loaded.attach("on_exit")?];
@@ -170,6 +197,7 @@ impl Profiler {
             frequency: options.frequency,
             stacks: HashMap::new(),
             symbols: Symbols::new(),
+            walker,
             lost_many: 0,
             missed: 0,
             started: now,
@@ -184,6 +212,11 @@ impl Profiler {
     /// What makes samples.
     pub fn clock(&self) -> Clock {
         self.clock
+    }
+
+    /// Whether stacks of code without frame pointers are walked: on x86-64, by kernels with `bpf_task_pt_regs` (5.15).
+    pub fn has_tables(&self) -> bool {
+        self.walker.works()
     }
 
     /// How long it has been running.
@@ -220,14 +253,16 @@ impl Profiler {
 
     /// Looks at processes of which a stack was seen for the first time.
     fn watch(&mut self, time: Duration) -> Result<()> {
-        let (symbols, missed) = (&mut self.symbols, &mut self.missed);
+        let mut seen = Vec::new();
         self.events.poll(Some(time), |event| {
-            if let Some(process) = event.read::<Process>()
-                && !symbols.remember((process.pid, process.image))
-            {
-                *missed += 1;
-            }
+            seen.extend(event.read::<Process>().map(|process| (process.pid, process.image)));
         })?;
+        // All of them first: a process may end while the files of another one are read.
+        let there: Vec<_> = seen.iter().copied().filter(|image| self.symbols.remember(*image)).collect();
+        self.missed += (seen.len() - there.len()) as u64;
+        for image in there {
+            self.walker.tell(&self.symbols, image)?;
+        }
         Ok(())
     }
 
@@ -238,7 +273,10 @@ impl Profiler {
             let (hash, stack) = entry?;
             add(&mut self.stacks, &mut self.lost_many, hash, &stack);
             if stack.known != 0 && stack.kernel_task == 0 && stack.image != 0 {
-                self.symbols.follow((stack.pid, stack.image), stack.user_frames());
+                let image = (stack.pid, stack.image);
+                if self.symbols.follow(image, stack.user_frames()) {
+                    self.walker.tell(&self.symbols, image)?;
+                }
             }
         }
         Ok(())
@@ -256,9 +294,9 @@ impl Profiler {
         self.still_waiting()?;
         let counters = self.tables.counters()?;
         let summary = Summary { time, ..self.summary(counters)? };
-        let Profiler { stacks, mut symbols, loaded, tables, events, statistics, .. } = self;
+        let Profiler { stacks, mut symbols, loaded, tables, walker, events, statistics, .. } = self;
         // From here on nothing of ours is in the kernel.
-        drop((loaded, tables, events, statistics));
+        drop((loaded, tables, walker, events, statistics));
         Ok(Profile::of(stacks.values(), &mut symbols, summary))
     }
 
@@ -289,6 +327,7 @@ impl Profiler {
             lost_waits: counters.lost_tasks,
             lost_many: self.lost_many,
             missed_processes: self.missed + counters.lost_images,
+            tables: self.walker.made(),
             own_cpu: cpu_time().saturating_sub(self.cpu_before),
             in_kernel: self.statistics.is_some().then(|| (Duration::from_nanos(kernel_ns), runs)),
             ..Summary::default()
@@ -333,6 +372,11 @@ fn add(stacks: &mut HashMap<u64, Counted>, lost: &mut u64, hash: u64, stack: &St
             user: stack.user_frames().into(),
             preempted: stack.preempted != 0,
             kernel_task: stack.kernel_task != 0,
+            walked: match stack.walked {
+                0 => Walked::Pointers,
+                1 => Walked::Whole,
+                _ => Walked::Cut,
+            },
         });
     }
 }

@@ -9,14 +9,15 @@ mod maps;
 
 use std::collections::HashMap;
 use std::fs::{self, File};
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use blazesym::Pid;
 use blazesym::symbolize::source::{Elf, Process as OwnProcess, Source};
 use blazesym::symbolize::{Input, Sym, Symbolizer};
-use blazesym::Pid;
 
 use kernel::Functions;
 pub use kernel::Place;
@@ -48,6 +49,16 @@ pub struct Symbol {
 
 /// A process's program: its number, and what tells it from those before and after it of that number.
 pub type Image = (u32, u64);
+
+/// Code that a process has mapped.
+#[derive(Clone, Debug)]
+pub(crate) struct Code {
+    pub(crate) addresses: Range<u64>,
+    /// Where in the file it begins.
+    pub(crate) offset: u64,
+    /// `None`: it is of no file.
+    pub(crate) file: Option<usize>,
+}
 
 #[derive(Debug, Default)]
 struct Process {
@@ -127,24 +138,24 @@ impl Symbols {
 
     /// Looks at a process again if a stack of it, innermost address first, leads to where nothing was mapped when it was last looked at: a
     /// library that came later. Addresses that a walk without frame pointers made up lead nowhere either, so that what is
-    /// behind the innermost one is believed ever less often.
-    pub fn follow(&mut self, image: Image, stack: &[u64]) {
+    /// behind the innermost one is believed ever less often. `true`: it was looked at.
+    pub fn follow(&mut self, image: Image, stack: &[u64]) -> bool {
         let Some(process) = self.processes.get(&image) else {
-            self.remember(image);
-            return;
+            return self.remember(image);
         };
         let covered = |address: &u64| maps::at(&process.mappings, *address).is_some();
         let now = Instant::now();
         let (may, wait) = process.again.map_or((true, LEAVE_ALONE.0), |(when, wait)| (now >= when, wait));
         let certain = stack.first().is_some_and(|address| !covered(address));
         if !may || stack.iter().all(covered) {
-            return;
+            return false;
         }
-        self.remember(image);
+        let looked = self.remember(image);
         if let Some(process) = self.processes.get_mut(&image) {
             let wait = if certain { LEAVE_ALONE.0 } else { (wait * 2).min(LEAVE_ALONE.1) };
             process.again = now.checked_add(wait).map(|when| (when, wait));
         }
+        looked
     }
 
     fn hold(&mut self, pid: u32, mapping: Mapping<Named>) -> Mapping<usize> {
@@ -193,6 +204,21 @@ impl Symbols {
         };
         self.of_kernel.insert(address, Rc::clone(&symbols));
         symbols
+    }
+
+    /// The code that a process has mapped, sorted by address.
+    pub(crate) fn code(&self, image: Image) -> impl Iterator<Item = Code> {
+        let mappings = self.processes.get(&image).map(|process| process.mappings.as_slice()).unwrap_or_default();
+        mappings.iter().map(|mapping| Code {
+            addresses: mapping.addresses.clone(),
+            offset: mapping.offset,
+            file: if let What::File(file) = mapping.what { Some(file) } else { None },
+        })
+    }
+
+    /// A file by its number in [`Code`]; `None`: it could not be opened when it was first seen.
+    pub(crate) fn open(&self, file: usize) -> Option<File> {
+        File::open(self.files.get(file)?.open.as_ref()?).ok()
     }
 
     /// The function of the kernel at an address; `None`: it is no code, or addresses are hidden.

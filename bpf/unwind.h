@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* Walks the stack of the program that runs now by tables that user space makes of its files' .eh_frame: code without frame pointers
+ * says there how to find the caller of every instruction. x86-64, and kernels with bpf_task_pt_regs (5.15).
+ *
+ * A table is an array of chunks of rows, sorted by address, one array a file. Where a mapping has no table the step is
+ * made by the frame pointer: code made by a JIT compiler, the vdso, programs that have them. */
+#ifndef RINGFENCE_UNWIND_H
+#define RINGFENCE_UNWIND_H
+
+#define UNWIND_FRAMES 127
+#define UNWIND_MAPPINGS 128
+#define UNWIND_ROWS 512
+#define UCONTEXT_BP 120
+#define UCONTEXT_SP 160
+#define UCONTEXT_IP 168
+
+/* How the canonical frame address (CFA) is found: what the stack pointer was before the call. */
+enum {
+	ROW_NONE,     /* not known */
+	ROW_SP,	      /* stack pointer + cfa */
+	ROW_BP,	      /* frame pointer + cfa */
+	ROW_PLT,      /* stack pointer + 8, and 8 more behind the first push of a PLT entry */
+	ROW_BP_DEREF, /* what lies at frame pointer + cfa: functions that align their stack */
+	ROW_END,      /* nobody called it: a thread begins here */
+	ROW_SIGNAL,   /* the kernel called it: what was interrupted lies on the stack */
+};
+
+enum {
+	BP_SAME = 0, /* negative: saved at CFA + 8 * bp */
+	BP_AT_BP = 1, /* saved where the frame pointer points */
+};
+
+struct row {
+	__u32 pc;  /* the first address in the file for which this holds */
+	__s16 cfa; /* in units of 8 */
+	__u8 kind;
+	__s8 bp;
+};
+
+struct chunk {
+	struct row rows[UNWIND_ROWS];
+};
+
+struct mapping {
+	__u64 start;
+	__u64 end;
+	__u64 bias;   /* address in memory - address in the table */
+	__u32 table;  /* from 1; 0: none */
+	__u32 chunks; /* of the table */
+};
+
+struct mapped {
+	__u64 image;
+	__u32 count;
+	__u32 unused;
+	struct mapping mappings[UNWIND_MAPPINGS]; /* sorted */
+};
+
+enum { WALK_POINTERS, WALK_WHOLE, WALK_CUT };
+
+struct walk {
+	__u64 pc;
+	__u64 sp;
+	__u64 bp;
+	__u32 pid;
+	__u16 end;   /* WALK_* */
+	__u16 exact; /* pc is no return address: the innermost one, or interrupted by a signal */
+	__u64 frames[UNWIND_FRAMES + 1];
+};
+
+struct pt_regs___x86 {
+	unsigned long bp;
+	unsigned long ip;
+	unsigned long sp;
+} __attribute__((preserve_access_index));
+
+/* A pointer alone, as of the inner map's value, leaves the type out. */
+const struct chunk *unused_chunk __attribute__((unused));
+
+const volatile bool unwind_tables = false;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, struct mapped);
+} mapped_files SEC(".maps");
+
+struct table {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_INNER_MAP);
+	__type(key, __u32);
+	__type(value, struct chunk);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__array(values, struct table);
+} unwind_files SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct walk);
+} walks SEC(".maps");
+
+/* The row of an address of a table, in one word; 0: none. A function of its own so that the verifier looks at it once. */
+__attribute__((noinline)) __u64 unwind_row(__u32 file, __u32 chunks, __u32 pc)
+{
+	void *table = bpf_map_lookup_elem(&unwind_files, &file);
+	__u32 low = 0, high = chunks, middle;
+	struct chunk *chunk;
+	struct row *row;
+
+	if (!table)
+		return 0;
+	for (int i = 0; i < 16 && low + 1 < high; i++) {
+		middle = low + (high - low) / 2;
+		chunk = bpf_map_lookup_elem(table, &middle);
+		if (!chunk)
+			return 0;
+		if (chunk->rows[0].pc <= pc)
+			low = middle;
+		else
+			high = middle;
+	}
+	chunk = bpf_map_lookup_elem(table, &low);
+	if (!chunk)
+		return 0;
+	low = 0;
+	for (int step = UNWIND_ROWS / 2; step; step /= 2) {
+		middle = (low + step) & (UNWIND_ROWS - 1);
+		if (chunk->rows[middle].pc <= pc)
+			low = middle;
+	}
+	row = &chunk->rows[low & (UNWIND_ROWS - 1)];
+	if (row->pc > pc)
+		return 0;
+	return *(__u64 *)row;
+}
+
+static __always_inline bool word_at(__u64 address, __u64 *word)
+{
+	return !bpf_probe_read_user(word, sizeof(*word), (void *)address);
+}
+
+/* Notes one frame and goes on to its caller; 0: there is none, or it cannot be found. */
+__attribute__((noinline)) int unwind_frame(__u32 n)
+{
+	__u32 zero = 0, low = 0, high;
+	struct walk *walk = bpf_map_lookup_elem(&walks, &zero);
+	struct mapped *mapped;
+	struct mapping *mapping;
+	__u64 pc, cfa, bp, word;
+	union {
+		__u64 word;
+		struct row row;
+	} at;
+
+	if (!walk)
+		return 0;
+	walk->frames[n & UNWIND_FRAMES] = walk->pc;
+	mapped = bpf_map_lookup_elem(&mapped_files, &walk->pid);
+	if (!mapped)
+		return 0;
+	/* All but the innermost are return addresses: the call is before them. */
+	pc = walk->exact ? walk->pc : walk->pc - 1;
+	walk->exact = false;
+	high = mapped->count;
+	for (int i = 0; i < 8 && low + 1 < high; i++) {
+		__u32 middle = ((low + high) / 2) & (UNWIND_MAPPINGS - 1);
+
+		if (mapped->mappings[middle].start <= pc)
+			low = middle;
+		else
+			high = middle;
+	}
+	mapping = &mapped->mappings[low & (UNWIND_MAPPINGS - 1)];
+	if (pc < mapping->start || pc >= mapping->end)
+		return 0;
+	if (!mapping->table) {
+		/* Below the stack pointer is no frame. */
+		if (walk->bp < walk->sp || !word_at(walk->bp + 8, &pc) || !word_at(walk->bp, &bp))
+			return 0;
+		walk->sp = walk->bp + 16;
+		walk->bp = bp;
+		walk->pc = pc;
+		if (!pc)
+			walk->end = WALK_WHOLE;
+		return pc != 0;
+	}
+	at.word = unwind_row(mapping->table, mapping->chunks, pc - mapping->bias);
+	cfa = (__s64)at.row.cfa * 8;
+	switch (at.row.kind) {
+	case ROW_SP:
+		cfa += walk->sp;
+		break;
+	case ROW_BP:
+		cfa += walk->bp;
+		break;
+	case ROW_PLT:
+		cfa = walk->sp + 8 + (((walk->pc & 15) >= 11) << 3);
+		break;
+	case ROW_BP_DEREF:
+		if (!word_at(walk->bp + cfa, &cfa))
+			return 0;
+		break;
+	case ROW_SIGNAL:
+		/* `struct ucontext` at the stack pointer: the kernel's ABI. */
+		if (!word_at(walk->sp + UCONTEXT_BP, &walk->bp) || !word_at(walk->sp + UCONTEXT_IP, &walk->pc) ||
+		    !word_at(walk->sp + UCONTEXT_SP, &walk->sp))
+			return 0;
+		walk->exact = true;
+		return 1;
+	case ROW_END:
+		walk->end = WALK_WHOLE;
+		return 0;
+	default:
+		return 0;
+	}
+	if (cfa <= walk->sp || !word_at(cfa - 8, &word))
+		return 0;
+	if (at.row.bp < 0 && !word_at(cfa + (__s64)at.row.bp * 8, &walk->bp))
+		return 0;
+	if (at.row.bp == BP_AT_BP && !word_at(walk->bp, &walk->bp))
+		return 0;
+	walk->sp = cfa;
+	walk->pc = word;
+	if (!word)
+		walk->end = WALK_WHOLE;
+	return word != 0;
+}
+
+/* The frames of the program that runs now, innermost first: how many, and in `walk`. 0: by frame pointers then. */
+static __always_inline __u32 unwind(__u32 pid, __u64 image, struct walk **out)
+{
+	struct pt_regs___x86 *regs = 0;
+	struct mapped *mapped;
+	__u32 zero = 0, n = 0;
+	struct walk *walk;
+
+	if (!unwind_tables || !bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs) ||
+	    !bpf_core_field_exists(regs->bp))
+		return 0;
+	mapped = bpf_map_lookup_elem(&mapped_files, &pid);
+	walk = bpf_map_lookup_elem(&walks, &zero);
+	if (!mapped || !walk || mapped->image != image)
+		return 0;
+	regs = (void *)bpf_task_pt_regs((void *)bpf_get_current_task_btf());
+	walk->pc = BPF_CORE_READ(regs, ip);
+	walk->sp = BPF_CORE_READ(regs, sp);
+	walk->bp = BPF_CORE_READ(regs, bp);
+	walk->pid = pid;
+	walk->end = WALK_CUT;
+	walk->exact = true;
+	for (int i = 0; i < UNWIND_FRAMES; i++) {
+		n = i + 1;
+		if (!unwind_frame(i))
+			break;
+	}
+	*out = walk;
+	return n;
+}
+
+#endif

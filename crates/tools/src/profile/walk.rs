@@ -1,0 +1,147 @@
+//! Stacks of code without frame pointers: which files get a table, and what the kernel side is told of a process.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use ringfence::{Kernel, Map, MapOfMaps, MapType, NewMap, Result, Table};
+use ringfence_uapi::Helper;
+
+use super::cfi::{self, CHUNK, Place};
+use super::raw::{Loaded, Mapped, Mapping};
+use crate::symbols::{Image, Symbols};
+
+/// Rows of all files together: 8 bytes each, in the kernel.
+const MOST_ROWS: usize = 8 << 20;
+/// Files with a table, as `unwind_files` has room for them; number 0 is none.
+const MOST_FILES: usize = 1023;
+/// `BPF_F_INNER_MAP`: maps of any length fit in one of maps.
+const F_INNER_MAP: u32 = 1 << 12;
+/// Code of which this part has frame pointers needs no table.
+const HAS_POINTERS: f64 = 0.75;
+
+/// How user stacks are walked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Unwind {
+    /// By tables through files without frame pointers, else by frame pointers.
+    #[default]
+    Auto,
+    /// By frame pointers alone: nothing is read of the files.
+    Pointers,
+    /// By tables through every file that has an `.eh_frame`.
+    Tables,
+}
+
+/// The tables that a measurement made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Made {
+    /// Files with a table.
+    pub files: u64,
+    /// Memory of the tables, in the kernel.
+    pub bytes: u64,
+    /// Files that would have one but for their size, or because there is no room.
+    pub left_out: u64,
+    /// Processes that found no room in the kernel's list.
+    pub processes_left_out: u64,
+}
+
+/// Makes tables as processes are seen.
+#[derive(Debug)]
+pub(super) struct Walker {
+    unwind: Unwind,
+    files: MapOfMaps<u32>,
+    processes: Table<u32, Mapped>,
+    /// By the number of the file; `None`: it has none.
+    known: HashMap<usize, Option<Known>>,
+    rows: usize,
+    made: Made,
+}
+
+#[derive(Debug)]
+struct Known {
+    number: u32,
+    chunks: u32,
+    place: Place,
+}
+
+impl Walker {
+    pub(super) fn new(unwind: Unwind, kernel: &Kernel, loaded: &Loaded) -> Result<Walker> {
+        // The registers of user space are found by it, wherever in the kernel a thread is.
+        let works = cfg!(target_arch = "x86_64") && kernel.knows_helper(Helper::TASK_PT_REGS) == Some(true);
+        let unwind = if works { unwind } else { Unwind::Pointers };
+        let maps = loaded.maps();
+        let (files, processes) = (maps.unwind_files()?.of_maps()?, maps.mapped_files()?);
+        Ok(Walker { unwind, files, processes, known: HashMap::new(), rows: 0, made: Made::default() })
+    }
+
+    pub(super) fn works(&self) -> bool {
+        self.unwind != Unwind::Pointers
+    }
+
+    pub(super) fn made(&self) -> Made {
+        self.made
+    }
+
+    /// Tells the kernel side what a process has mapped, as it was last looked at.
+    pub(super) fn tell(&mut self, symbols: &Symbols, image: Image) -> Result<()> {
+        if self.unwind == Unwind::Pointers {
+            return Ok(());
+        }
+        let mut mapped = Mapped { image: image.1, ..Mapped::default() };
+        let (mut count, mut any) = (0u32, false);
+        for (place, code) in mapped.mappings.iter_mut().zip(symbols.code(image)) {
+            count += 1;
+            *place = Mapping { start: code.addresses.start, end: code.addresses.end, ..Mapping::default() };
+            let Some(file) = code.file else { continue };
+            let Some(known) = self.file(symbols, file)? else { continue };
+            if let Some(bias) = known.place.bias(code.addresses.start, code.offset) {
+                *place = Mapping { bias, table: known.number, chunks: known.chunks, ..*place };
+                any = true;
+            }
+        }
+        if !any {
+            return Ok(());
+        }
+        mapped.count = count;
+        let pid = image.0;
+        match self.processes.insert(&pid, &mapped) {
+            // The program that notes its end may have run before.
+            Ok(()) if !Path::new(&format!("/proc/{pid}")).exists() => self.processes.remove(&pid).map(|_| ()),
+            Ok(()) => Ok(()),
+            // Its stacks are walked by frame pointers.
+            Err(_) => {
+                self.made.processes_left_out += 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn file(&mut self, symbols: &Symbols, file: usize) -> Result<Option<&Known>> {
+        if !self.known.contains_key(&file) {
+            let table = symbols.open(file).and_then(|file| cfi::Table::read(&file));
+            let wanted = table.filter(|table| self.unwind == Unwind::Tables || table.with_pointers() < HAS_POINTERS);
+            let made = wanted.map(|table| self.make(table)).transpose()?.flatten();
+            self.known.insert(file, made);
+        }
+        Ok(self.known.get(&file).and_then(Option::as_ref))
+    }
+
+    fn make(&mut self, table: cfi::Table) -> Result<Option<Known>> {
+        if self.rows + table.len() > MOST_ROWS || self.made.files as usize >= MOST_FILES {
+            self.made.left_out += 1;
+            return Ok(None);
+        }
+        let chunks = u32::try_from(table.chunks().len()).unwrap_or(u32::MAX);
+        let size = u32::try_from(CHUNK * 8).unwrap_or(u32::MAX);
+        let map: Map = NewMap::new("unwind_rows", MapType::ARRAY, 4, size, chunks).flags(F_INNER_MAP).create()?;
+        let rows = map.table::<u32, [u64; CHUNK]>()?;
+        for (place, chunk) in (0..).zip(table.chunks()) {
+            rows.insert(&place, &chunk)?;
+        }
+        self.made.files += 1;
+        self.made.bytes += u64::from(chunks) * u64::from(size);
+        self.rows += table.len();
+        let number = u32::try_from(self.made.files).unwrap_or(u32::MAX);
+        self.files.insert(&number, &map)?;
+        Ok(Some(Known { number, chunks, place: table.place() }))
+    }
+}
