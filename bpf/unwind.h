@@ -30,15 +30,15 @@ enum {
 	BP_AT_BP = 1, /* saved where the frame pointer points */
 };
 
-struct row {
-	__u32 pc;  /* the first address in the file for which this holds */
-	__s16 cfa; /* in units of 8 */
-	__u8 kind;
-	__s8 bp;
-};
+/* A row is one word: the first address in the file for which it holds (32 bits), cfa in units of 8 (20, signed), kind (4), where the
+ * frame pointer was saved (8, signed). */
+#define ROW_PC(row) ((__u32)(row))
+#define ROW_CFA(row) ((__s64)((row) << 12) >> 44)
+#define ROW_KIND(row) ((__u32)((row) >> 52) & 15)
+#define ROW_BP_RULE(row) ((__s64)(row) >> 56)
 
 struct chunk {
-	struct row rows[UNWIND_ROWS];
+	__u64 rows[UNWIND_ROWS];
 };
 
 struct mapping {
@@ -56,7 +56,16 @@ struct mapped {
 	struct mapping mappings[UNWIND_MAPPINGS]; /* sorted */
 };
 
-enum { WALK_POINTERS, WALK_WHOLE, WALK_CUT };
+/* How a walk ended; the last ones say why it was cut short. */
+enum {
+	WALK_POINTERS, /* by frame pointers: nothing is known */
+	WALK_WHOLE,
+	WALK_DEEP,     /* there are more frames */
+	WALK_UNMAPPED, /* at an address where nothing is known to be mapped */
+	WALK_NO_RULE,  /* at code that the table has no rule for */
+	WALK_NO_POINTER, /* where there is no table, and no frame pointer either */
+	WALK_UNREAD,   /* at memory that cannot be read now, or is no stack */
+};
 
 struct walk {
 	__u64 pc;
@@ -114,7 +123,7 @@ __attribute__((noinline)) __u64 unwind_row(__u32 file, __u32 chunks, __u32 pc)
 	void *table = bpf_map_lookup_elem(&unwind_files, &file);
 	__u32 low = 0, high = chunks, middle;
 	struct chunk *chunk;
-	struct row *row;
+	__u64 row;
 
 	if (!table)
 		return 0;
@@ -123,7 +132,7 @@ __attribute__((noinline)) __u64 unwind_row(__u32 file, __u32 chunks, __u32 pc)
 		chunk = bpf_map_lookup_elem(table, &middle);
 		if (!chunk)
 			return 0;
-		if (chunk->rows[0].pc <= pc)
+		if (ROW_PC(chunk->rows[0]) <= pc)
 			low = middle;
 		else
 			high = middle;
@@ -134,18 +143,22 @@ __attribute__((noinline)) __u64 unwind_row(__u32 file, __u32 chunks, __u32 pc)
 	low = 0;
 	for (int step = UNWIND_ROWS / 2; step; step /= 2) {
 		middle = (low + step) & (UNWIND_ROWS - 1);
-		if (chunk->rows[middle].pc <= pc)
+		if (ROW_PC(chunk->rows[middle]) <= pc)
 			low = middle;
 	}
-	row = &chunk->rows[low & (UNWIND_ROWS - 1)];
-	if (row->pc > pc)
-		return 0;
-	return *(__u64 *)row;
+	row = chunk->rows[low & (UNWIND_ROWS - 1)];
+	return ROW_PC(row) <= pc ? row : 0;
 }
 
 static __always_inline bool word_at(__u64 address, __u64 *word)
 {
 	return !bpf_probe_read_user(word, sizeof(*word), (void *)address);
+}
+
+static __always_inline int ends(struct walk *walk, __u16 end)
+{
+	walk->end = end;
+	return 0;
 }
 
 /* Notes one frame and goes on to its caller; 0: there is none, or it cannot be found. */
@@ -155,18 +168,15 @@ __attribute__((noinline)) int unwind_frame(__u32 n)
 	struct walk *walk = bpf_map_lookup_elem(&walks, &zero);
 	struct mapped *mapped;
 	struct mapping *mapping;
-	__u64 pc, cfa, bp, word;
-	union {
-		__u64 word;
-		struct row row;
-	} at;
+	__u64 pc, cfa, bp, word, row;
+	__s64 rule;
 
 	if (!walk)
 		return 0;
 	walk->frames[n & UNWIND_FRAMES] = walk->pc;
 	mapped = bpf_map_lookup_elem(&mapped_files, &walk->pid);
 	if (!mapped)
-		return 0;
+		return ends(walk, WALK_UNMAPPED);
 	/* All but the innermost are return addresses: the call is before them. */
 	pc = walk->exact ? walk->pc : walk->pc - 1;
 	walk->exact = false;
@@ -181,21 +191,20 @@ __attribute__((noinline)) int unwind_frame(__u32 n)
 	}
 	mapping = &mapped->mappings[low & (UNWIND_MAPPINGS - 1)];
 	if (pc < mapping->start || pc >= mapping->end)
-		return 0;
+		return ends(walk, WALK_UNMAPPED);
 	if (!mapping->table) {
 		/* Below the stack pointer is no frame. */
 		if (walk->bp < walk->sp || !word_at(walk->bp + 8, &pc) || !word_at(walk->bp, &bp))
-			return 0;
+			return ends(walk, WALK_NO_POINTER);
 		walk->sp = walk->bp + 16;
 		walk->bp = bp;
 		walk->pc = pc;
-		if (!pc)
-			walk->end = WALK_WHOLE;
-		return pc != 0;
+		return pc ? 1 : ends(walk, WALK_WHOLE);
 	}
-	at.word = unwind_row(mapping->table, mapping->chunks, pc - mapping->bias);
-	cfa = (__s64)at.row.cfa * 8;
-	switch (at.row.kind) {
+	row = unwind_row(mapping->table, mapping->chunks, pc - mapping->bias);
+	cfa = ROW_CFA(row) * 8;
+	rule = ROW_BP_RULE(row);
+	switch (ROW_KIND(row)) {
 	case ROW_SP:
 		cfa += walk->sp;
 		break;
@@ -207,32 +216,29 @@ __attribute__((noinline)) int unwind_frame(__u32 n)
 		break;
 	case ROW_BP_DEREF:
 		if (!word_at(walk->bp + cfa, &cfa))
-			return 0;
+			return ends(walk, WALK_UNREAD);
 		break;
 	case ROW_SIGNAL:
 		/* `struct ucontext` at the stack pointer: the kernel's ABI. */
 		if (!word_at(walk->sp + UCONTEXT_BP, &walk->bp) || !word_at(walk->sp + UCONTEXT_IP, &walk->pc) ||
 		    !word_at(walk->sp + UCONTEXT_SP, &walk->sp))
-			return 0;
+			return ends(walk, WALK_UNREAD);
 		walk->exact = true;
 		return 1;
 	case ROW_END:
-		walk->end = WALK_WHOLE;
-		return 0;
+		return ends(walk, WALK_WHOLE);
 	default:
-		return 0;
+		return ends(walk, WALK_NO_RULE);
 	}
 	if (cfa <= walk->sp || !word_at(cfa - 8, &word))
-		return 0;
-	if (at.row.bp < 0 && !word_at(cfa + (__s64)at.row.bp * 8, &walk->bp))
-		return 0;
-	if (at.row.bp == BP_AT_BP && !word_at(walk->bp, &walk->bp))
-		return 0;
+		return ends(walk, WALK_UNREAD);
+	if (rule < 0 && !word_at(cfa + rule * 8, &walk->bp))
+		return ends(walk, WALK_UNREAD);
+	if (rule == BP_AT_BP && !word_at(walk->bp, &walk->bp))
+		return ends(walk, WALK_UNREAD);
 	walk->sp = cfa;
 	walk->pc = word;
-	if (!word)
-		walk->end = WALK_WHOLE;
-	return word != 0;
+	return word ? 1 : ends(walk, WALK_WHOLE);
 }
 
 /* The frames of the program that runs now, innermost first: how many, and in `walk`. 0: by frame pointers then. */
@@ -255,7 +261,7 @@ static __always_inline __u32 unwind(__u32 pid, __u64 image, struct walk **out)
 	walk->sp = BPF_CORE_READ(regs, sp);
 	walk->bp = BPF_CORE_READ(regs, bp);
 	walk->pid = pid;
-	walk->end = WALK_CUT;
+	walk->end = WALK_DEEP;
 	walk->exact = true;
 	for (int i = 0; i < UNWIND_FRAMES; i++) {
 		n = i + 1;

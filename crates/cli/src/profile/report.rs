@@ -1,8 +1,9 @@
 //! What is printed of a profile.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use ringfence_tools::profile::{Clock, Flame, Folded, Hot, Profile, Summary};
+use ringfence_tools::profile::{Clock, Cut, Flame, Folded, Hot, Profile, Summary};
 use ringfence_tools::symbols::{Symbol, base};
 use serde_json::{Value, json};
 
@@ -239,7 +240,7 @@ fn footer(profile: &Profile) {
                 0 => {
                     " (code without frame pointers: compile with -fno-omit-frame-pointer, Rust: -C force-frame-pointers)"
                 }
-                _ => " (before tables were there, and code without frame pointers that has none)",
+                _ => " (before tables were there, and where they lead nowhere)",
             };
         }
         if summary.deep > 0 {
@@ -254,6 +255,14 @@ fn footer(profile: &Profile) {
                 tables.files,
                 tables.bytes as f64 / 1e6,
             );
+            let cut: Vec<_> = summary
+                .cut
+                .iter()
+                .map(|(why, weight)| format!("{} {}", share(*weight, summary.user), reason(*why)))
+                .collect();
+            if !cut.is_empty() {
+                line += &format!("; of them cut short: {}", cut.join(", "));
+            }
             if tables.left_out > 0 {
                 line += &format!("; no room for {} files", tables.left_out);
             }
@@ -287,6 +296,17 @@ fn footer(profile: &Profile) {
     lines.iter().for_each(|line| say(line));
 }
 
+/// Why a walk by tables ended early.
+fn reason(cut: Cut) -> &'static str {
+    match cut {
+        Cut::Deep => "more than 127 frames",
+        Cut::Unmapped => "at an unknown mapping",
+        Cut::NoRule => "at code without a rule",
+        Cut::NoPointer => "at code without table and frame pointer",
+        Cut::Unread => "at memory that could not be read",
+    }
+}
+
 /// Why there is nothing to show.
 fn nothing(summary: &Summary) -> String {
     match summary.filtered {
@@ -312,6 +332,7 @@ fn summary(summary: &Summary, profile: &Profile) -> Value {
         "user": summary.user,
         "truncated": summary.truncated,
         "by_tables": summary.by_tables,
+        "cut": summary.cut.iter().map(|(why, weight)| (reason(*why), *weight)).collect::<BTreeMap<_, _>>(),
         "table_files": summary.tables.files,
         "table_bytes": summary.tables.bytes,
         "table_files_left_out": summary.tables.left_out,

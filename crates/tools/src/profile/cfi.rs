@@ -6,8 +6,9 @@ use gimli::{
     BaseAddresses, CfaRule, CieOrFde, EhFrame, EndianSlice, LittleEndian, Operation, Register, RegisterRule,
     UnwindContext, UnwindExpression, UnwindSection, X86_64,
 };
+use object::elf::PF_X;
 use object::read::elf::ElfFile64;
-use object::{Object, ObjectSection, ObjectSegment, ReadCache};
+use object::{Object, ObjectSection, ObjectSegment, ReadCache, SegmentFlags};
 
 /// Rows of one file; 8 bytes each.
 const MOST_ROWS: usize = 4 << 20;
@@ -15,6 +16,8 @@ const MOST_ROWS: usize = 4 << 20;
 const MOST_BYTES: u64 = 128 << 20;
 /// Gaps between functions up to this are padding.
 const PADDING: u32 = 16;
+/// The bits of a row's CFA.
+const CFA: u32 = (1 << 20) - 1;
 /// Rows of one chunk (`UNWIND_ROWS`).
 pub(super) const CHUNK: usize = 512;
 
@@ -31,12 +34,13 @@ enum Kind {
     Signal,
 }
 
-/// `struct row`.
+/// A row, as `bpf/unwind.h` says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Row {
     pc: u32,
     kind: Kind,
-    cfa: i16,
+    /// In units of 8, of 20 bits.
+    cfa: i32,
     bp: i8,
 }
 
@@ -62,7 +66,10 @@ impl Table {
         if elf.architecture() != object::Architecture::X86_64 {
             return None;
         }
-        let segments: Vec<_> = elf.segments().map(|segment| (segment.file_range(), segment.address())).collect();
+        // Only code: a page of the file that holds the end of one segment and the beginning of the next is mapped twice.
+        let runs = |flags| matches!(flags, SegmentFlags::Elf { p_flags, .. } if p_flags.0 & PF_X.0 != 0);
+        let segments = elf.segments().filter(|segment| runs(segment.flags()));
+        let segments: Vec<_> = segments.map(|segment| (segment.file_range(), segment.address())).collect();
         let base = segments.iter().map(|(_, address)| *address).min()?;
         let section = elf.section_by_name(".eh_frame").filter(|section| section.size() <= MOST_BYTES)?;
         let address = |name| elf.section_by_name(name).map_or(0, |section| section.address());
@@ -132,8 +139,8 @@ impl Place {
 impl Row {
     fn word(self) -> u64 {
         u64::from(self.pc)
-            | u64::from(self.cfa.cast_unsigned()) << 32
-            | u64::from(self.kind as u8) << 48
+            | u64::from(self.cfa.cast_unsigned() & CFA) << 32
+            | u64::from(self.kind as u8) << 52
             | u64::from(self.bp.cast_unsigned()) << 56
     }
 
@@ -188,19 +195,21 @@ impl Maker {
                 self.add(end, NOTHING)?;
                 continue;
             }
+            let (mut pointer, mut frame) = (false, false);
             if let Ok(mut table) = fde.rows(frames, bases, &mut context) {
                 while let Ok(Some(row)) = table.next_row() {
                     let rule = rule(row.cfa(), |register| row.register(register), frames);
-                    let bytes = row.end_address().saturating_sub(row.start_address());
-                    let [with, without] = &mut self.bytes;
-                    match rule.kind {
-                        Kind::Bp | Kind::BpDeref => *with += bytes,
-                        // Before a frame pointer is set up, and behind.
-                        _ if rule.cfa <= 2 => {}
-                        _ => *without += bytes,
-                    }
+                    pointer |= matches!(rule.kind, Kind::Bp | Kind::BpDeref);
+                    // Nothing but the return address: a function that calls none needs no more.
+                    frame |= rule.cfa > 1;
                     self.add(row.start_address(), rule)?;
                 }
+            }
+            let [with, without] = &mut self.bytes;
+            match (pointer, frame) {
+                (true, _) => *with += end - start,
+                (false, true) => *without += end - start,
+                (false, false) => {}
             }
             self.add(end, NOTHING)?;
         }
@@ -248,7 +257,9 @@ fn rule(
             _ => return NOTHING,
         },
     };
-    let Some(cfa) = words(offset).and_then(|words| i16::try_from(words).ok()) else { return NOTHING };
+    let fits = |words: &i32| words.unsigned_abs() <= CFA / 2;
+    let cfa = words(offset).and_then(|words| i32::try_from(words).ok()).filter(fits);
+    let Some(cfa) = cfa else { return NOTHING };
     match register(X86_64::RA) {
         Some(RegisterRule::Offset(-8)) => {}
         Some(RegisterRule::Undefined) | None => return Row { kind: Kind::End, ..NOTHING },
@@ -290,7 +301,7 @@ fn operations<'a>(
 mod tests {
     use super::*;
 
-    fn row(pc: u32, kind: Kind, cfa: i16) -> Row {
+    fn row(pc: u32, kind: Kind, cfa: i32) -> Row {
         Row { pc, kind, cfa, bp: 0 }
     }
 
@@ -320,7 +331,7 @@ mod tests {
     #[test]
     fn words_are_rows_in_memory() {
         let word = Row { pc: 0x1234_5678, kind: Kind::Bp, cfa: -2, bp: -3 }.word();
-        assert_eq!(word.to_le_bytes(), [0x78, 0x56, 0x34, 0x12, 0xfe, 0xff, 2, 0xfd]);
+        assert_eq!(word.to_le_bytes(), [0x78, 0x56, 0x34, 0x12, 0xfe, 0xff, 0x2f, 0xfd]);
     }
 
     #[test]

@@ -114,8 +114,37 @@ enum Walked {
     Pointers,
     /// By tables, to where the thread began.
     Whole,
-    /// By tables, to where there was none.
-    Cut,
+    /// By tables, not to its end.
+    Cut(Cut),
+}
+
+/// Why a walk by tables ended early.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Cut {
+    /// There are more frames than are read.
+    Deep,
+    /// At an address where nothing was mapped when the process was looked at.
+    Unmapped,
+    /// At code whose table has no rule for it, or none that the kernel side can follow.
+    NoRule,
+    /// At code without a table, and without a frame pointer.
+    NoPointer,
+    /// At memory that cannot be read, or is no stack.
+    Unread,
+}
+
+impl Walked {
+    fn of(number: u8) -> Walked {
+        match number {
+            0 => Walked::Pointers,
+            1 => Walked::Whole,
+            2 => Walked::Cut(Cut::Deep),
+            3 => Walked::Cut(Cut::Unmapped),
+            4 => Walked::Cut(Cut::NoRule),
+            5 => Walked::Cut(Cut::NoPointer),
+            _ => Walked::Cut(Cut::Unread),
+        }
+    }
 }
 
 /// A running measurement. Dropping it takes everything off.
@@ -257,12 +286,14 @@ impl Profiler {
         self.events.poll(Some(time), |event| {
             seen.extend(event.read::<Process>().map(|process| (process.pid, process.image)));
         })?;
-        // All of them first: a process may end while the files of another one are read.
-        let there: Vec<_> = seen.iter().copied().filter(|image| self.symbols.remember(*image)).collect();
-        self.missed += (seen.len() - there.len()) as u64;
-        for image in there {
-            self.walker.tell(&self.symbols, image)?;
+        for image in seen {
+            if self.symbols.remember(image) {
+                self.walker.tell(&self.symbols, image)?;
+            } else {
+                self.missed += 1;
+            }
         }
+        self.walker.turn(&self.symbols)?;
         Ok(())
     }
 
@@ -372,11 +403,7 @@ fn add(stacks: &mut HashMap<u64, Counted>, lost: &mut u64, hash: u64, stack: &St
             user: stack.user_frames().into(),
             preempted: stack.preempted != 0,
             kernel_task: stack.kernel_task != 0,
-            walked: match stack.walked {
-                0 => Walked::Pointers,
-                1 => Walked::Whole,
-                _ => Walked::Cut,
-            },
+            walked: Walked::of(stack.walked),
         });
     }
 }

@@ -1,7 +1,9 @@
 //! Stacks of code without frame pointers: which files get a table, and what the kernel side is told of a process.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use ringfence::{Kernel, Map, MapOfMaps, MapType, NewMap, Result, Table};
 use ringfence_uapi::Helper;
@@ -17,7 +19,7 @@ const MOST_FILES: usize = 1023;
 /// `BPF_F_INNER_MAP`: maps of any length fit in one of maps.
 const F_INNER_MAP: u32 = 1 << 12;
 /// Code of which this part has frame pointers needs no table.
-const HAS_POINTERS: f64 = 0.75;
+const HAS_POINTERS: f64 = 0.95;
 
 /// How user stacks are walked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -50,17 +52,51 @@ pub(super) struct Walker {
     unwind: Unwind,
     files: MapOfMaps<u32>,
     processes: Table<u32, Mapped>,
-    /// By the number of the file; `None`: it has none.
-    known: HashMap<usize, Option<Known>>,
+    /// By the number of the file.
+    known: HashMap<usize, Known>,
+    /// Processes with files that are being read.
+    waiting: Vec<Image>,
+    reader: Reader,
     rows: usize,
     made: Made,
 }
 
 #[derive(Debug)]
-struct Known {
-    number: u32,
-    chunks: u32,
-    place: Place,
+enum Known {
+    /// It is being read.
+    Reading,
+    /// It has no table.
+    Without,
+    With {
+        number: u32,
+        chunks: u32,
+        place: Place,
+    },
+}
+
+/// Reads files on a thread of its own: that of a big one takes a second, and meanwhile samples have to be taken over.
+#[derive(Debug)]
+struct Reader {
+    files: Sender<(usize, File)>,
+    tables: Receiver<(usize, Option<cfi::Table>)>,
+}
+
+impl Reader {
+    fn start() -> Reader {
+        let (files, to_read) = channel::<(usize, File)>();
+        let (done, tables) = channel();
+        // Without a thread there are no tables, and stacks are walked by frame pointers. It ends with the channel.
+        let _ = std::thread::Builder::new().name("tables".into()).spawn(move || {
+            // Only of this thread: what is measured comes first.
+            let _ = rustix::process::setpriority_process(None, 10);
+            while let Ok((number, file)) = to_read.recv() {
+                if done.send((number, cfi::Table::read(&file))).is_err() {
+                    break;
+                }
+            }
+        });
+        Reader { files, tables }
+    }
 }
 
 impl Walker {
@@ -70,7 +106,16 @@ impl Walker {
         let unwind = if works { unwind } else { Unwind::Pointers };
         let maps = loaded.maps();
         let (files, processes) = (maps.unwind_files()?.of_maps()?, maps.mapped_files()?);
-        Ok(Walker { unwind, files, processes, known: HashMap::new(), rows: 0, made: Made::default() })
+        Ok(Walker {
+            unwind,
+            files,
+            processes,
+            known: HashMap::new(),
+            waiting: Vec::new(),
+            reader: Reader::start(),
+            rows: 0,
+            made: Made::default(),
+        })
     }
 
     pub(super) fn works(&self) -> bool {
@@ -81,22 +126,49 @@ impl Walker {
         self.made
     }
 
-    /// Tells the kernel side what a process has mapped, as it was last looked at.
+    /// Takes over tables that were made meanwhile, and tells the kernel side of processes that waited for them.
+    pub(super) fn turn(&mut self, symbols: &Symbols) -> Result<()> {
+        let mut any = false;
+        while let Ok((file, table)) = self.reader.tables.try_recv() {
+            let wanted = table.filter(|table| self.unwind == Unwind::Tables || table.with_pointers() < HAS_POINTERS);
+            let known = wanted.map(|table| self.make(table)).transpose()?.unwrap_or(Known::Without);
+            self.known.insert(file, known);
+            any = true;
+        }
+        if any {
+            for image in std::mem::take(&mut self.waiting) {
+                self.tell(symbols, image)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the kernel side what a process has mapped, as it was last looked at; later, if its files have to be read first.
     pub(super) fn tell(&mut self, symbols: &Symbols, image: Image) -> Result<()> {
         if self.unwind == Unwind::Pointers {
             return Ok(());
         }
         let mut mapped = Mapped { image: image.1, ..Mapped::default() };
-        let (mut count, mut any) = (0u32, false);
+        let (mut count, mut any, mut later) = (0u32, false, false);
         for (place, code) in mapped.mappings.iter_mut().zip(symbols.code(image)) {
             count += 1;
             *place = Mapping { start: code.addresses.start, end: code.addresses.end, ..Mapping::default() };
-            let Some(file) = code.file else { continue };
-            let Some(known) = self.file(symbols, file)? else { continue };
-            if let Some(bias) = known.place.bias(code.addresses.start, code.offset) {
-                *place = Mapping { bias, table: known.number, chunks: known.chunks, ..*place };
-                any = true;
+            match code.file.map(|file| self.file(symbols, file)) {
+                None | Some(Known::Without) => {}
+                Some(Known::Reading) => later = true,
+                Some(Known::With { number, chunks, place: table }) => {
+                    if let Some(bias) = table.bias(code.addresses.start, code.offset) {
+                        *place = Mapping { bias, table: *number, chunks: *chunks, ..*place };
+                        any = true;
+                    }
+                }
             }
+        }
+        if later {
+            if !self.waiting.contains(&image) {
+                self.waiting.push(image);
+            }
+            return Ok(());
         }
         if !any {
             return Ok(());
@@ -115,20 +187,20 @@ impl Walker {
         }
     }
 
-    fn file(&mut self, symbols: &Symbols, file: usize) -> Result<Option<&Known>> {
-        if !self.known.contains_key(&file) {
-            let table = symbols.open(file).and_then(|file| cfi::Table::read(&file));
-            let wanted = table.filter(|table| self.unwind == Unwind::Tables || table.with_pointers() < HAS_POINTERS);
-            let made = wanted.map(|table| self.make(table)).transpose()?.flatten();
-            self.known.insert(file, made);
-        }
-        Ok(self.known.get(&file).and_then(Option::as_ref))
+    fn file(&mut self, symbols: &Symbols, file: usize) -> &Known {
+        self.known.entry(file).or_insert_with(|| {
+            let open = symbols.open(file).ok_or(());
+            match open.and_then(|open| self.reader.files.send((file, open)).map_err(|_| ())) {
+                Ok(()) => Known::Reading,
+                Err(()) => Known::Without,
+            }
+        })
     }
 
-    fn make(&mut self, table: cfi::Table) -> Result<Option<Known>> {
+    fn make(&mut self, table: cfi::Table) -> Result<Known> {
         if self.rows + table.len() > MOST_ROWS || self.made.files as usize >= MOST_FILES {
             self.made.left_out += 1;
-            return Ok(None);
+            return Ok(Known::Without);
         }
         let chunks = u32::try_from(table.chunks().len()).unwrap_or(u32::MAX);
         let size = u32::try_from(CHUNK * 8).unwrap_or(u32::MAX);
@@ -142,6 +214,6 @@ impl Walker {
         self.rows += table.len();
         let number = u32::try_from(self.made.files).unwrap_or(u32::MAX);
         self.files.insert(&number, &map)?;
-        Ok(Some(Known { number, chunks, place: table.place() }))
+        Ok(Known::With { number, chunks, place: table.place() })
     }
 }
