@@ -83,9 +83,6 @@ struct pt_regs___x86 {
 	unsigned long sp;
 } __attribute__((preserve_access_index));
 
-/* A pointer alone, as of the inner map's value, leaves the type out. */
-const struct chunk *unused_chunk __attribute__((unused));
-
 const volatile bool unwind_tables = false;
 
 struct {
@@ -99,8 +96,9 @@ struct table {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__uint(map_flags, BPF_F_INNER_MAP);
-	__type(key, __u32);
-	__type(value, struct chunk);
+	/* By sizes: 6.1 takes no map without BTF where one with BTF was declared (`timer_off` in bpf_map_meta_equal). */
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct chunk));
 };
 
 struct {

@@ -87,6 +87,50 @@ fn fast(filter: Filter) -> Options {
     Options { frequency: 4999, filter, ..Options::default() }
 }
 
+/// Needs no compiler, and so runs on every kernel: this program is the one that is looked at.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn own_stacks_are_walked_by_tables() {
+    #[inline(never)]
+    fn innermost(value: u64) -> u64 {
+        std::hint::black_box((0..10_000).fold(value, |value, step| value.wrapping_mul(31) ^ step))
+    }
+    #[inline(never)]
+    fn outermost(stop: &std::sync::atomic::AtomicBool) -> u64 {
+        let mut value = 1;
+        while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            value = innermost(value);
+        }
+        value
+    }
+    static STOP: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+    let _alone = alone();
+    let thread = std::thread::Builder::new().name("walked".into()).spawn(|| outermost(&STOP)).expect("a thread");
+    let filter = Filter { pid: Some(std::process::id()), comm: Some("walked".into()), ..Filter::default() };
+    let mut profiler = Profiler::start(&Options { unwind: Unwind::Tables, ..fast(filter) }).expect("a profiler");
+    if !profiler.has_tables() {
+        STOP.store(true, std::sync::atomic::Ordering::Relaxed);
+        return println!("skipped: this kernel has no bpf_task_pt_regs (5.15)");
+    }
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(30) && profiler.so_far().expect("a profile").summary.by_tables < 200 {
+        profiler.run(Duration::from_millis(500)).expect("a profile");
+    }
+    let profile = profiler.finish().expect("a profile");
+    STOP.store(true, std::sync::atomic::Ordering::Relaxed);
+    thread.join().expect("it ends");
+    let summary = &profile.summary;
+    assert!(summary.by_tables >= 200 && summary.tables.left_out == 0, "{summary:?}");
+    let before = summary.user - summary.by_tables;
+    assert!(summary.truncated <= before + summary.by_tables / 50, "{summary:?}");
+    let whole: u64 = profile.rows.iter().filter(|row| {
+        let at = |name: &str| row.frames.iter().position(|frame| frame.symbols.iter().any(|symbol| symbol.function.contains(name)));
+        matches!((at("innermost"), at("outermost")), (Some(inner), Some(outer)) if inner < outer && outer < row.frames.len() - 1)
+    }).map(|row| row.count).sum();
+    assert!(whole * 10 > summary.by_tables * 9, "{whole}: {summary:?}");
+    assert_nothing_is_left();
+}
+
 /// Code without frame pointers, called through libc: complete stacks in the right order.
 #[test]
 #[cfg(target_arch = "x86_64")]
@@ -100,7 +144,7 @@ fn a_known_mix_without_frame_pointers() {
         if !profiler.has_tables() {
             return println!("skipped: this kernel has no bpf_task_pt_regs (5.15)");
         }
-        until(&mut profiler, 3000);
+        until(&mut profiler, 2000);
         let profile = profiler.finish().expect("a profile");
         let (hot, summary) = (profile.hottest(), &profile.summary);
         for (name, percent) in [("half", 50.0), ("third", 30.0), ("fifth", 20.0)] {

@@ -40,7 +40,7 @@ pub struct Made {
     pub files: u64,
     /// Memory of the tables, in the kernel.
     pub bytes: u64,
-    /// Files that would have one but for their size, or because there is no room.
+    /// Files that would have one if there were room, or if the kernel had not refused it.
     pub left_out: u64,
     /// Processes that found no room in the kernel's list.
     pub processes_left_out: u64,
@@ -131,7 +131,10 @@ impl Walker {
         let mut any = false;
         while let Ok((file, table)) = self.reader.tables.try_recv() {
             let wanted = table.filter(|table| self.unwind == Unwind::Tables || table.with_pointers() < HAS_POINTERS);
-            let known = wanted.map(|table| self.make(table)).transpose()?.unwrap_or(Known::Without);
+            // What cannot be made is missing, as where there is no room: the measurement goes on.
+            let made = wanted.map(|table| self.make(table).unwrap_or(None));
+            self.made.left_out += u64::from(matches!(made, Some(None)));
+            let known = made.flatten().unwrap_or(Known::Without);
             self.known.insert(file, known);
             any = true;
         }
@@ -197,10 +200,9 @@ impl Walker {
         })
     }
 
-    fn make(&mut self, table: cfi::Table) -> Result<Known> {
+    fn make(&mut self, table: cfi::Table) -> Result<Option<Known>> {
         if self.rows + table.len() > MOST_ROWS || self.made.files as usize >= MOST_FILES {
-            self.made.left_out += 1;
-            return Ok(Known::Without);
+            return Ok(None);
         }
         let chunks = u32::try_from(table.chunks().len()).unwrap_or(u32::MAX);
         let size = u32::try_from(CHUNK * 8).unwrap_or(u32::MAX);
@@ -209,11 +211,11 @@ impl Walker {
         for (place, chunk) in (0..).zip(table.chunks()) {
             rows.insert(&place, &chunk)?;
         }
+        let number = u32::try_from(self.made.files + 1).unwrap_or(u32::MAX);
+        self.files.insert(&number, &map)?;
         self.made.files += 1;
         self.made.bytes += u64::from(chunks) * u64::from(size);
         self.rows += table.len();
-        let number = u32::try_from(self.made.files).unwrap_or(u32::MAX);
-        self.files.insert(&number, &map)?;
-        Ok(Known::With { number, chunks, place: table.place() })
+        Ok(Some(Known::With { number, chunks, place: table.place() }))
     }
 }
