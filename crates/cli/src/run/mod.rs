@@ -25,7 +25,7 @@ use crate::output::{Format, Wrote};
 use crate::{events, source};
 
 /// The longest time between an event and its row, when nothing else wakes us.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(200);
 /// Turns at the end, of some thousand events each: nothing sends any more, so that they come to an end.
 const MOST_TURNS: usize = 100_000;
 

@@ -158,6 +158,8 @@ pub struct Profiler {
     stacks: HashMap<u64, Counted>,
     symbols: Symbols,
     walker: Walker,
+    /// How many samples had been seen when the table was emptied last.
+    emptied: u64,
     /// Of further stacks than are kept.
     lost_many: u64,
     /// Processes that had ended when they were looked at.
@@ -227,6 +229,7 @@ impl Profiler {
             stacks: HashMap::new(),
             symbols: Symbols::new(),
             walker,
+            emptied: 0,
             lost_many: 0,
             missed: 0,
             started: now,
@@ -298,6 +301,13 @@ impl Profiler {
     }
 
     fn empty(&mut self) -> Result<()> {
+        // Where nothing was seen there is nothing to read, which is most of the cost at rest.
+        let counters = self.tables.counters()?;
+        let seen = counters.samples - counters.idle.min(counters.samples) + counters.taken + counters.lost_full;
+        let seen = seen.saturating_sub(counters.filtered);
+        if std::mem::replace(&mut self.emptied, seen) == seen && !self.links.is_empty() {
+            return Ok(());
+        }
         let left = self.tables.switch()?;
         self.watch(GRACE)?;
         for entry in left.drain()? {
