@@ -1,7 +1,7 @@
 //! Events and printed lines, as they come: table rows, JSON lines or YAML documents.
 
 use std::fmt::Write as _;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 use std::time::{Duration, Instant};
 
 use ringfence::Map;
@@ -12,6 +12,7 @@ use ringfence_value::{Clock, Layout, Row};
 use serde_json::json;
 
 use super::collect::Collection;
+use super::stacks::{self, Members, Names};
 use super::wanted::{Verdict, View, Wanted};
 use crate::events::{self, Choices};
 use crate::exit::Failure;
@@ -39,6 +40,7 @@ pub struct Rows {
     rate: Option<Rate>,
     /// Events of no known type are printed.
     print_unknown: bool,
+    names: Names,
     /// Events whose bytes do not fit their type.
     pub torn: u64,
     left_out: LeftOut,
@@ -91,6 +93,8 @@ struct Shape {
     need: usize,
     view: View,
     columns: Vec<Column>,
+    /// Of addresses, shown as functions.
+    stacks: Option<Members>,
 }
 
 struct Column {
@@ -100,7 +104,14 @@ struct Column {
 
 impl Rows {
     /// Printer of the events of these maps, in the order in which the reader numbers them.
-    pub fn new<'a>(format: Format, maps: impl Iterator<Item = &'a Map>, choices: &Choices, wanted: Wanted) -> Rows {
+    /// `raw`: addresses are numbers.
+    pub fn new<'a>(
+        format: Format,
+        maps: impl Iterator<Item = &'a Map>,
+        choices: &Choices,
+        wanted: Wanted,
+        raw: bool,
+    ) -> Rows {
         let column = |name: String| {
             let head = if name.is_empty() { "VALUE".to_owned() } else { name.to_uppercase() };
             let usual = USUAL_WIDTHS.iter().find(|(known, _)| *known == name).map_or(0, |(_, width)| *width);
@@ -113,7 +124,10 @@ impl Rows {
                 let names = view.layout.as_ref().map(Layout::columns).unwrap_or_default();
                 let need = view.layout.as_ref().map_or(0, Layout::need);
                 let (size, tag) = (choice.size, choice.tag.clone());
-                Some(Shape { size, tag, need, columns: names.into_iter().map(column).collect(), view })
+                let columns = names.into_iter().map(column).collect();
+                let whole = choice.layout(raw).filter(|_| !raw);
+                let stacks = whole.and_then(|whole| Members::of(&whole, view.layout.as_ref()?));
+                Some(Shape { size, tag, need, columns, view, stacks })
             });
             let missing = choices.missing.iter().find(|(name, _)| name == map.name()).map(|(_, ty)| ty.clone());
             Source {
@@ -142,6 +156,7 @@ impl Rows {
             collection: wanted.collection,
             rate,
             print_unknown: wanted.unknown,
+            names: Names::default(),
             torn: 0,
             left_out: LeftOut::default(),
         }
@@ -179,6 +194,7 @@ impl Rows {
         let Some(source) = self.sources.get_mut(number) else { return };
         let Some(shape) = source.shapes.get_mut(at) else { return };
         let Some(layout) = &shape.view.layout else { return };
+        let stacks = shape.stacks.as_ref().map(|members| members.stacks(bytes, &self.names)).unwrap_or_default();
         let start = self.out.len();
         let written = match self.format {
             Format::Json => {
@@ -188,6 +204,9 @@ impl Rows {
                     if behind > start {
                         join(&mut self.out, behind);
                     }
+                    if !stacks.is_empty() && self.out.pop().is_some() {
+                        let _ = write!(self.out, ",\"_stacks\":{}}}", stacks::json(&stacks));
+                    }
                     self.out.push(b'\n');
                 })
             }
@@ -196,7 +215,12 @@ impl Rows {
                 if !source.tag.is_empty() {
                     let _ = writeln!(text, "_map: {}", source.map);
                 }
-                layout.yaml(bytes, &mut text).map(|()| self.out.extend_from_slice(text.as_bytes()))
+                layout.yaml(bytes, &mut text).map(|()| {
+                    if !stacks.is_empty() {
+                        text += &output::yaml(&json!({ "_stacks": stacks::json(&stacks) })).unwrap_or_default();
+                    }
+                    self.out.extend_from_slice(text.as_bytes());
+                })
             }
             Format::Table => layout.row(bytes, Some(&self.clock), &mut self.row).map(|()| {
                 widen(&mut shape.columns, &self.row);
@@ -209,6 +233,9 @@ impl Rows {
                     shape.head(&mut self.out);
                 }
                 shape.cells(&self.row, &mut self.out);
+                let mut text = String::new();
+                stacks.iter().for_each(|stack| stack.draw(&mut text));
+                self.out.extend_from_slice(text.as_bytes());
             }),
         };
         if let Err(short) = written {
@@ -539,7 +566,8 @@ mod tests {
         let view = View::new(conditions.pop(), layout.clone());
         let source = |map: &str| {
             let columns = layout.columns().into_iter().map(|head| Column { width: head.len(), head });
-            let shape = Shape { size: None, tag: None, need: 32, view: view.clone(), columns: columns.collect() };
+            let shape =
+                Shape { size: None, tag: None, need: 32, view: view.clone(), columns: columns.collect(), stacks: None };
             let tag = format!("{{\"_map\":\"{map}\"").into_bytes();
             Source { map: map.to_owned(), tag, padded: false, shapes: vec![shape], missing: None, told: false }
         };
@@ -554,6 +582,7 @@ mod tests {
             collection: None,
             rate: Some(Rate { most: 1_000_000, used: 0, second: Instant::now(), dropped: 0, untold: 0 }),
             print_unknown: false,
+            names: Names::default(),
             torn: 0,
             left_out: LeftOut::default(),
         }
