@@ -16,6 +16,7 @@ mod output;
 mod profile;
 mod run;
 mod source;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,7 @@ enum Verb {
     List(list::Args),
     Audit(audit::Args),
     Profile(Box<profile::Args>),
+    Trace(Box<trace::Args>),
 }
 
 fn main() -> ExitCode {
@@ -53,5 +55,6 @@ fn main() -> ExitCode {
         Verb::List(args) => list::run(&args),
         Verb::Audit(args) => audit::run(&args),
         Verb::Profile(args) => profile::run(&args),
+        Verb::Trace(args) => trace::run(&args),
     })
 }

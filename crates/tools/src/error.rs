@@ -53,6 +53,14 @@ pub enum Error {
         /// The line.
         text: String,
     },
+    /// A place to be watched is not there, or not understood.
+    #[error("{spec}: {why}")]
+    Spec {
+        /// As it was written.
+        spec: String,
+        /// What is wrong, and what there is instead.
+        why: String,
+    },
     /// An output could not be written.
     #[error("{what}: {why}")]
     Output {

@@ -42,7 +42,14 @@ pub struct Rows {
     /// Events whose bytes do not fit their type.
     pub torn: u64,
     left_out: LeftOut,
+    /// Tables of several sources have one head, and `name=value` behind what all events have.
+    lines: bool,
+    behind: Option<Behind>,
 }
+
+/// Adds what is known of an event beside its fields, by the number of its source: lines of a table or of YAML, or members of JSON, each
+/// with a comma in front.
+pub type Behind = Box<dyn FnMut(usize, &[u8], Format, &mut Vec<u8>)>;
 
 /// Events that were not wanted, by the reason.
 #[derive(Default)]
@@ -101,13 +108,36 @@ struct Column {
 impl Rows {
     /// Printer of the events of these maps, in the order in which the reader numbers them.
     pub fn new<'a>(format: Format, maps: impl Iterator<Item = &'a Map>, choices: &Choices, wanted: Wanted) -> Rows {
+        let maps = maps.map(|map| (map.name(), map.kind() == MapType::PERF_EVENT_ARRAY));
+        Rows::of(format, "_map", maps, choices, wanted)
+    }
+
+    /// Printer of events of sources that have names, in lines that all of them share.
+    pub fn of_places<'a>(
+        format: Format,
+        names: impl Iterator<Item = &'a str>,
+        choices: &Choices,
+        wanted: Wanted,
+        behind: Option<Behind>,
+    ) -> Rows {
+        let rows = Rows::of(format, "_probe", names.map(|name| (name, false)), choices, wanted);
+        Rows { lines: rows.sources.len() > 1, behind, ..rows }
+    }
+
+    fn of<'a>(
+        format: Format,
+        key: &str,
+        names: impl Iterator<Item = (&'a str, bool)>,
+        choices: &Choices,
+        wanted: Wanted,
+    ) -> Rows {
         let column = |name: String| {
             let head = if name.is_empty() { "VALUE".to_owned() } else { name.to_uppercase() };
             let usual = USUAL_WIDTHS.iter().find(|(known, _)| *known == name).map_or(0, |(_, width)| *width);
             Column { width: head.len().max(usual), head }
         };
-        let source = |map: &Map| {
-            let mine = choices.typed.iter().zip(&wanted.views).filter(|(choice, _)| choice.map == map.name());
+        let source = |(name, padded): (&str, bool)| {
+            let mine = choices.typed.iter().zip(&wanted.views).filter(|(choice, _)| choice.map == name);
             let shapes = mine.filter_map(|(choice, view)| {
                 let view = view.clone()?;
                 let names = view.layout.as_ref().map(Layout::columns).unwrap_or_default();
@@ -115,19 +145,13 @@ impl Rows {
                 let (size, tag) = (choice.size, choice.tag.clone());
                 Some(Shape { size, tag, need, columns: names.into_iter().map(column).collect(), view })
             });
-            let missing = choices.missing.iter().find(|(name, _)| name == map.name()).map(|(_, ty)| ty.clone());
-            Source {
-                map: map.name().to_owned(),
-                tag: Vec::new(),
-                padded: map.kind() == MapType::PERF_EVENT_ARRAY,
-                shapes: shapes.collect(),
-                missing,
-                told: false,
-            }
+            let missing = choices.missing.iter().find(|(map, _)| map == name).map(|(_, ty)| ty.clone());
+            Source { map: name.to_owned(), tag: Vec::new(), padded, shapes: shapes.collect(), missing, told: false }
         };
-        let mut sources: Vec<Source> = maps.map(source).collect();
+        let mut sources: Vec<Source> = names.map(source).collect();
         if sources.len() > 1 {
-            sources.iter_mut().for_each(|source| source.tag = format!("{{\"_map\":{}", json!(source.map)).into_bytes());
+            let tag = |source: &Source| format!("{{\"{key}\":{}", json!(source.map)).into_bytes();
+            sources.iter_mut().for_each(|source| source.tag = tag(source));
         }
         let now = Instant::now();
         let rate = wanted.rate.map(|most| Rate { most, used: 0, second: now, dropped: 0, untold: 0 });
@@ -144,6 +168,8 @@ impl Rows {
             print_unknown: wanted.unknown,
             torn: 0,
             left_out: LeftOut::default(),
+            lines: false,
+            behind: None,
         }
     }
 
@@ -188,19 +214,35 @@ impl Rows {
                     if behind > start {
                         join(&mut self.out, behind);
                     }
+                    if let Some(more) = &mut self.behind {
+                        self.out.pop();
+                        more(number, bytes, self.format, &mut self.out);
+                        self.out.push(b'}');
+                    }
                     self.out.push(b'\n');
                 })
             }
             Format::Yaml => {
                 let mut text = String::from("---\n");
                 if !source.tag.is_empty() {
-                    let _ = writeln!(text, "_map: {}", source.map);
+                    let _ = writeln!(text, "{}: {}", if self.lines { "_probe" } else { "_map" }, source.map);
                 }
-                layout.yaml(bytes, &mut text).map(|()| self.out.extend_from_slice(text.as_bytes()))
+                layout.yaml(bytes, &mut text).map(|()| {
+                    self.out.extend_from_slice(text.as_bytes());
+                    if let Some(more) = &mut self.behind {
+                        more(number, bytes, self.format, &mut self.out);
+                    }
+                })
             }
             Format::Table => layout.row(bytes, Some(&self.clock), &mut self.row).map(|()| {
                 widen(&mut shape.columns, &self.row);
-                if self.head != Some((number, at)) {
+                if self.lines {
+                    if self.head.is_none() {
+                        shape.line_head(&mut self.out);
+                    }
+                    self.head = Some((number, at));
+                    shape.line(&source.map, &self.row, &mut self.out);
+                } else if self.head != Some((number, at)) {
                     self.head = Some((number, at));
                     if !source.tag.is_empty() {
                         self.out.extend_from_slice(source.map.as_bytes());
@@ -208,7 +250,12 @@ impl Rows {
                     }
                     shape.head(&mut self.out);
                 }
-                shape.cells(&self.row, &mut self.out);
+                if !self.lines {
+                    shape.cells(&self.row, &mut self.out);
+                }
+                if let Some(more) = &mut self.behind {
+                    more(number, bytes, self.format, &mut self.out);
+                }
             }),
         };
         if let Err(short) = written {
@@ -428,6 +475,44 @@ impl Shape {
     }
 }
 
+/// What all events of all sources have.
+const SHARED: &[&str] = &["TS_NS", "PID", "TID", "UID", "CPU", "COMM"];
+/// Width of the column that names the source.
+const SOURCE: usize = 24;
+
+impl Shape {
+    fn shared(&self) -> usize {
+        self.columns.iter().take_while(|column| SHARED.contains(&&*column.head)).count()
+    }
+
+    fn line_head(&self, out: &mut Vec<u8>) {
+        for column in self.columns.iter().take(self.shared()) {
+            cell(&column.head, column.width, false, out);
+        }
+        cell("PROBE", SOURCE, false, out);
+        cell("FIELDS", 0, true, out);
+        out.push(b'\n');
+    }
+
+    fn line(&self, source: &str, row: &Row, out: &mut Vec<u8>) {
+        let shared = self.shared();
+        let mut cells = self.columns.iter().zip(row.cells());
+        for (column, text) in cells.by_ref().take(shared) {
+            cell(text, column.width, false, out);
+        }
+        cell(source, SOURCE, shared == self.columns.len(), out);
+        for (at, (column, text)) in cells.enumerate() {
+            if at > 0 {
+                out.push(b' ');
+            }
+            out.extend(column.head.bytes().map(|byte| byte.to_ascii_lowercase()));
+            out.push(b'=');
+            out.extend_from_slice(text.as_bytes());
+        }
+        out.push(b'\n');
+    }
+}
+
 /// Columns become as wide as their cells, but not as wide as the widest: the rows that follow are to stay in line.
 fn widen(columns: &mut [Column], row: &Row) {
     for (column, text) in columns.iter_mut().zip(row.cells()) {
@@ -556,6 +641,8 @@ mod tests {
             print_unknown: false,
             torn: 0,
             left_out: LeftOut::default(),
+            lines: false,
+            behind: None,
         }
     }
 
