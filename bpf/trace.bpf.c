@@ -110,8 +110,10 @@ const volatile __u32 user_at = 0;
 const volatile __u32 user_bytes = 0;
 /* Arguments that are looked at. */
 const volatile __u32 argument_count = 0;
-/* This tool: what it does is not watched. */
+/* This tool: what it does is not watched. 0: it is, and so is the idle task. */
 const volatile __u32 own_pid = 0;
+/* The program may wait for memory that has to be read from a disk first. */
+const volatile bool may_sleep = false;
 /* Durations are counted instead of sent. */
 const volatile bool histogram = false;
 /* Bytes that wait before the reader is woken. */
@@ -152,6 +154,11 @@ static __always_inline struct counters *counters(void)
 	return bpf_map_lookup_elem(&totals, &zero);
 }
 
+static __always_inline bool not_own(void)
+{
+	return !own_pid || bpf_get_current_pid_tgid() >> 32 != own_pid;
+}
+
 /* Whether this event is wanted; counts it. */
 static __always_inline struct counters *wanted(void)
 {
@@ -160,7 +167,7 @@ static __always_inline struct counters *wanted(void)
 	if (!totals)
 		return 0;
 	totals->runs++;
-	if (bpf_get_current_pid_tgid() >> 32 != own_pid && filter_takes())
+	if (not_own() && filter_takes())
 		return totals;
 	totals->filtered++;
 	return 0;
@@ -169,7 +176,7 @@ static __always_inline struct counters *wanted(void)
 /* The same at a call that is looked at when it returns. */
 static __always_inline struct counters *wanted_call(void)
 {
-	return bpf_get_current_pid_tgid() >> 32 != own_pid && filter_takes() ? counters() : 0;
+	return not_own() && filter_takes() ? counters() : 0;
 }
 
 /* Addresses of the kernel are negative, as numbers; those of programs are not. */
@@ -187,6 +194,14 @@ static __always_inline long read_text(char *to, __u32 size, __u64 address)
 	return bpf_probe_read_user_str(to, size, (void *)address);
 }
 
+/* Brings a page of the program into memory. */
+static __always_inline void fetch_page(__u64 address)
+{
+	char byte;
+
+	bpf_copy_from_user(&byte, 1, (void *)address);
+}
+
 /* Text that is cut off ends with an ellipsis, for which three bytes are kept. */
 static __always_inline void text(char *to, __u32 size, __u64 address)
 {
@@ -196,6 +211,12 @@ static __always_inline void text(char *to, __u32 size, __u64 address)
 	long length;
 
 	length = address ? read_text(to, room, address) : -1;
+	if (may_sleep && length < 0 && address) {
+		fetch_page(address);
+		/* It may go on in the next one. */
+		fetch_page(address + room);
+		length = read_text(to, room, address);
+	}
 	if (length < 0) {
 		bpf_probe_read_kernel(to, 8, address ? fault : none);
 		return;
@@ -215,6 +236,10 @@ static __always_inline void sized_text(char *to, __u32 size, __u64 address, __u6
 	bytes = length > room ? room : length;
 	if (bytes > room)
 		return;
+	if (may_sleep && bytes) {
+		fetch_page(address);
+		fetch_page(address + bytes - 1);
+	}
 	if (bytes && read(to, bytes, address)) {
 		bpf_probe_read_kernel(to, 8, fault);
 		return;
@@ -418,8 +443,7 @@ static __always_inline void from_registers(void *ctx, __u64 *arguments)
 	}
 }
 
-SEC("kprobe")
-int on_function(void *ctx)
+static __always_inline int begins(void *ctx)
 {
 	struct counters *totals = wanted();
 	__u64 arguments[ARGUMENTS] = {};
@@ -429,6 +453,27 @@ int on_function(void *ctx)
 	from_registers(ctx, arguments);
 	emit(ctx, totals, arguments, 0, 0);
 	return 0;
+}
+
+static __always_inline int returns(void *ctx)
+{
+	struct counters *totals = wanted();
+
+	if (totals)
+		returned(ctx, totals, of_registers(ctx, stack_at) - return_pops, of_registers(ctx, return_at));
+	return 0;
+}
+
+SEC("kprobe")
+int on_function(void *ctx)
+{
+	return begins(ctx);
+}
+
+SEC("uprobe.s")
+int on_user_function(void *ctx)
+{
+	return begins(ctx);
 }
 
 SEC("kprobe")
@@ -447,11 +492,13 @@ int on_function_enter(void *ctx)
 SEC("kretprobe")
 int on_function_return(void *ctx)
 {
-	struct counters *totals = wanted();
+	return returns(ctx);
+}
 
-	if (totals)
-		returned(ctx, totals, of_registers(ctx, stack_at) - return_pops, of_registers(ctx, return_at));
-	return 0;
+SEC("uretprobe.s")
+int on_user_function_return(void *ctx)
+{
+	return returns(ctx);
 }
 
 static __always_inline void from_trampoline(void *ctx, __u64 *arguments)
@@ -490,8 +537,7 @@ int on_fexit(void *ctx)
 	return 0;
 }
 
-SEC("usdt")
-int on_usdt(struct pt_regs *ctx)
+static __always_inline int static_probe(struct pt_regs *ctx)
 {
 	struct counters *totals = wanted();
 	__u64 arguments[ARGUMENTS] = {};
@@ -508,6 +554,18 @@ int on_usdt(struct pt_regs *ctx)
 	}
 	emit(ctx, totals, arguments, 0, 0);
 	return 0;
+}
+
+SEC("usdt")
+int on_usdt(struct pt_regs *ctx)
+{
+	return static_probe(ctx);
+}
+
+SEC("usdt.s")
+int on_usdt_sleeping(struct pt_regs *ctx)
+{
+	return static_probe(ctx);
 }
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

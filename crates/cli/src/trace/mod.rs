@@ -84,6 +84,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         user_stack: matches!(args.stack, Some(Side::User | Side::Both)),
         durations: args.latency || args.shape.names("duration_ns"),
         histogram: args.latency,
+        myself: false,
         buffer: args.buffer << 20,
     };
     let prepared = Prepared::of(&options).map_err(failure)?;

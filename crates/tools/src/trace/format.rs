@@ -172,7 +172,7 @@ print fmt: "%s %s", REC->prev_comm, __print_symbolic(REC->prev_pid, { 0x1, "one,
     #[test]
     fn fields() {
         let all = parse(SWITCH);
-        let names: Vec<_> = all.iter().map(|field| (&*field.name, &*field.ty, field.len, field.place)).collect();
+        let plain: Vec<_> = all.iter().map(|field| (&*field.name, &*field.ty, field.len, field.place)).collect();
         let here = Where::Here;
         let wanted = [
             ("prev_comm", "char", Some(16), here),
@@ -181,7 +181,7 @@ print fmt: "%s %s", REC->prev_comm, __print_symbolic(REC->prev_pid, { 0x1, "one,
             ("name", "char", Some(0), Where::Location),
             ("args", "unsigned long", Some(6), here),
         ];
-        assert_eq!(names, wanted);
+        assert_eq!(plain, wanted);
         assert_eq!(all[1].names, [(1, "one, and".to_owned()), (8, "eight".to_owned())]);
         let state = r#"REC->s & (((0x1 | 0x2) + 1) - 1)) ? __print_flags(REC->s & (((0x1 | 0x2) + 1) - 1), "|", { 0x1, "S" }, { 0x2, "D" }) : "R", 1"#;
         assert_eq!(names(state, "s"), [(1, "S".to_owned()), (2, "D".to_owned()), (0, "R".to_owned())]);

@@ -60,6 +60,8 @@ pub struct Options {
     pub durations: bool,
     /// Durations are counted in the kernel, and no events are sent.
     pub histogram: bool,
+    /// What this process does is watched, too: whoever prints events would otherwise make more of them.
+    pub myself: bool,
     /// Bytes of the buffer for events, rounded up to a power of two; 0: 8 MiB.
     pub buffer: u32,
 }
@@ -154,24 +156,13 @@ impl Prepared {
         Ok(Tracer { links, events, places, targets, started: Instant::now(), cpu_before, statistics })
     }
 
-    /// Loads the object for one place; where a trampoline is refused, for a kprobe.
+    /// Loads the object for one place: by the best kind of program that this kernel takes.
     fn load(&self, number: usize, target: &mut Target, buffer: Option<&Map>) -> Result<Loaded> {
         let error = match self.try_load(number, target, buffer) {
             Ok(loaded) => return Ok(loaded),
             Err(error) => error,
         };
-        let (hook, how) = match &target.hook {
-            Hook::Fentry { function } => (Hook::Kprobe { function: function.clone() }, "a kprobe"),
-            Hook::Fexit { function } => (Hook::KprobePair { function: function.clone() }, "a kprobe and a kretprobe"),
-            _ => return Err(error),
-        };
-        if target.name.starts_with("fentry:") || target.name.starts_with("fexit:") {
-            return Err(error);
-        }
-        let mut other = target.clone();
-        let was = other.how;
-        (other.hook, other.how) = (hook, how);
-        other.notes.push(format!("{was} is cheaper, but the kernel refuses it here"));
+        let Some(other) = target.otherwise() else { return Err(error) };
         let loaded = self.try_load(number, &other, buffer)?;
         *target = other;
         Ok(loaded)
@@ -182,6 +173,9 @@ impl Prepared {
         let (names, function): (&[&str], _) = match &target.hook {
             Hook::Tracepoint { .. } | Hook::SyscallStart { .. } => (&["on_tracepoint"], None),
             Hook::Syscall { .. } => (&["on_sys_enter", "on_sys_exit"], None),
+            Hook::Uprobe { .. } if target.sleeps => (&["on_user_function"], None),
+            Hook::UprobePair { .. } if target.sleeps => (&["on_function_enter", "on_user_function_return"], None),
+            Hook::Usdt { .. } if target.sleeps => (&["on_usdt_sleeping"], None),
             Hook::Kprobe { .. } | Hook::Uprobe { .. } => (&["on_function"], None),
             Hook::KprobePair { .. } | Hook::UprobePair { .. } => (&["on_function_enter", "on_function_return"], None),
             Hook::Fentry { function } => (&["on_fentry"], Some(function)),
@@ -230,7 +224,8 @@ impl Prepared {
             .set_user_at(user.0)
             .set_user_bytes(user.1)
             .set_argument_count(target.arguments.into())
-            .set_own_pid(std::process::id())
+            .set_own_pid(if options.myself { 0 } else { std::process::id() })
+            .set_may_sleep(target.sleeps)
             .set_histogram(options.histogram)
             .set_wake_bytes(bytes / WAKE_PART);
         let settings = programs.settings().clone();
@@ -246,8 +241,13 @@ impl Prepared {
 /// Attaches the programs of one place. Those at returns first: what was called before has no beginning, and is counted as such.
 fn attach(place: &Place, target: &mut Target, links: &mut Vec<Link>) -> Result<()> {
     let programs = place.loaded.programs();
+    let notes = &mut target.notes;
     let mut add = |link: Link| {
-        target.notes.extend(link.notices().iter().cloned());
+        for notice in link.notices() {
+            if !notes.contains(notice) {
+                notes.push(notice.clone());
+            }
+        }
         links.push(link);
     };
     match &target.hook {
@@ -269,13 +269,19 @@ fn attach(place: &Place, target: &mut Target, links: &mut Vec<Link>) -> Result<(
         }
         Hook::Fentry { .. } => add(programs.on_fentry()?.attach()?),
         Hook::Fexit { .. } => add(programs.on_fexit()?.attach()?),
-        Hook::Uprobe { file, function, .. } => add(programs.on_function()?.attach_to(&Uprobe::new(file, function))?),
+        Hook::Uprobe { file, function, .. } => {
+            let program = if target.sleeps { programs.on_user_function()? } else { programs.on_function()? };
+            add(program.attach_to(&Uprobe::new(file, function))?);
+        }
         Hook::UprobePair { file, function } => {
-            add(programs.on_function_return()?.attach_to(&Uprobe::new(file, function).at_return())?);
+            let program =
+                if target.sleeps { programs.on_user_function_return()? } else { programs.on_function_return()? };
+            add(program.attach_to(&Uprobe::new(file, function).at_return())?);
             add(programs.on_function_enter()?.attach_to(&Uprobe::new(file, function))?);
         }
         Hook::Usdt { file, provider, name } => {
-            add(programs.on_usdt()?.attach_to(&Usdt::new(file, provider, name))?);
+            let program = if target.sleeps { programs.on_usdt_sleeping()? } else { programs.on_usdt()? };
+            add(program.attach_to(&Usdt::new(file, provider, name))?);
         }
     }
     Ok(())

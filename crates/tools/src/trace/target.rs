@@ -37,6 +37,8 @@ pub struct Target {
     pub(super) hook: Hook,
     /// Registers or arguments that are looked at.
     pub(super) arguments: u8,
+    /// Its program may wait for memory.
+    pub(super) sleeps: bool,
 }
 
 /// What is attached where.
@@ -91,7 +93,29 @@ impl Target {
             notes.push(format!("there is no room for {}", record.left_out.join(", ")));
         }
         let done = record.done().map_err(|error| Error::Spec { spec: name.clone(), why: error.to_string() })?;
-        Ok(Target { name, how, notes, types: done.types.clone(), ty: done.ty, fields, done, hook, arguments })
+        let in_user = matches!(hook, Hook::Uprobe { .. } | Hook::UprobePair { .. } | Hook::Usdt { .. });
+        // Only text is likely to lie where nobody has read it before.
+        let sleeps = in_user && done.steps.iter().any(|step| step.kind > 0);
+        Ok(Target { name, how, notes, types: done.types.clone(), ty: done.ty, fields, done, hook, arguments, sleeps })
+    }
+
+    /// In another way, where the kernel refuses this one.
+    pub(super) fn otherwise(&self) -> Option<Target> {
+        let mut other = self.clone();
+        if self.sleeps {
+            other.sleeps = false;
+            return Some(other);
+        }
+        let asked = ["fentry:", "fexit:"].iter().any(|kind| self.name.starts_with(kind));
+        (other.hook, other.how) = match &self.hook {
+            Hook::Fentry { function } if !asked => (Hook::Kprobe { function: function.clone() }, "a kprobe"),
+            Hook::Fexit { function } if !asked => {
+                (Hook::KprobePair { function: function.clone() }, "a kprobe and a kretprobe")
+            }
+            _ => return None,
+        };
+        other.notes.push(format!("{} is cheaper, but the kernel refuses it here", self.how));
+        Some(other)
     }
 }
 
