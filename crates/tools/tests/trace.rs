@@ -37,9 +37,7 @@ fn watch(options: &Options, mut act: impl FnMut()) -> Result<Run, ringfence_tool
     let layouts: Vec<Layout> = tracer
         .targets()
         .iter()
-        .map(|target| {
-            Layout::compile_with(&target.types, target.ty, Shown::default()).expect("a layout")
-        })
+        .map(|target| Layout::compile_with(&target.types, target.ty, Shown::default()).expect("a layout"))
         .collect();
     act();
     tracer.stop();
@@ -115,11 +113,14 @@ fn tracepoints_by_pattern() {
     })
     .unwrap();
     let child = i64::from(child);
-    assert!(run.events.iter().any(|(_, value)| value.get("child_pid").is_some() && number(value, "child_pid") == child));
+    assert!(
+        run.events.iter().any(|(_, value)| value.get("child_pid").is_some() && number(value, "child_pid") == child)
+    );
     let exec = run.events.iter().find(|(_, value)| value.get("old_pid").is_some() && number(value, "pid") == child);
     let (_, exec) = exec.expect("an exec");
     assert!(text(exec, "filename").ends_with("true"), "{exec}");
-    let switch = run.events.iter().find(|(_, value)| value.get("next_comm").is_some() && number(value, "next_pid") == child);
+    let switch =
+        run.events.iter().find(|(_, value)| value.get("next_comm").is_some() && number(value, "next_pid") == child);
     let (_, switch) = switch.expect("a switch to it");
     // The task that gives up the CPU is the one that runs.
     assert_eq!(number(switch, "prev_pid"), number(switch, "tid"));
@@ -156,12 +157,14 @@ fn kernel_functions_by_their_types() {
             }
         }
     }
-    let paths = ["sk->__sk_common.skc_dport", "sk->sk_type", "sk->__sk_common.skc_prot->name"].map(str::to_owned).to_vec();
+    let paths =
+        ["sk->__sk_common.skc_dport", "sk->sk_type", "sk->__sk_common.skc_prot->name"].map(str::to_owned).to_vec();
     let run = watch(&Options { paths, ..options(&["kprobe:tcp_connect"]) }, connect).unwrap();
     let (_, event) = &run.events[0];
     assert_eq!((number(event, "skc_dport"), number(event, "sk_type")), (port, 1), "{event}");
     assert!(text(event, "name").starts_with("TCP"), "{event}");
-    for (path, said) in [("sk->sk_typ", "sk_type"), ("socket->x", "argument of that name"), ("sk", "ARGUMENT->MEMBER")] {
+    for (path, said) in [("sk->sk_typ", "sk_type"), ("socket->x", "argument of that name"), ("sk", "ARGUMENT->MEMBER")]
+    {
         let options = Options { paths: vec![path.to_owned()], ..options(&["kprobe:tcp_connect"]) };
         let error = Prepared::of(&options).unwrap_err().to_string();
         assert!(error.contains(said), "{error}");

@@ -44,6 +44,14 @@ fn parse(text: &str) -> Vec<Field> {
     if let Some((_, print)) = text.split_once("print fmt:") {
         for field in &mut fields {
             field.names = names(print, &field.name);
+            // sched_switch: the bit behind the last state says that the task was preempted, which is printed as a `+`.
+            if field.name == "prev_state"
+                && print.contains("? \"+\" :")
+                && let Some(preempted) =
+                    field.names.iter().map(|(state, _)| *state).max().and_then(|last| last.checked_mul(2))
+            {
+                field.names.push((preempted, "R+".to_owned()));
+            }
         }
     }
     fields

@@ -227,7 +227,8 @@ impl Prepared {
             .set_own_pid(if options.myself { 0 } else { std::process::id() })
             .set_may_sleep(target.sleeps)
             .set_histogram(options.histogram)
-            .set_wake_bytes(bytes / WAKE_PART);
+            // Who a stack belongs to may end at any time: it is looked at at once.
+            .set_wake_bytes(if options.user_stack { 0 } else { bytes / WAKE_PART });
         let settings = programs.settings().clone();
         let plan = ringfence::plan(programs.object(), &self.kernel, &settings)?;
         let mut loader = Loader::new(&plan, &self.kernel);
