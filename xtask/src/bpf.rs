@@ -4,7 +4,7 @@
 
 use crate::objects::{clang, libbpf_headers};
 use crate::tools::{Scratch, bytes, command, files, finish, have, name, root};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use pico_args::Arguments;
 use std::fs;
 use std::path::Path;
@@ -35,19 +35,11 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Compiles one source. No path of this machine may get into the object: BTF.ext names the file of each line.
+/// Compiles one source the way that users' sources are.
 fn compile(clang: &str, source: &Path, libbpf: &Path, scratch: &Path) -> Result<Vec<u8>> {
-    let object = scratch.join("object.o");
-    let source_name = name(source);
-    let mut clang = command(clang, ["-g", "-O2", "--target=bpf", "-mcpu=v3", "-mlittle-endian", "-Wall", "-Werror"]);
-    clang.current_dir(source.parent().context("no parent")?);
-    clang.arg("-fdebug-compilation-dir=.").arg(format!("-ffile-prefix-map={}=libbpf", libbpf.display()));
-    clang.arg("-I").arg(libbpf);
-    // <linux/bpf.h>, for the numbers in it.
-    for include in ["/usr/include/x86_64-linux-gnu", "/usr/include"] {
-        clang.args(["-idirafter", include]);
-    }
-    bytes(clang.args(["-c", &source_name, "-o"]).arg(&object)).with_context(|| source_name.clone())?;
+    let builder = ringfence_build::Builder::new(source).clang(clang).include(libbpf).flag("-Werror");
+    let module = builder.big_endian(false).out_dir(scratch).build()?;
+    let object = module.with_extension("bpf.o");
     // DWARF is for debuggers of user space: what a loader reads is in .BTF and .BTF.ext.
     bytes(command(STRIP, ["-g"]).arg(&object))?;
     Ok(fs::read(object)?)

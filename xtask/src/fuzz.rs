@@ -5,8 +5,10 @@ use crate::tools::{self, cargo, command, cores, files, finish, root, run as exec
 use anyhow::{Context, Result, ensure};
 use object::{Object, ObjectSection};
 use pico_args::Arguments;
+use ringfence_btf::{Btf, Def, Type};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What cargo-fuzz passes for `--sanitizer none`: all of it known to the stable compiler.
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -22,6 +24,7 @@ type Seed = fn(&[u8]) -> Option<Vec<u8>>;
 const TARGETS: &[(&str, Seed)] = &[
     ("object", |object| Some(object.to_vec())),
     ("btf", btf),
+    ("c", c),
     ("flow", |object| Some(object.to_vec())),
     ("plan", |object| Some([&[0], object].concat())),
     // A record of 64 bytes, then the types.
@@ -30,6 +33,15 @@ const TARGETS: &[(&str, Seed)] = &[
 
 fn btf(object: &[u8]) -> Option<Vec<u8>> {
     Some(object::File::parse(object).ok()?.section_by_name(".BTF")?.data().ok()?.to_vec())
+}
+
+/// The types of an object as a header, behind one of them.
+fn c(object: &[u8]) -> Option<Vec<u8>> {
+    let types = Btf::parse(Arc::new(btf(object)?)).ok()?;
+    let named = |ty: &Type<'_>| matches!(ty.def, Def::Struct(_)) && !ty.name.is_empty();
+    let header: String = types.own_types().flatten().filter(named).map(|ty| types.c_definition(ty.id) + "\n").collect();
+    let first = types.own_types().flatten().find(named)?;
+    Some(format!("struct {}[2]\n{header}", first.name).into_bytes())
 }
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<()> {

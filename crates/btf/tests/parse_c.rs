@@ -155,10 +155,22 @@ fn what_is_wrong_is_said_with_its_place() {
     assert!(said("").contains("no text"));
     assert!(said(&"struct { ".repeat(1000)).contains("too deep"));
     assert!(said(&format!("char a[{}1", "(".repeat(1000))).contains("too deep"));
+    assert!(
+        said("struct { struct a { int x; } a; struct a { int y; } b; }")
+            .starts_with("line 1, column 40: `a` is defined")
+    );
+    // 2^31 times nothing.
+    let nothing = (1..32).map(|n| format!("#define a{n} a{0} a{0}\n", n - 1)).collect::<String>();
+    assert!(said(&format!("#define a0\n{nothing}a31 int")).contains("come to too much"));
     // A declaration that is not understood is passed over, and no other.
     let (btf, errors) = Btf::parse_c("struct a { unknown x; };\nstruct b { int y; };", None).unwrap();
     assert_eq!(errors, [CError { line: 1, column: 12, what: errors[0].what.clone() }]);
     assert!(btf.find("b", Kind::Struct).is_some() && btf.find("a", Kind::Struct).is_none());
+    let twice = "struct a { int x; };\nstruct a { unknown y; struct b { int z; } b; };\nstruct a { char c; };";
+    let (btf, errors) = Btf::parse_c(twice, None).unwrap();
+    assert_eq!(errors.iter().map(|error| error.line).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(btf.size_of(btf.find("a", Kind::Struct).unwrap()).unwrap(), 4);
+    assert!(btf.find("b", Kind::Struct).is_none());
 }
 
 proptest! {

@@ -168,7 +168,7 @@ impl Builder {
 
     /// No path of this machine gets into the object: the same sources give the same bytes wherever they lie.
     fn compile(&self, object: &Path) -> Result<(), Error> {
-        println!("cargo::rerun-if-env-changed=CLANG");
+        tell("rerun-if-env-changed=CLANG");
         let clang = self.clang.clone().or_else(|| env::var("CLANG").ok()).unwrap_or_else(|| "clang".to_owned());
         let big = || env::var("CARGO_CFG_TARGET_ENDIAN").map_or(cfg!(target_endian = "big"), |endian| endian == "big");
         let target = if self.big_endian.unwrap_or_else(big) { "bpfeb" } else { "bpfel" };
@@ -207,7 +207,7 @@ impl Builder {
             changed(&self.file);
             return Err(Error::Clang { source_file: self.file.clone(), message: message.into_owned() });
         }
-        message.lines().for_each(|line| println!("cargo::warning={line}"));
+        message.lines().for_each(|line| tell(&format!("warning={line}")));
         let listed = read(&depends)?;
         dependencies(&String::from_utf8_lossy(&listed)).iter().for_each(|path| changed(Path::new(path)));
         Ok(())
@@ -233,7 +233,14 @@ fn dependencies(rule: &str) -> Vec<String> {
 }
 
 fn changed(path: &Path) {
-    println!("cargo::rerun-if-changed={}", path.display());
+    tell(&format!("rerun-if-changed={}", path.display()));
+}
+
+/// Cargo listens to build scripts alone; whoever else calls this has a stdout of his own.
+fn tell(what: &str) {
+    if env::var_os("CARGO_CFG_TARGET_ARCH").is_some() {
+        println!("cargo::{what}");
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {

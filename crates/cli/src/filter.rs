@@ -1,12 +1,15 @@
-//! Whose events a tool takes: the arguments that all tools share.
+//! Whose events a tool takes: the arguments that all tools have.
 
 use std::path::PathBuf;
 
 use ringfence_tools::{Cgroup, Filter};
 
-/// All that is given must apply. Decided in the kernel.
+use crate::exit::Failure;
+use crate::tool::failure;
+
+/// Whose events are taken; decided in the kernel.
 #[derive(clap::Args)]
-pub struct FilterArgs {
+pub struct Whose {
     /// Only this process, with its threads.
     #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
     pid: Option<u32>,
@@ -24,14 +27,15 @@ pub struct FilterArgs {
     container: Option<String>,
 }
 
-impl FilterArgs {
-    /// The filter; an error when the control group or the container is not there.
-    pub fn filter(&self) -> ringfence_tools::Result<Filter> {
+impl Whose {
+    /// What the kernel is told.
+    pub fn filter(&self) -> Result<Filter, Failure> {
         let cgroup = match (&self.cgroup, &self.container) {
-            (Some(path), _) => Some(Cgroup::at(path)?),
-            (None, Some(id)) => Some(Cgroup::of_container(id)?),
+            (Some(path), _) => Some(Cgroup::at(path)),
+            (None, Some(id)) => Some(Cgroup::of_container(id)),
             (None, None) => None,
         };
+        let cgroup = cgroup.transpose().map_err(failure)?;
         Ok(Filter { pid: self.pid, uid: self.uid, comm: self.comm.clone(), cgroup })
     }
 }

@@ -16,6 +16,7 @@ mod output;
 mod profile;
 mod run;
 mod source;
+mod tool;
 mod trace;
 
 use std::process::ExitCode;

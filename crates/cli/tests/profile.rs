@@ -100,6 +100,36 @@ fn control_c_ends_it_and_shows_what_was_seen() {
 }
 
 #[test]
+fn metrics_are_what_was_counted_so_far() {
+    let (_alone, busy) = (alone(), Busy::start());
+    let before = held();
+    let serving = common::scrape::serve(["profile", "-F", "999", "--pid", &busy.pid()]);
+    let counted = "ringfence_profile_samples_total{state=\"counted\"}";
+    let mut last = serving.scrape();
+    common::wait_for("samples", || {
+        let next = serving.scrape();
+
+        assert!(next.get(counted) >= last.get(counted));
+        last = next;
+        last.get("ringfence_profile_user_stack_samples_total{which=\"all\"}").is_some_and(|number| number > 100.0)
+    });
+    let shell =
+        |name: &&String| name.starts_with("ringfence_profile_self_samples_total{") && name.contains("side=\"user\"");
+    let of_shell: f64 = last.series.iter().filter(|(name, _)| shell(name)).map(|(_, value)| value).sum();
+    assert!(of_shell > 0.0 && last.get(counted).is_some_and(|counted| counted >= of_shell), "{last:#?}");
+    for name in [
+        "ringfence_profile_lost_total{reason=\"table full\"}",
+        "ringfence_profile_functions_left_out",
+        "ringfence_own_cpu_seconds_total{tool=\"profile\"}",
+    ] {
+        assert!(last.get(name).is_some(), "{name}: {last:#?}");
+    }
+    common::scrape::parse(&serving.get("application/openmetrics-text").1);
+    serving.end();
+    common::wait_for("the kernel to free everything", || held().difference(&before).count() == 0);
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_before_anything_is_measured() {
     let cases: &[(&[&str], i32, &str)] = &[
         (&["--pid", "4194305"], 1, "there is no process 4194305"),

@@ -31,6 +31,15 @@ impl<'a> Tokens<'a> {
         Some(token)
     }
 
+    /// Where the reader is, for [`Tokens::back_to`].
+    pub(super) fn place(&self) -> usize {
+        self.at
+    }
+
+    pub(super) fn back_to(&mut self, place: usize) {
+        self.at = place;
+    }
+
     /// Takes this mark or word, if it is next.
     pub(super) fn take(&mut self, mark: &str) -> bool {
         let there = self.peek().is_some_and(|token| token.is(mark));

@@ -1,11 +1,12 @@
 //! C text as tokens: comments, the preprocessor's lines, macros without arguments.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::{CError, expr};
 
-/// Tokens that one text may come to, with all macros put in.
-const MAX_TOKENS: usize = 1 << 22;
+/// Tokens of macros that one text may come to. Macros that hold nothing but each other make work and no text.
+const MAX_MADE: usize = 1 << 20;
 /// Macros that stand in each other.
 const MAX_DEPTH: usize = 32;
 
@@ -195,12 +196,14 @@ struct Preprocessor {
     macros: HashMap<String, Macro>,
     branches: Vec<Branch>,
     out: Vec<Placed>,
+    /// Tokens of macros that were looked at.
+    made: Cell<usize>,
 }
 
 /// All tokens. Files that the text includes are not read.
 pub(super) fn tokens(text: &str) -> Result<Vec<Placed>, CError> {
     let mut chars = Chars::new(text);
-    let mut state = Preprocessor { macros: HashMap::new(), branches: Vec::new(), out: Vec::new() };
+    let mut state = Preprocessor { macros: HashMap::new(), branches: Vec::new(), out: Vec::new(), made: Cell::new(0) };
     loop {
         chars.skip_blank(false);
         if chars.peek(0) == '#' {
@@ -311,13 +314,13 @@ impl Preprocessor {
             }
             given.push(Placed { token: Token::Number(known.into()), ..token.clone() });
         }
-        let mut whole = Preprocessor { macros: HashMap::new(), branches: Vec::new(), out: Vec::new() };
+        let mut whole = Vec::new();
         for token in given {
-            if self.expand(&token, &mut HashSet::new(), &mut whole.out).is_err() {
+            if self.expand(&token, &mut HashSet::new(), &mut whole).is_err() {
                 return false;
             }
         }
-        expr::evaluate(&mut Condition(expr::Tokens::new(&whole.out))).is_ok_and(|value| value != 0)
+        expr::evaluate(&mut Condition(expr::Tokens::new(&whole))).is_ok_and(|value| value != 0)
     }
 
     fn put(&mut self, token: Placed, inside: &mut HashSet<String>) -> Result<(), CError> {
@@ -328,14 +331,15 @@ impl Preprocessor {
     }
 
     fn expand(&self, token: &Placed, inside: &mut HashSet<String>, out: &mut Vec<Placed>) -> Result<(), CError> {
-        if out.len() >= MAX_TOKENS || inside.len() > MAX_DEPTH {
-            return Err(token.error("the text is too long, or its macros are"));
-        }
         if let Token::Word(word) = &token.token
             && let Some(Macro::Tokens(body)) = self.macros.get(word)
             && inside.insert(word.clone())
         {
             for part in body {
+                self.made.set(self.made.get().saturating_add(1));
+                if self.made.get() > MAX_MADE || inside.len() > MAX_DEPTH {
+                    return Err(token.error("the text's macros come to too much"));
+                }
                 // A message names the place of the use.
                 let part = Placed { token: part.token.clone(), ..token.clone() };
                 self.expand(&part, inside, out)?;

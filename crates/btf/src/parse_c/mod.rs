@@ -9,14 +9,17 @@
 mod expr;
 mod layout;
 mod lex;
+mod tags;
+mod words;
 
 use std::collections::HashMap;
 
 use crate::types::{Def, Kind, TypeId};
-use crate::{Array, Btf, Builder, Enumerator, Error, Int, New};
+use crate::{Array, Btf, Builder, Error, Int, New};
 use expr::Tokens;
-use layout::{Field, Shape};
+use layout::Shape;
 use lex::{Placed, Token};
+use words::{ALIASES, MODES, QUALIFIERS, Words};
 
 /// The longest text.
 const MAX_TEXT: usize = 16 << 20;
@@ -104,103 +107,6 @@ impl Ty {
     const VOID: Ty = Ty { id: TypeId(0), shape: None, whole: false, declared: None };
 }
 
-/// Names that headers give to integers: what they are, and behind which other name.
-const ALIASES: &[(&str, &str)] = &[
-    ("u8", "unsigned char"),
-    ("u16", "unsigned short"),
-    ("u32", "unsigned int"),
-    ("u64", "unsigned long long"),
-    ("s8", "signed char"),
-    ("s16", "short"),
-    ("s32", "int"),
-    ("s64", "long long"),
-    ("__u8", "unsigned char"),
-    ("__u16", "unsigned short"),
-    ("__u32", "unsigned int"),
-    ("__u64", "unsigned long long"),
-    ("__s8", "signed char"),
-    ("__s16", "short"),
-    ("__s32", "int"),
-    ("__s64", "long long"),
-    ("uint8_t", "unsigned char"),
-    ("uint16_t", "unsigned short"),
-    ("uint32_t", "unsigned int"),
-    ("uint64_t", "unsigned long"),
-    ("int8_t", "signed char"),
-    ("int16_t", "short"),
-    ("int32_t", "int"),
-    ("int64_t", "long"),
-    ("uintptr_t", "unsigned long"),
-    ("intptr_t", "long"),
-    ("u_char", "unsigned char"),
-    ("u_short", "unsigned short"),
-    ("u_int", "unsigned int"),
-    ("u_long", "unsigned long"),
-    ("uint", "unsigned int"),
-    ("ulong", "unsigned long"),
-    ("__le16", "__u16"),
-    ("__le32", "__u32"),
-    ("__le64", "__u64"),
-    ("__be16", "__u16"),
-    ("__be32", "__u32"),
-    ("__be64", "__u64"),
-    ("__sum16", "__u16"),
-    ("__wsum", "__u32"),
-    ("bool", "_Bool"),
-    ("size_t", "unsigned long"),
-    ("ssize_t", "long"),
-    ("off_t", "long"),
-    ("loff_t", "long long"),
-    ("pid_t", "int"),
-    ("uid_t", "unsigned int"),
-    ("gid_t", "unsigned int"),
-    ("dev_t", "unsigned int"),
-    ("ino_t", "unsigned long"),
-    ("umode_t", "unsigned short"),
-    ("mode_t", "unsigned int"),
-    ("time_t", "long"),
-    ("ktime_t", "long long"),
-    ("sector_t", "unsigned long long"),
-    ("sa_family_t", "unsigned short"),
-    ("in_addr_t", "__be32"),
-    ("in_port_t", "__be16"),
-];
-
-/// Words between a type and its name that say nothing about the layout.
-const QUALIFIERS: &[&str] = &[
-    "const",
-    "volatile",
-    "restrict",
-    "__restrict",
-    "__restrict__",
-    "__const",
-    "__volatile__",
-    "register",
-    "extern",
-    "static",
-    "inline",
-    "__inline",
-    "__inline__",
-    "__extension__",
-    "auto",
-    "_Atomic",
-    "__weak",
-    "__hidden",
-    "__always_inline",
-    "__kptr",
-    "__kptr_untrusted",
-    "__percpu_kptr",
-    "__user",
-    "__rcu",
-    "__percpu",
-    "__arena",
-    "__ksym",
-    "__kconfig",
-];
-
-/// What `mode` calls sizes.
-const MODES: &[(&str, u32)] = &[("byte", 1), ("QI", 1), ("HI", 2), ("SI", 4), ("word", 8), ("DI", 8)];
-
 /// What an attribute changes.
 #[derive(Clone, Copy, Default, Debug)]
 struct Attributes {
@@ -263,6 +169,7 @@ impl<'a> Parser<'a> {
         if self.tokens.take(";") {
             return Ok(());
         }
+        let start = self.tokens.place();
         let starts = |word: &str| self.tokens.peek().is_some_and(|token| token.is(word));
         let typedef = starts("typedef");
         let defines = ["struct", "union", "enum"].iter().any(|word| starts(word));
@@ -273,6 +180,8 @@ impl<'a> Parser<'a> {
         self.tokens.take("typedef");
         let result = self.types(typedef);
         if result.is_err() {
+            // From its start, so that what is within it is no declaration of its own.
+            self.tokens.back_to(start);
             self.skip();
         }
         result
@@ -436,204 +345,6 @@ impl<'a> Parser<'a> {
         ty
     }
 
-    /// Behind `struct`, `union` or `enum`.
-    fn tagged(&mut self, tag: Tag, depth: u32) -> Result<Ty, CError> {
-        let before = self.attributes()?;
-        let name = match self.tokens.peek().map(|token| &token.token) {
-            Some(Token::Word(name)) => {
-                self.tokens.next();
-                name.clone()
-            }
-            _ => String::new(),
-        };
-        let before = before.and(self.attributes()?);
-        // C23: `enum e : u8`. A bit-field of an enum has its colon behind a name.
-        let under = if tag == Tag::Enum && self.tokens.peek().is_some_and(|token| token.is(":")) {
-            self.tokens.next();
-            Some(self.specifiers(depth)?.0)
-        } else {
-            None
-        };
-        if !self.tokens.take("{") {
-            return if name.is_empty() {
-                Err(self.tokens.error("`{` is missing"))
-            } else {
-                Ok(self.by_tag(tag, &name))
-            };
-        }
-        let ty = match tag {
-            Tag::Enum => {
-                let values = self.enumerators()?;
-                let after = self.attributes()?;
-                self.enumeration(&name, &values, under, before.and(after))
-            }
-            Tag::Struct | Tag::Union => {
-                let fields = self.members(depth)?;
-                let attributes = before.and(self.attributes()?);
-                let laid = layout::lay(&fields, tag == Tag::Union, attributes.packed, attributes.align);
-                let Some((shape, members)) = laid else {
-                    return Err(self.tokens.error("the type is too large"));
-                };
-                let Ok(size) = u32::try_from(shape.size) else {
-                    return Err(self.tokens.error("the type is too large"));
-                };
-                let new = match tag {
-                    Tag::Union => New::Union { size, members: &members },
-                    Tag::Struct | Tag::Enum => New::Struct { size, members: &members },
-                };
-                self.define(tag, &name, shape, new)
-            }
-        };
-        if !name.is_empty() {
-            self.tags.insert((tag, name), ty);
-        }
-        Ok(ty)
-    }
-
-    /// Adds what a tag stands for, in the place of its declaration if there was one.
-    fn define(&mut self, tag: Tag, name: &str, shape: Shape, new: New<'_>) -> Ty {
-        let declared = self.tags.get(&(tag, name.to_owned())).filter(|ty| ty.shape.is_none()).map(|ty| ty.id);
-        let id = match declared {
-            Some(id) if self.builder.replace(id, name, new).is_ok() => id,
-            _ => self.builder.add(name, new),
-        };
-        self.completed.insert(id, shape);
-        Ty { id, shape: Some(shape), whole: tag == Tag::Enum, declared }
-    }
-
-    /// A type of this name, known or not.
-    fn by_tag(&mut self, tag: Tag, name: &str) -> Ty {
-        if let Some(ty) = self.tags.get(&(tag, name.to_owned())) {
-            return *ty;
-        }
-        let kinds: &[Kind] = match tag {
-            Tag::Struct => &[Kind::Struct],
-            Tag::Union => &[Kind::Union],
-            Tag::Enum => &[Kind::Enum, Kind::Enum64],
-        };
-        if let Some(id) = self.base.and_then(|base| kinds.iter().find_map(|kind| base.find(name, *kind))) {
-            return self.of_base(id);
-        }
-        let id = self.builder.add(name, New::Fwd { is_union: tag == Tag::Union });
-        let ty = Ty { id, shape: None, whole: tag == Tag::Enum, declared: Some(id) };
-        self.tags.insert((tag, name.to_owned()), ty);
-        ty
-    }
-
-    fn enumerators(&mut self) -> Result<Vec<(String, i128)>, CError> {
-        let mut values = Vec::new();
-        let mut next = 0_i128;
-        while !self.tokens.take("}") {
-            let name = self.name()?;
-            self.attributes()?;
-            if self.tokens.take("=") {
-                next = self.constant()?;
-            }
-            self.constants.insert(name.clone(), next);
-            values.push((name, next));
-            next = next.saturating_add(1);
-            if !self.tokens.take(",") && !self.tokens.peek().is_some_and(|token| token.is("}")) {
-                return Err(self.tokens.error("`,` or `}` is missing"));
-            }
-        }
-        Ok(values)
-    }
-
-    fn enumeration(&mut self, name: &str, values: &[(String, i128)], under: Option<Ty>, attributes: Attributes) -> Ty {
-        let least = values.iter().map(|(_, value)| *value).min().unwrap_or(0);
-        let most = values.iter().map(|(_, value)| *value).max().unwrap_or(0);
-        let signed = least < 0;
-        let fits = |bytes: u32| {
-            let bits = bytes.saturating_mul(8);
-            let half = 1_i128.checked_shl(bits.saturating_sub(1)).unwrap_or(i128::MAX);
-            let top = if signed { half } else { half.saturating_mul(2) };
-            most < top && least >= half.saturating_neg()
-        };
-        let own = if attributes.packed {
-            [1, 2, 4].into_iter().find(|bytes| fits(*bytes))
-        } else {
-            Some(4).filter(|_| fits(4))
-        };
-        let given = under.and_then(|ty| ty.shape).and_then(|shape| u32::try_from(shape.size).ok());
-        let size = attributes.size.or(given).or(own).unwrap_or(8);
-        let values: Vec<_> = values
-            .iter()
-            // The low 64 bits, which is how BTF keeps either sign.
-            .map(|(name, value)| Enumerator { name, value: (*value & i128::from(u64::MAX)) as u64 as i64 })
-            .collect();
-        let new = match size {
-            8 => New::Enum64 { size, signed, values: &values },
-            _ => New::Enum { size, signed, values: &values },
-        };
-        self.define(Tag::Enum, name, Shape { size: size.into(), align: size }, new)
-    }
-
-    fn members(&mut self, depth: u32) -> Result<Vec<Field>, CError> {
-        let mut fields = Vec::new();
-        while !self.tokens.take("}") {
-            if self.tokens.take(";") {
-                continue;
-            }
-            if self.tokens.peek().is_some_and(|token| token.is("_Static_assert") || token.is("static_assert")) {
-                self.skip();
-                continue;
-            }
-            let (ty, outer) = self.specifiers(depth)?;
-            if self.tokens.take(";") {
-                // `struct { .. };` is a member without a name, `struct x { .. };` and `enum {..};` are none.
-                fields.push(Field {
-                    name: String::new(),
-                    ty: ty.id,
-                    shape: self.complete(ty)?,
-                    bits: None,
-                    packed: outer.packed,
-                    align: outer.align,
-                });
-                continue;
-            }
-            loop {
-                let place = self.tokens.error("a width of bits");
-                let (name, ty) = match self.tokens.peek() {
-                    Some(token) if token.is(":") => (None, ty),
-                    _ => self.declarator(ty, depth)?,
-                };
-                let bits = if self.tokens.take(":") { Some(self.constant()?) } else { None };
-                let attributes = outer.and(self.attributes()?);
-                let shape = self.complete(ty)?;
-                let bits = match bits.map(u8::try_from) {
-                    None => None,
-                    Some(Ok(bits)) if ty.whole && u64::from(bits) <= shape.size.saturating_mul(8) => Some(bits),
-                    Some(_) => {
-                        return Err(CError { what: "a bit-field that its type cannot have".to_owned(), ..place });
-                    }
-                };
-                if name.is_none() && bits.is_none() {
-                    return Err(self.tokens.error("the name of a member is missing"));
-                }
-                fields.push(Field {
-                    name: name.unwrap_or_default(),
-                    ty: ty.id,
-                    shape,
-                    bits,
-                    packed: attributes.packed,
-                    align: attributes.align,
-                });
-                if self.tokens.take(";") {
-                    break;
-                }
-                if !self.tokens.take(",") {
-                    return Err(self.tokens.error("`;` is missing"));
-                }
-            }
-        }
-        Ok(fields)
-    }
-
-    fn complete(&self, ty: Ty) -> Result<Shape, CError> {
-        let later = || self.completed.get(&ty.declared?).copied();
-        ty.shape.or_else(later).ok_or_else(|| self.tokens.error("a type that is only declared, or void, has no size"))
-    }
-
     /// `*name[4]`, `(*name)(int)`; the name may be missing.
     fn declarator(&mut self, ty: Ty, depth: u32) -> Result<(Option<String>, Ty), CError> {
         let Some(depth) = depth.checked_sub(1) else { return Err(self.tokens.error("types are nested too deep")) };
@@ -786,60 +497,5 @@ impl<'a> expr::Source<'a> for Parser<'a> {
         let (_, ty) = self.declarator(ty, depth.min(MAX_DEPTH))?;
         self.tokens.expect(")")?;
         Ok(Some(self.complete(ty)?.size.into()))
-    }
-}
-
-/// The words of an integer type, in any order.
-#[derive(Default)]
-struct Words {
-    base: Option<&'static str>,
-    long: u32,
-    short: bool,
-    signed: bool,
-    unsigned: bool,
-}
-
-impl Words {
-    fn is_empty(&self) -> bool {
-        self.base.is_none() && self.long == 0 && !self.short && !self.signed && !self.unsigned
-    }
-
-    /// Whether the word is one of them.
-    fn add(&mut self, word: &str) -> bool {
-        match word {
-            "long" => self.long = self.long.saturating_add(1),
-            "short" => self.short = true,
-            "signed" | "__signed__" | "__signed" => self.signed = true,
-            "unsigned" => self.unsigned = true,
-            "int" => self.base = self.base.or(Some("int")),
-            "char" => self.base = Some("char"),
-            "_Bool" => self.base = Some("_Bool"),
-            "float" => self.base = Some("float"),
-            "double" => self.base = Some("double"),
-            "void" => self.base = Some("void"),
-            "__int128" | "__int128_t" => self.base = Some("__int128"),
-            "__uint128_t" => (self.base, self.unsigned) = (Some("__int128"), true),
-            _ => return false,
-        }
-        true
-    }
-
-    fn name(&self) -> Option<&'static str> {
-        Some(match (self.base.unwrap_or("int"), self.short, self.long, self.unsigned) {
-            ("int", true, 0, false) => "short",
-            ("int", true, 0, true) => "unsigned short",
-            ("int", false, 0, false) => "int",
-            ("int", false, 0, true) => "unsigned int",
-            ("int", false, 1, false) => "long",
-            ("int", false, 1, true) => "unsigned long",
-            ("int", false, 2, false) => "long long",
-            ("int", false, 2, true) => "unsigned long long",
-            ("char", false, 0, true) => "unsigned char",
-            ("char", false, 0, false) if self.signed => "signed char",
-            ("double", false, 1, false) => "long double",
-            ("__int128", false, 0, true) => "unsigned __int128",
-            (plain, false, 0, false) => plain,
-            _ => return None,
-        })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// Bytes of a label's value.
 const MOST_LABEL: usize = 128;
@@ -26,11 +27,12 @@ pub enum Sample {
 }
 
 /// Families by name, samples by labels: several values of one series are added up.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Page {
     families: BTreeMap<String, Family>,
 }
 
+#[derive(Clone)]
 struct Family {
     kind: Kind,
     help: String,
@@ -59,7 +61,36 @@ pub fn label(text: &str, value: &str) -> (String, String) {
     (key, value.get(..end).unwrap_or_default().to_owned())
 }
 
+fn labelled(labels: &[(&str, &str)]) -> Labels {
+    labels.iter().map(|(key, value)| label(key, value)).collect()
+}
+
 impl Page {
+    /// Adds a number that only grows. `name` without `_total`.
+    pub fn counter(&mut self, name: &str, help: &str, labels: &[(&str, &str)], number: u64) {
+        self.add(name, Kind::Counter, help, labelled(labels), Sample::Integer(number.into()));
+    }
+
+    /// Adds a number as it is now.
+    pub fn gauge(&mut self, name: &str, help: &str, labels: &[(&str, &str)], number: u64) {
+        self.add(name, Kind::Gauge, help, labelled(labels), Sample::Integer(number.into()));
+    }
+
+    /// Adds time that only grows. `name` ends in `_seconds`.
+    pub fn seconds(&mut self, name: &str, help: &str, labels: &[(&str, &str)], time: Duration) {
+        self.add(name, Kind::Counter, help, labelled(labels), Sample::Float(time.as_secs_f64()));
+    }
+
+    /// What a tool costs. `in_kernel`: time in its programs and how often they ran, where that is known.
+    pub fn cost(&mut self, tool: &str, own: Duration, in_kernel: Option<(Duration, u64)>) {
+        let tool = &[("tool", tool)];
+        self.seconds("ringfence_own_cpu_seconds", "CPU time of this process.", tool, own);
+        if let Some((time, runs)) = in_kernel {
+            self.seconds("ringfence_own_kernel_seconds", "Time that its programs ran in the kernel.", tool, time);
+            self.counter("ringfence_own_runs", "Runs of its programs in the kernel.", tool, runs);
+        }
+    }
+
     /// Adds a sample; how many series that makes.
     pub fn add(&mut self, name: &str, kind: Kind, help: &str, mut labels: Labels, sample: Sample) -> usize {
         // A name twice in one series is none: the later one gets a number.

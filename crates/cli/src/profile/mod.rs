@@ -1,20 +1,24 @@
 //! `ringfence profile`: where time goes, by stack.
 
+mod metrics;
 mod report;
 mod target;
-mod view;
+mod top;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ringfence_tools::profile::{Clock, Folded, Options, Profile, Profiler};
 
 use crate::exit::{Exit, Failure};
-use crate::filter::FilterArgs;
+use crate::filter::Whose;
 use crate::live;
-use crate::run::{duration, failure as library_failure, say, stop_flag};
-use target::Target;
-use view::View;
+use crate::metrics::Asked;
+use crate::run::{duration, say};
+use crate::tool::{Until, failure};
+use target::{Kind, Target};
+use top::Top;
 
 /// Samples a second: what the kernel allows is `kernel.perf_event_max_sample_rate`, which it lowers by itself.
 const FREQUENCIES: std::ops::RangeInclusive<i64> = 1..=20_000;
@@ -30,7 +34,7 @@ pub struct Args {
           value_parser = clap::value_parser!(u32).range(FREQUENCIES))]
     frequency: u32,
     #[command(flatten)]
-    filter: FilterArgs,
+    whose: Whose,
     /// Time that threads wait, by where they left the CPU, instead of time on it.
     #[arg(long)]
     off_cpu: bool,
@@ -44,6 +48,9 @@ pub struct Args {
     /// for several.
     #[arg(short, long, value_name = "KIND|FILE", value_parser = Target::parse, default_value = "table")]
     output: Vec<Target>,
+    /// Serve the numbers as Prometheus metrics at this address (or port of this machine), under /metrics, while it measures.
+    #[arg(long, value_name = "ADDRESS", value_parser = crate::metrics::address)]
+    metrics: Option<SocketAddr>,
     /// Functions in the table.
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
     top: usize,
@@ -51,7 +58,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     diff: Option<PathBuf>,
     /// Measure nothing: show a run that was written as FILE.folded (from any tool).
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["frequency", "pid", "comm", "uid", "cgroup", "container", "off_cpu", "duration"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["frequency", "pid", "comm", "uid", "cgroup", "container", "off_cpu", "duration", "metrics"])]
     read: Option<PathBuf>,
 }
 
@@ -76,10 +83,12 @@ fn measure(args: &Args) -> Result<Profile, Failure> {
         frequency: args.frequency,
         off_cpu: args.off_cpu,
         shortest_wait: args.min_wait.unwrap_or_default(),
-        filter: args.filter.filter().map_err(failure)?,
+        filter: args.whose.filter()?,
     };
-    let stop = stop_flag()?;
-    let mut profiler = Profiler::start(&options).map_err(failure)?;
+    let mut until = Until::new(args.duration)?;
+    let metrics = args.metrics.map(Asked::start).transpose()?;
+    let profiler = Profiler::start(&options).map_err(failure)?;
+    until.start();
     let what = match profiler.clock() {
         Clock::Cycles => format!("{} samples a second on each CPU (hardware cycles)", args.frequency),
         Clock::Software => {
@@ -90,21 +99,37 @@ fn measure(args: &Args) -> Result<Profile, Failure> {
         }
         Clock::Switches => "time off the CPUs (sched_switch)".to_owned(),
     };
-    let end = args.duration.map_or("Ctrl-C ends".to_owned(), |time| format!("for {:.1} s", time.as_secs_f64()));
-    say(&format!("profile: {what}; {end}"));
-    if view::wanted(&args.output) {
-        live::run(&mut View::of(&mut profiler)?, args.duration, &stop)?;
-    } else {
-        live::unseen(args.duration, &stop, |time| profiler.run(time).map_err(failure))?;
+    say(&format!("profile: {what}; {}", until.words()));
+    if let Some(metrics) = &metrics {
+        say(&format!("metrics are at {}", metrics.url()));
     }
-    profiler.finish().map_err(failure)
+    let mut running = Running { profiler, metrics };
+    let table = args.output.iter().any(|target| target.file.is_none() && target.kind == Kind::Table);
+    if table && live::wanted() {
+        live::run(&mut Top::new(&mut running)?, &until)?;
+    } else {
+        while let Some(time) = until.turn() {
+            running.work(time)?;
+        }
+    }
+    running.profiler.finish().map_err(failure)
 }
 
-fn failure(error: ringfence_tools::Error) -> Failure {
-    use ringfence_tools::Error;
-    match &error {
-        Error::Library(error) => library_failure(error),
-        Error::LongName { .. } => Failure::usage(error),
-        _ => Failure::new(Exit::Error, error),
+/// A measurement that may be asked for its numbers.
+struct Running {
+    profiler: Profiler,
+    metrics: Option<Asked>,
+}
+
+impl Running {
+    fn work(&mut self, time: Duration) -> Result<(), Failure> {
+        self.profiler.run(time).map_err(failure)?;
+        match &self.metrics {
+            Some(metrics) => metrics.turn(|page| {
+                metrics::fill(page, &self.profiler.so_far().map_err(failure)?);
+                Ok(())
+            }),
+            None => Ok(()),
+        }
     }
 }

@@ -6,11 +6,11 @@ use ringfence_tools::profile::{Clock, Flame, Folded, Hot, Profile, Summary};
 use ringfence_tools::symbols::{Symbol, base};
 use serde_json::{Value, json};
 
-use super::failure;
 use super::target::{Kind, Target};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::run::say;
+use crate::tool::failure;
 
 /// A run, and an earlier one to compare it with.
 pub struct Shown {

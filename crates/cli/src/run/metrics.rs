@@ -1,6 +1,7 @@
-//! Maps and counts of events as Prometheus metrics, read when somebody asks.
+//! `run --metrics`: maps and counts of events as metrics.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ringfence::{Events, Loaded, Seen};
@@ -10,7 +11,7 @@ use ringfence_value::{Scale, Value, per_cpu};
 use super::maps::{Contents, Table};
 use super::rows::{Counts, Rows};
 use crate::exit::Failure;
-use crate::metrics::{self, Kind, Labels, Page, Sample, label, name};
+use crate::metrics::{Endpoint, Kind, Labels, Page, Sample, label, name};
 
 /// Series of one map. More keys than that are no metrics; how many were left out is one.
 const MOST_SERIES: usize = 2_000;
@@ -29,7 +30,8 @@ const COUNTERS: &[&str] = &[
 
 /// Answers until it is dropped.
 pub struct Metrics {
-    server: metrics::Metrics<Published>,
+    endpoint: Endpoint,
+    published: Arc<Mutex<Published>>,
     last: Option<Instant>,
 }
 
@@ -45,17 +47,18 @@ struct Published {
 impl Metrics {
     /// Listens at an address.
     pub fn start(address: SocketAddr, contents: Contents) -> Result<Metrics, Failure> {
-        // What was published is shown before the maps, which are read for the answer.
-        let server = metrics::Metrics::start(address, move |published: &Published, page| {
-            published.add(page);
+        let published = Arc::new(Mutex::new(Published::default()));
+        let source = Arc::clone(&published);
+        let endpoint = Endpoint::start(address, move |page| {
+            source.lock().unwrap_or_else(PoisonError::into_inner).add(page);
             contents.tables.iter().for_each(|table| add_map(page, table, contents.scale));
         })?;
-        Ok(Metrics { server, last: None })
+        Ok(Metrics { endpoint, published, last: None })
     }
 
     /// Where it listens.
     pub fn url(&self) -> String {
-        self.server.url()
+        self.endpoint.url()
     }
 
     /// Takes over the counts of events, now and then. `timed`: the kernel measures programs.
@@ -68,12 +71,13 @@ impl Metrics {
             let info = program.info().ok()?;
             Some((program.name().to_owned(), info.run_count, info.run_time_ns))
         });
-        self.server.publish(Published {
+        let published = Published {
             seen: reader.seen(),
             left_out: rows.left_out().to_vec(),
             counts: rows.label_counts(MOST_SERIES),
             programs: programs.collect(),
-        });
+        };
+        *self.published.lock().unwrap_or_else(PoisonError::into_inner) = published;
     }
 }
 

@@ -1,6 +1,8 @@
 //! What the tests of the command share: building C, running the command, and counting what the kernel holds.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
+pub mod scrape;
+
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -255,14 +255,7 @@ impl Profiler {
         self.empty()?;
         self.still_waiting()?;
         let counters = self.tables.counters()?;
-        let own_cpu = cpu_time().saturating_sub(self.cpu_before);
-        let (mut kernel_ns, mut runs) = (0, 0);
-        for program in self.loaded.programs() {
-            let info = program.info()?;
-            (kernel_ns, runs) = (kernel_ns + info.run_time_ns, runs + info.run_count);
-        }
-        let in_kernel = self.statistics.is_some().then(|| (Duration::from_nanos(kernel_ns), runs));
-        let summary = Summary { time, own_cpu, in_kernel, ..self.summary(counters) };
+        let summary = Summary { time, ..self.summary(counters)? };
         let Profiler { stacks, mut symbols, loaded, tables, events, statistics, .. } = self;
         // From here on nothing of ours is in the kernel.
         drop((loaded, tables, events, statistics));
@@ -274,12 +267,17 @@ impl Profiler {
     /// # Errors
     /// The kernel refuses.
     pub fn so_far(&mut self) -> Result<Profile> {
-        let summary = self.summary(self.tables.counters()?);
+        let summary = self.summary(self.tables.counters()?)?;
         Ok(Profile::of(self.stacks.values(), &mut self.symbols, summary))
     }
 
-    fn summary(&self, counters: Counters) -> Summary {
-        Summary {
+    fn summary(&self, counters: Counters) -> Result<Summary> {
+        let (mut kernel_ns, mut runs) = (0, 0);
+        for program in self.loaded.programs() {
+            let info = program.info()?;
+            (kernel_ns, runs) = (kernel_ns + info.run_time_ns, runs + info.run_count);
+        }
+        Ok(Summary {
             clock: self.clock,
             frequency: self.frequency,
             time: self.started.elapsed(),
@@ -292,8 +290,9 @@ impl Profiler {
             lost_many: self.lost_many,
             missed_processes: self.missed + counters.lost_images,
             own_cpu: cpu_time().saturating_sub(self.cpu_before),
+            in_kernel: self.statistics.is_some().then(|| (Duration::from_nanos(kernel_ns), runs)),
             ..Summary::default()
-        }
+        })
     }
 
     /// Waits that have not ended count up to now.

@@ -1,0 +1,105 @@
+//! The hottest functions while it is measured, on a terminal.
+
+use std::time::Duration;
+
+use ratatui::Frame;
+use ratatui::crossterm::event::KeyCode;
+use ratatui::layout::{Constraint, Rect};
+use ratatui::style::{Style, Stylize};
+use ratatui::text::Line;
+use ratatui::widgets::{Cell, Row, Table};
+use ringfence_tools::profile::{Hot, Profile};
+use ringfence_tools::symbols::base;
+
+use super::Running;
+use super::report::{clock, percent, place, time};
+use crate::exit::Failure;
+use crate::live::Live;
+use crate::tool::failure;
+
+/// What is looked at: all since the start.
+pub struct Top<'a> {
+    running: &'a mut Running,
+    by_total: bool,
+    profile: Profile,
+}
+
+impl<'a> Top<'a> {
+    pub fn new(running: &'a mut Running) -> Result<Top<'a>, Failure> {
+        let profile = running.profiler.so_far().map_err(failure)?;
+        Ok(Top { running, by_total: false, profile })
+    }
+}
+
+impl Live for Top<'_> {
+    fn work(&mut self, time: Duration) -> Result<(), Failure> {
+        self.running.work(time)
+    }
+
+    fn update(&mut self) -> Result<(), Failure> {
+        self.profile = self.running.profiler.so_far().map_err(failure)?;
+        Ok(())
+    }
+
+    fn head(&self) -> String {
+        let summary = &self.profile.summary;
+        format!(
+            "{:.0} s; {}; {} counted, {} idle; lost {}",
+            summary.time.as_secs_f64(),
+            clock(summary),
+            summary.taken,
+            summary.idle,
+            summary.lost(),
+        )
+    }
+
+    fn keys(&self) -> &'static str {
+        "s by self   t by total"
+    }
+
+    fn key(&mut self, key: KeyCode) {
+        match key {
+            KeyCode::Char('t') => self.by_total = true,
+            KeyCode::Char('s') => self.by_total = false,
+            _ => {}
+        }
+    }
+
+    fn draw(&self, frame: &mut Frame<'_>, area: Rect) {
+        let mut hot = self.profile.hottest();
+        if self.by_total {
+            hot.sort_by_key(|hot| std::cmp::Reverse(hot.total));
+        }
+        if hot.is_empty() {
+            frame.render_widget(Line::from("nothing seen yet").dim(), area);
+            return;
+        }
+        let is_time = self.profile.is_time();
+        let height = usize::from(area.height.saturating_sub(1));
+        let rows = hot.iter().take(height).map(|hot| row(hot, is_time));
+        let widths = [
+            Constraint::Length(6),
+            Constraint::Length(6),
+            Constraint::Length(8),
+            Constraint::Max(14),
+            Constraint::Max(14),
+            Constraint::Fill(1),
+        ];
+        let unit = if is_time { "TIME" } else { "SAMPLES" };
+        let head = Row::new(["SELF", "TOTAL", unit, "IN", "LINE", "FUNCTION"]).style(Style::new().bold());
+        frame.render_widget(Table::new(rows, widths).header(head), area);
+    }
+}
+
+fn row(hot: &Hot, is_time: bool) -> Row<'static> {
+    let own = if is_time { time(hot.own) } else { hot.own.to_string() };
+    let style = if hot.kernel { Style::new().yellow() } else { Style::new() };
+    Row::new([
+        Cell::from(percent(hot.own_share)),
+        Cell::from(percent(hot.total_share)),
+        Cell::from(own),
+        Cell::from(base(&hot.symbol.module).to_owned()),
+        Cell::from(place(&hot.symbol)),
+        Cell::from(hot.symbol.function.to_string()).style(style),
+    ])
+}
