@@ -90,7 +90,8 @@ fn opened_files_as_strace_would_show_them() {
     let of = |name: &str| all.iter().find(|event| text(event, "filename") == name).unwrap_or_else(|| panic!("{all:?}"));
     assert!(number(of("/proc/version"), "ret") >= 3 && number(of("/proc/version"), "duration_ns") > 0);
     let missing = of("/no/such/file");
-    assert_eq!((number(missing, "ret"), number(missing, "dfd"), text(missing, "comm")), (-2, -100, "cat"));
+    assert_eq!((number(missing, "ret"), text(missing, "dfd"), text(missing, "comm")), (-2, "AT_FDCWD", "cat"));
+    assert_eq!(text(missing, "flags"), "O_RDONLY");
     assert!(said.contains("lost: nothing") && said.contains("own cost: "), "{said}");
 
     let (table, _) = traced(&["syscalls:openat", "--comm", "cat"], cat);

@@ -61,6 +61,14 @@ pub enum Error {
         /// What is wrong, and what there is instead.
         why: String,
     },
+    /// What says where a place is may not be read.
+    #[error("{path}: this process may not read it; run it as root, or {how}")]
+    MayNotRead {
+        /// The file or directory.
+        path: PathBuf,
+        /// What would help.
+        how: String,
+    },
     /// An output could not be written.
     #[error("{what}: {why}")]
     Output {

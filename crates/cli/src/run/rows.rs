@@ -121,7 +121,10 @@ impl Rows {
         behind: Option<Behind>,
     ) -> Rows {
         let rows = Rows::of(format, "_probe", names.map(|name| (name, false)), choices, wanted);
-        Rows { lines: rows.sources.len() > 1, behind, ..rows }
+        // Where a row would not fit the terminal, columns only tear it apart.
+        let widest = rows.sources.iter().flat_map(|source| &source.shapes).map(Shape::width).max().unwrap_or(0);
+        let narrow = output::terminal_width().is_some_and(|width| widest > width);
+        Rows { lines: rows.sources.len() > 1 || narrow, behind, ..rows }
     }
 
     fn of<'a>(
@@ -237,11 +240,13 @@ impl Rows {
             Format::Table => layout.row(bytes, Some(&self.clock), &mut self.row).map(|()| {
                 widen(&mut shape.columns, &self.row);
                 if self.lines {
+                    // The only place needs no name.
+                    let name = if source.tag.is_empty() { "" } else { &source.map };
                     if self.head.is_none() {
-                        shape.line_head(&mut self.out);
+                        shape.line_head(!name.is_empty(), &mut self.out);
                     }
                     self.head = Some((number, at));
-                    shape.line(&source.map, &self.row, &mut self.out);
+                    shape.line(name, &self.row, &mut self.out);
                 } else if self.head != Some((number, at)) {
                     self.head = Some((number, at));
                     if !source.tag.is_empty() {
@@ -388,6 +393,18 @@ impl Rows {
         }
     }
 
+    /// Whether something was added that is not written out.
+    pub fn waits(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    /// What was collected so far, as text; it is not written out.
+    pub fn so_far(&mut self) -> String {
+        let before = std::mem::take(&mut self.out);
+        self.collected(true);
+        String::from_utf8_lossy(&std::mem::replace(&mut self.out, before)).into_owned()
+    }
+
     /// Writes out what was added.
     pub fn flush(&mut self) -> Result<Wrote, Failure> {
         if self.clock_read.elapsed() > CLOCK_AGE {
@@ -485,11 +502,19 @@ impl Shape {
         self.columns.iter().take_while(|column| SHARED.contains(&&*column.head)).count()
     }
 
-    fn line_head(&self, out: &mut Vec<u8>) {
+    /// About what a row takes.
+    fn width(&self) -> usize {
+        let text = |column: &Column| matches!(&*column.head, "FILENAME" | "NAME" | "PATHNAME" | "BUF" | "RETURNED");
+        self.columns.iter().map(|column| if text(column) { 24 } else { column.width.max(8) } + 2).sum()
+    }
+
+    fn line_head(&self, named: bool, out: &mut Vec<u8>) {
         for column in self.columns.iter().take(self.shared()) {
             cell(&column.head, column.width, false, out);
         }
-        cell("PROBE", SOURCE, false, out);
+        if named {
+            cell("PROBE", SOURCE, false, out);
+        }
         cell("FIELDS", 0, true, out);
         out.push(b'\n');
     }
@@ -500,7 +525,9 @@ impl Shape {
         for (column, text) in cells.by_ref().take(shared) {
             cell(text, column.width, false, out);
         }
-        cell(source, SOURCE, shared == self.columns.len(), out);
+        if !source.is_empty() {
+            cell(source, SOURCE, shared == self.columns.len(), out);
+        }
         for (at, (column, text)) in cells.enumerate() {
             if at > 0 {
                 out.push(b' ');

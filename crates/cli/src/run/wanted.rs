@@ -100,6 +100,11 @@ impl Shape {
         all.into_iter().any(|text| text.contains(field))
     }
 
+    /// Whether events are counted or sorted, and shown at the end.
+    pub fn collects(&self) -> bool {
+        self.sort.is_some() || !self.count_by.is_empty()
+    }
+
     fn is_plain(&self) -> bool {
         let Shape { condition, fields, sort, count_by, top, rate: _ } = self;
         condition.is_none() && fields.is_empty() && sort.is_none() && count_by.is_empty() && top.is_none()

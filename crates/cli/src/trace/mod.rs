@@ -1,20 +1,25 @@
 //! `ringfence trace`: what happens at places of the kernel and of programs, with its arguments.
 
+mod live;
+mod metrics;
 mod stacks;
 mod summary;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ringfence_tools::trace::{Options, Prepared, Spec, Tracer};
 
 use crate::events::{Choice, Choices};
-use crate::exit::{Exit, Failure};
-use crate::filter::FilterArgs;
-use crate::output::{self, Format, Wrote};
+use crate::exit::Failure;
+use crate::filter::Whose;
+use crate::metrics::Asked;
+use crate::output::{Format, Wrote};
 use crate::run::rows::Rows;
 use crate::run::wanted::Shape;
-use crate::run::{count, duration, failure as library_failure, say, stop_flag};
+use crate::run::{count, duration, say};
+use crate::tool::{Until, failure};
+use live::Display;
 
 /// The longest time between an event and its row.
 const TICK: Duration = Duration::from_millis(100);
@@ -37,7 +42,7 @@ pub struct Args {
     #[arg(required = true, value_name = "SPEC")]
     specs: Vec<String>,
     #[command(flatten)]
-    filter: FilterArgs,
+    whose: Whose,
     /// Show this member of what an argument of a kernel function leads to, instead of the usual ones: `sk->__sk_common.skc_daddr`.
     #[arg(long = "arg", value_name = "ARG->MEMBER")]
     paths: Vec<String>,
@@ -53,15 +58,15 @@ pub struct Args {
     /// How to print events: a table, JSON (one object a line) or YAML (one document an event).
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
-    /// On a terminal, how often to print what --latency, --sort and --count-by have.
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
-    interval: Duration,
     /// Print numbers as they are: no addresses, times, error names by the names of fields.
     #[arg(long)]
     raw: bool,
     /// Mebibytes of the buffer between the kernel and this command.
     #[arg(long, value_name = "MIB", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
     buffer: u32,
+    /// Serve counts, durations and what --count-by has as Prometheus metrics at this address (or port of this machine), under /metrics.
+    #[arg(long, value_name = "ADDRESS", value_parser = crate::metrics::address)]
+    metrics: Option<SocketAddr>,
     #[command(flatten)]
     shape: Shape,
 }
@@ -79,7 +84,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let options = Options {
         specs,
         paths: args.paths.clone(),
-        filter: args.filter.filter().map_err(failure)?,
+        filter: args.whose.filter()?,
         kernel_stack: matches!(args.stack, Some(Side::Kernel | Side::Both)),
         user_stack: matches!(args.stack, Some(Side::User | Side::Both)),
         durations: args.latency || args.shape.names("duration_ns"),
@@ -94,30 +99,31 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         shape = shape.or_fields(brief(&prepared));
     }
     let wanted = shape.bind(&choices, true, args.raw)?;
-    let stop = stop_flag()?;
-    let mut tracer = prepared.start().map_err(failure)?;
+    let mut until = Until::new(args.duration)?;
+    let metrics = args.metrics.map(Asked::start).transpose()?;
+    let tracer = prepared.start().map_err(failure)?;
+    until.start();
     let names: Vec<String> = tracer.targets().iter().map(|target| target.name.clone()).collect();
     let stacks = args.stack.map(|_| stacks::behind(tracer.targets().to_vec(), options.clone()));
-    let mut rows = Rows::of_places(args.output, names.iter().map(String::as_str), &choices, wanted, stacks);
-    begin(&tracer, args);
-    let wrote = watch(&mut tracer, &mut rows, args, &stop)?;
-    tracer.stop();
-    let time = tracer.elapsed();
-    if wrote == Wrote::All {
-        finish(&mut tracer, &mut rows, args)?;
+    let rows = Rows::of_places(args.output, names.iter().map(String::as_str), &choices, wanted, stacks);
+    begin(&tracer, &until);
+    if let Some(metrics) = &metrics {
+        say(&format!("metrics are at {}", metrics.url()));
     }
-    let summary = summary::of(&tracer, &rows, time).map_err(failure)?;
-    let places = count(tracer.targets().len(), "place");
-    drop(tracer);
-    say(&summary);
-    say(&format!("{places} let go, nothing is left in the kernel"));
-    Ok(())
+    let mut running = Running { tracer, rows, metrics, latency: args.latency };
+    let collects = args.latency || args.shape.collects();
+    let wrote = if collects && args.output == Format::Table && crate::live::wanted() {
+        crate::live::run(&mut Display::new(&mut running), &until)?;
+        Wrote::All
+    } else {
+        running.print(&until)?
+    };
+    running.finish(wrote, args.output)
 }
 
 /// What is watched, and how, on stderr.
-fn begin(tracer: &Tracer, args: &Args) {
+fn begin(tracer: &Tracer, until: &Until) {
     const MOST: usize = 8;
-    let end = args.duration.map_or("Ctrl-C ends".to_owned(), |time| format!("for {:.1} s", time.as_secs_f64()));
     let targets = tracer.targets();
     for target in targets.iter().take(MOST) {
         say(&format!("{}: by {}", target.name, target.how));
@@ -125,50 +131,86 @@ fn begin(tracer: &Tracer, args: &Args) {
     if targets.len() > MOST {
         say(&format!("and {} more", targets.len() - MOST));
     }
+    let mut notes: Vec<(&str, Vec<&str>)> = Vec::new();
     for target in targets {
-        target.notes.iter().for_each(|note| say(&format!("{}: {note}", target.name)));
-    }
-    say(&format!("trace: {}; {end}", count(targets.len(), "place")));
-}
-
-fn watch(tracer: &mut Tracer, rows: &mut Rows, args: &Args, stop: &AtomicBool) -> Result<Wrote, Failure> {
-    let started = Instant::now();
-    let mut next = started + args.interval;
-    let mut wrote = Wrote::All;
-    while !stop.load(Ordering::Relaxed) && wrote == Wrote::All {
-        let left = args.duration.map(|all| all.saturating_sub(started.elapsed()));
-        if left == Some(Duration::ZERO) {
-            break;
-        }
-        let time = left.map_or(TICK, |left| left.min(TICK));
-        tracer.poll(time, |event| rows.event(event.target, event.bytes)).map_err(failure)?;
-        wrote = rows.flush()?;
-        if Instant::now() >= next && wrote == Wrote::All {
-            next = Instant::now() + args.interval;
-            rows.collected(false);
-            wrote = rows.flush()?;
-            if args.latency && output::terminal_width().is_some() {
-                wrote = summary::latency(tracer, args.output)?;
+        for note in &target.notes {
+            match notes.iter_mut().find(|(other, _)| other == note) {
+                Some((_, of)) => of.push(&target.name),
+                None => notes.push((note, vec![&target.name])),
             }
         }
     }
-    Ok(wrote)
+    for (note, of) in notes {
+        let more = if of.len() > 1 { format!(" and {} more", of.len() - 1) } else { String::new() };
+        say(&format!("{}{more}: {note}", of.first().unwrap_or(&"")));
+    }
+    say(&format!("trace: {}; {}", count(targets.len(), "place"), until.words()));
 }
 
-/// The rest of what was sent, and what was collected.
-fn finish(tracer: &mut Tracer, rows: &mut Rows, args: &Args) -> Result<(), Failure> {
-    for _ in 0..MOST_TURNS {
-        let events = tracer.poll(Duration::ZERO, |event| rows.event(event.target, event.bytes)).map_err(failure)?;
-        if events == 0 || rows.flush()? != Wrote::All {
-            break;
+/// A run that may be asked for its numbers.
+struct Running {
+    tracer: Tracer,
+    rows: Rows,
+    metrics: Option<Asked>,
+    latency: bool,
+}
+
+impl Running {
+    /// Takes events for at most this long.
+    fn work(&mut self, time: Duration) -> Result<(), Failure> {
+        let end = Instant::now() + time;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let rows = &mut self.rows;
+            self.tracer.poll(left.min(TICK), |event| rows.event(event.target, event.bytes)).map_err(failure)?;
+            if let Some(metrics) = &self.metrics {
+                metrics.turn(|page| metrics::fill(page, &self.tracer, &self.rows, self.latency).map_err(failure))?;
+            }
+            if self.rows.waits() || Instant::now() >= end {
+                return Ok(());
+            }
         }
     }
-    rows.collected(true);
-    rows.flush()?;
-    if args.latency {
-        summary::latency(tracer, args.output)?;
+
+    /// Prints events until the end, or until nobody reads them.
+    fn print(&mut self, until: &Until) -> Result<Wrote, Failure> {
+        while let Some(time) = until.turn() {
+            self.work(time.min(TICK))?;
+            if self.rows.flush()? != Wrote::All {
+                return Ok(Wrote::NobodyReads);
+            }
+        }
+        Ok(Wrote::All)
     }
-    Ok(())
+
+    /// Takes everything off; prints the rest of what was sent, and what was collected.
+    fn finish(mut self, wrote: Wrote, format: Format) -> Result<(), Failure> {
+        self.tracer.stop();
+        let time = self.tracer.elapsed();
+        let mut wrote = wrote;
+        for _ in 0..MOST_TURNS {
+            let rows = &mut self.rows;
+            let events =
+                self.tracer.poll(Duration::ZERO, |event| rows.event(event.target, event.bytes)).map_err(failure)?;
+            if events == 0 || wrote != Wrote::All {
+                break;
+            }
+            wrote = self.rows.flush()?;
+        }
+        if wrote == Wrote::All {
+            self.rows.collected(true);
+            wrote = self.rows.flush()?;
+        }
+        if wrote == Wrote::All && self.latency {
+            crate::output::write(summary::latency(&self.tracer, format)?.as_bytes())?;
+        }
+        let summary = summary::of(&self.tracer, &self.rows, time).map_err(failure)?;
+        let places = count(self.tracer.targets().len(), "place");
+        drop(self);
+        say(&summary);
+        say(&format!("{places} let go, nothing is left in the kernel"));
+        Ok(())
+    }
 }
 
 fn choices(prepared: &Prepared) -> Choices {
@@ -192,13 +234,4 @@ fn brief(prepared: &Prepared) -> Vec<String> {
         }
     }
     fields
-}
-
-fn failure(error: ringfence_tools::Error) -> Failure {
-    use ringfence_tools::Error;
-    match &error {
-        Error::Library(error) => library_failure(error),
-        Error::LongName { .. } | Error::Spec { .. } => Failure::usage(error),
-        _ => Failure::new(Exit::Error, error),
-    }
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use ringfence_tools::trace::{Seen, Tracer};
 use serde_json::json;
 
-use super::failure;
 use crate::exit::Failure;
-use crate::output::{self, Format, Wrote};
+use crate::output::{self, Format};
 use crate::run::rows::Rows;
+use crate::tool::failure;
 
 /// The footer, without a line break at its end.
 pub fn of(tracer: &Tracer, rows: &Rows, time: Duration) -> ringfence_tools::Result<String> {
@@ -57,7 +57,8 @@ pub fn of(tracer: &Tracer, rows: &Rows, time: Duration) -> ringfence_tools::Resu
     Ok(out)
 }
 
-fn lost(all: &[Seen]) -> String {
+/// What was lost, in words.
+pub fn lost(all: &[Seen]) -> String {
     let full: u64 = all.iter().map(|seen| seen.lost).sum();
     let missed: Option<u64> = all.iter().map(|seen| seen.missed).sum();
     match (full, missed) {
@@ -72,8 +73,8 @@ fn lost(all: &[Seen]) -> String {
     }
 }
 
-/// How long calls took, on stdout.
-pub fn latency(tracer: &Tracer, format: Format) -> Result<Wrote, Failure> {
+/// How long calls took.
+pub fn latency(tracer: &Tracer, format: Format) -> Result<String, Failure> {
     let mut text = String::new();
     for (target, slots) in tracer.targets().iter().zip(tracer.durations().map_err(failure)?) {
         let total: u64 = slots.iter().sum();
@@ -101,7 +102,7 @@ pub fn latency(tracer: &Tracer, format: Format) -> Result<Wrote, Failure> {
             }
         }
     }
-    output::write(text.as_bytes())
+    Ok(text)
 }
 
 /// A line for each power of two between the fastest and the slowest.

@@ -143,7 +143,7 @@ fn of(spec: &Spec, options: &Options, kernel: &Kernel) -> Result<Vec<Target>> {
     match &spec.place {
         Place::Syscall { name } => {
             let tracefs = kernel.tracefs().map_err(|error| fail(error.to_string()))?;
-            let names = names(tracefs, "syscalls", &format!("sys_enter_{name}")).map_err(fail)?;
+            let names = names(spec, tracefs, "syscalls", &format!("sys_enter_{name}"))?;
             names
                 .iter()
                 .map(|full| {
@@ -154,7 +154,7 @@ fn of(spec: &Spec, options: &Options, kernel: &Kernel) -> Result<Vec<Target>> {
         }
         Place::Tracepoint { category, name } => {
             let tracefs = kernel.tracefs().map_err(|error| fail(error.to_string()))?;
-            let names = names(tracefs, category, name).map_err(fail)?;
+            let names = names(spec, tracefs, category, name)?;
             names
                 .iter()
                 .map(|name| {
@@ -173,7 +173,8 @@ fn of(spec: &Spec, options: &Options, kernel: &Kernel) -> Result<Vec<Target>> {
 }
 
 /// Tracepoints of a category that a pattern names.
-fn names(tracefs: &str, category: &str, pattern: &str) -> std::result::Result<Vec<String>, String> {
+fn names(spec: &Spec, tracefs: &str, category: &str, pattern: &str) -> Result<Vec<String>> {
+    let fail = |why: String| Error::Spec { spec: spec.text.clone(), why };
     let list = |dir: &Path| -> std::io::Result<Vec<String>> {
         let mut names: Vec<String> = fs::read_dir(dir)?
             .flatten()
@@ -184,37 +185,36 @@ fn names(tracefs: &str, category: &str, pattern: &str) -> std::result::Result<Ve
         Ok(names)
     };
     let events = Path::new(tracefs).join("events");
-    let hint = |error: &std::io::Error| {
-        format!(
-            "{}: {error}; reading tracepoints takes root, or `mount -o remount,mode=755 {tracefs}`",
-            events.display()
-        )
+    let unreadable = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            Error::MayNotRead { path: events.clone(), how: format!("`mount -o remount,mode=755 {tracefs}`") }
+        }
+        _ => fail(format!("{}: {error}", events.display())),
     };
     let all = match list(&events.join(category)) {
         Ok(all) => all,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let categories = list(&events).map_err(|error| hint(&error))?;
+            let categories = list(&events).map_err(unreadable)?;
             let near = ringfence_plan::near::nearest(category, categories.iter().map(String::as_str));
             let near = if near.is_empty() { String::new() } else { format!("; there is {}", near.join(", ")) };
-            return Err(format!("this kernel has no tracepoints of the category `{category}`{near}"));
+            return Err(fail(format!("this kernel has no tracepoints of the category `{category}`{near}")));
         }
-        Err(error) => return Err(hint(&error)),
+        Err(error) => return Err(unreadable(error)),
     };
     let found: Vec<String> = all.iter().filter(|name| matches(pattern, name)).cloned().collect();
     if !found.is_empty() {
         return Ok(found);
     }
     // Of system calls both ends have the name.
-    let short = |name: &str| name.strip_prefix("sys_enter_").unwrap_or(name).to_owned();
-    let known: Vec<String> = all
-        .iter()
-        .filter(|name| !pattern.starts_with("sys_enter_") || name.starts_with("sys_enter_"))
-        .map(|name| short(name))
-        .collect();
+    let start = "sys_enter_";
+    let calls = pattern.starts_with(start);
+    let short = |name: &str| if calls { name.strip_prefix(start).unwrap_or(name).to_owned() } else { name.to_owned() };
+    let known: Vec<String> =
+        all.iter().filter(|name| !calls || name.starts_with(start)).map(|name| short(name)).collect();
     let near = ringfence_plan::near::nearest(&short(pattern), known.iter().map(String::as_str));
     let near: Vec<String> = near.iter().map(|name| format!("{category}:{name}")).collect();
     let near = if near.is_empty() { String::new() } else { format!("; it has {}", near.join(", ")) };
-    Err(format!("this kernel has no such tracepoint{near}"))
+    Err(fail(format!("this kernel has no such tracepoint{near}")))
 }
 
 /// `*` stands for anything.
@@ -247,7 +247,13 @@ fn syscall(name: &str, fields: &[Field], kernel: Option<&Btf>) -> Result<Target>
         let from = if returns { From::Argument(index) } else { From::Context(field.offset) };
         let next = arguments.get(usize::from(index) + 1);
         let length = next.filter(|next| LENGTHS.contains(&&*next.name)).map(|_| index + 1).filter(|_| returns);
-        argument(&mut record, field, from, length);
+        let names = called(name, &field.name);
+        if names.is_empty() {
+            argument(&mut record, field, from, length);
+        } else if let Some(at) = record.read(&field.name, from, Read::Bytes, &[], 4) {
+            let ty = record.names(4, true, &names);
+            record.show(&field.name, ty, at);
+        }
     }
     if returns {
         let ty = record.number(8, true);
@@ -259,6 +265,37 @@ fn syscall(name: &str, fields: &[Field], kernel: Option<&Btf>) -> Result<Target>
         false => (Hook::SyscallStart { name: name.to_owned() }, "a tracepoint at the call, which does not return"),
     };
     Target::of(format!("syscalls:{name}"), how, record, hook, arguments.len() as u8)
+}
+
+/// What the values of an argument are called, where the kernel's types do not say it.
+fn called(call: &str, argument: &str) -> Vec<(i64, String)> {
+    use rustix::fs::OFlags;
+    match argument {
+        "dfd" | "olddfd" | "newdfd" => vec![(-100, "AT_FDCWD".to_owned())],
+        "flags" if matches!(call, "open" | "openat") => {
+            // Single bits: O_TMPFILE is two of them, and O_SYNC is left to its number.
+            let named = [
+                (OFlags::WRONLY, "O_WRONLY"),
+                (OFlags::RDWR, "O_RDWR"),
+                (OFlags::CREATE, "O_CREAT"),
+                (OFlags::EXCL, "O_EXCL"),
+                (OFlags::NOCTTY, "O_NOCTTY"),
+                (OFlags::TRUNC, "O_TRUNC"),
+                (OFlags::APPEND, "O_APPEND"),
+                (OFlags::NONBLOCK, "O_NONBLOCK"),
+                (OFlags::DIRECT, "O_DIRECT"),
+                (OFlags::DIRECTORY, "O_DIRECTORY"),
+                (OFlags::NOFOLLOW, "O_NOFOLLOW"),
+                (OFlags::NOATIME, "O_NOATIME"),
+                (OFlags::CLOEXEC, "O_CLOEXEC"),
+                (OFlags::PATH, "O_PATH"),
+                (OFlags::TMPFILE - OFlags::DIRECTORY, "O_TMPFILE"),
+            ];
+            let named = named.iter().map(|(flag, name)| (i64::from(flag.bits()), (*name).to_owned()));
+            std::iter::once((0, "O_RDONLY".to_owned())).chain(named).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// An argument of a system call, by its type in C.
