@@ -5,10 +5,10 @@ mod maps;
 mod meaning;
 mod metrics;
 mod place;
-mod rows;
+pub mod rows;
 mod stacks;
 mod summary;
-mod wanted;
+pub mod wanted;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
