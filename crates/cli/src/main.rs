@@ -18,6 +18,7 @@ mod profile;
 mod run;
 mod source;
 mod tool;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,7 @@ enum Verb {
     Audit(audit::Args),
     Profile(Box<profile::Args>),
     Net(Box<net::Args>),
+    Trace(Box<trace::Args>),
 }
 
 fn main() -> ExitCode {
@@ -57,5 +59,6 @@ fn main() -> ExitCode {
         Verb::Audit(args) => audit::run(&args),
         Verb::Profile(args) => profile::run(&args),
         Verb::Net(args) => net::run(&args),
+        Verb::Trace(args) => trace::run(&args),
     })
 }
