@@ -38,8 +38,10 @@ pub fn behind(targets: Vec<Target>, options: Options) -> Behind {
         if !user.is_empty() {
             symbols.follow(image, &user);
         }
-        let kernel: Vec<String> =
-            kernel.iter().flat_map(|address| names(&symbols.kernel(*address), *address)).collect();
+        // Above the place are the programs that look at it.
+        let ours = |frame: &String| frame.starts_with("bpf_prog_") || frame.starts_with("bpf_trampoline_");
+        let kernel = kernel.iter().flat_map(|address| names(&symbols.kernel(*address), *address));
+        let kernel: Vec<String> = kernel.skip_while(ours).collect();
         let user: Vec<String> =
             user.iter().flat_map(|address| names(&symbols.user(image, *address), *address)).collect();
         let sides = [("_kernel_stack", options.kernel_stack, kernel), ("_user_stack", options.user_stack, user)];
