@@ -10,6 +10,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include "filter.h"
+#include "unwind.h"
 
 #define DEPTH 127 /* the kernel's own limit (kernel.perf_event_max_stack) */
 #define PF_EXITING 0x00000004
@@ -38,7 +39,8 @@ struct stack {
 	__u8 preempted;	  /* off a CPU though it could run */
 	__u8 kernel_task; /* has no user stack */
 	__u8 known;	  /* the stack is here */
-	__u8 unused[5];
+	__u8 walked;	  /* WALK_*: how the user stack was walked */
+	__u8 unused[4];
 	char comm[COMM_LEN];
 	__u64 frames[2 * DEPTH]; /* innermost first: DEPTH of the kernel, then DEPTH of user space */
 };
@@ -166,6 +168,23 @@ static __always_inline __u64 image_of(__u32 pid, unsigned int flags, struct coun
 	return process.image;
 }
 
+static __always_inline void take_user(void *ctx, struct stack *stack)
+{
+	struct walk *walk = 0;
+	__u32 frames = unwind(stack->pid, stack->image, &walk);
+	long bytes;
+
+	if (!frames || !walk) {
+		bytes = bpf_get_stack(ctx, stack->frames + DEPTH, DEPTH * 8, BPF_F_USER_STACK);
+		stack->user = bytes > 0 ? bytes / 8 : 0;
+		return;
+	}
+	for (int i = 0; i < DEPTH && i < frames; i++)
+		stack->frames[DEPTH + i] = walk->frames[i];
+	stack->user = frames;
+	stack->walked = walk->end;
+}
+
 /* Fills the scratch with the stack of what runs now; its hash, or 0. */
 static __always_inline __u64 take(void *ctx, struct stack *stack, unsigned int flags, struct counters *totals)
 {
@@ -183,10 +202,10 @@ static __always_inline __u64 take(void *ctx, struct stack *stack, unsigned int f
 	bpf_get_current_comm(stack->comm, sizeof(stack->comm));
 	bytes = bpf_get_stack(ctx, stack->frames, DEPTH * 8, 0);
 	stack->kernel = bytes > 0 ? bytes / 8 : 0;
-	bytes = 0;
+	stack->user = 0;
+	stack->walked = WALK_POINTERS;
 	if (!kernel_task)
-		bytes = bpf_get_stack(ctx, stack->frames + DEPTH, DEPTH * 8, BPF_F_USER_STACK);
-	stack->user = bytes > 0 ? bytes / 8 : 0;
+		take_user(ctx, stack);
 
 	words = (__u64 *)stack->comm;
 	hash = mix(mix(mix(1, stack->image), words[0]), words[1]);
@@ -349,6 +368,7 @@ int on_exec(void *ctx)
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;
 
 	bpf_map_delete_elem(&images, &pid);
+	bpf_map_delete_elem(&mapped_files, &pid);
 	return 0;
 }
 
@@ -358,8 +378,10 @@ int on_exit(void *ctx)
 	__u64 both = bpf_get_current_pid_tgid();
 	__u32 pid = both >> 32, thread = both;
 
-	if (pid == thread)
+	if (pid == thread) {
 		bpf_map_delete_elem(&images, &pid);
+		bpf_map_delete_elem(&mapped_files, &pid);
+	}
 	return 0;
 }
 

@@ -4,6 +4,7 @@
 mod load;
 mod page;
 mod profile;
+mod rest;
 mod table;
 
 use crate::objects::{clang, libbpf_headers};
@@ -13,8 +14,9 @@ use pico_args::Arguments;
 use std::path::{Path, PathBuf};
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
-    let names =
-        || format!("load, profile, {}", table::BENCHES.iter().map(|bench| bench.name).collect::<Vec<_>>().join(", "));
+    let names = || {
+        format!("load, profile, rest, {}", table::BENCHES.iter().map(|bench| bench.name).collect::<Vec<_>>().join(", "))
+    };
     let what = arguments.subcommand()?.with_context(|| format!("which one? {}", names()))?;
     let rounds: usize = arguments.opt_value_from_str("--rounds")?.unwrap_or(31);
     let write = arguments.contains("--write");
@@ -25,6 +27,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
         None if what == "load" => load::measure(&build()?, rounds)?,
         // Each round takes most of a minute.
         None if what == "profile" => profile::measure(rounds.min(5), ringfence)?,
+        None if what == "rest" => rest::measure(ringfence)?,
         None => bail!("there is no `bench {what}`: {}", names()),
     };
     print!("{section}");

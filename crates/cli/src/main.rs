@@ -12,6 +12,7 @@ mod inspect;
 mod list;
 mod live;
 mod metrics;
+mod net;
 mod output;
 mod profile;
 mod run;
@@ -44,6 +45,7 @@ enum Verb {
     List(list::Args),
     Audit(audit::Args),
     Profile(Box<profile::Args>),
+    Net(Box<net::Args>),
     Trace(Box<trace::Args>),
 }
 
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Verb::List(args) => list::run(&args),
         Verb::Audit(args) => audit::run(&args),
         Verb::Profile(args) => profile::run(&args),
+        Verb::Net(args) => net::run(&args),
         Verb::Trace(args) => trace::run(&args),
     })
 }

@@ -69,6 +69,25 @@ pub enum Error {
         /// What would help.
         how: String,
     },
+    /// A rule or filter for packets makes no sense.
+    #[error("`{text}`: {why}")]
+    Rule {
+        /// The rule.
+        text: String,
+        /// What is wrong in it.
+        why: String,
+    },
+    /// A network device that is asked for is not there.
+    #[error("there is no device {name} in this network namespace; there is {}", known.join(", "))]
+    NoDevice {
+        /// What was asked for.
+        name: String,
+        /// What is there.
+        known: Vec<String>,
+    },
+    /// Nothing is left to be done.
+    #[error("{0}")]
+    Nothing(String),
     /// An output could not be written.
     #[error("{what}: {why}")]
     Output {

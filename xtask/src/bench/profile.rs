@@ -1,4 +1,4 @@
-//! `cargo xtask bench profile`: what sampling costs, beside perf on the same load.
+//! `cargo xtask bench profile`: what sampling costs, beside perf and bcc on the same load.
 
 use super::{median, page};
 use crate::tools::{self, Scratch, bytes, command, have, root};
@@ -10,6 +10,9 @@ use std::process::{Child, Command, Stdio};
 /// How long each run samples, and how often a second.
 const SECONDS: f64 = 20.0;
 const FREQUENCY: &str = "99";
+
+/// bcc's tool, as Debian and others call it.
+const BCC: &[&str] = &["profile-bpfcc", "/usr/share/bcc/tools/profile"];
 
 /// The load; gone with the value.
 struct Load(Vec<Child>);
@@ -39,7 +42,10 @@ pub(super) fn measure(rounds: usize, ringfence: Option<PathBuf>) -> Result<Strin
     perf.arg(scratch.path().join("perf.data")).args(["--", "sleep", &SECONDS.to_string()]);
 
     let (mut sampling, mut kernel, mut each) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut whole, mut theirs) = (Vec::new(), Vec::new());
+    let bcc = BCC.iter().copied().find(|name| have(name));
+    let mut bcc_profile = command(bcc.unwrap_or(BCC[0]), ["-F", FREQUENCY, "-f", &SECONDS.to_string()]);
+    let bcc = bcc.filter(|_| works(&mut bcc_profile));
+    let (mut whole, mut theirs, mut of_bcc) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         whole.push(cpu_seconds(&ours)?);
         let said: serde_json::Value = serde_json::from_slice(&std::fs::read(&json)?)?;
@@ -49,6 +55,9 @@ pub(super) fn measure(rounds: usize, ringfence: Option<PathBuf>) -> Result<Strin
         each.push(number("in_kernel_ns")? / number("in_kernel_runs")? / 1e3);
         if have("perf") {
             theirs.push(cpu_seconds(&perf)?);
+        }
+        if bcc.is_some() {
+            of_bcc.push(cpu_seconds(&bcc_profile)?);
         }
     }
     let percent = |seconds: Vec<f64>| format!("{:.3}%", 100.0 * median(seconds) / SECONDS);
@@ -66,7 +75,17 @@ pub(super) fn measure(rounds: usize, ringfence: Option<PathBuf>) -> Result<Strin
         true => eprintln!("bench: MISSING perf (linux-perf)"),
         false => writeln!(out, "| perf record -g, the whole command | {} |", percent(theirs))?,
     }
+    match of_bcc.is_empty() {
+        true => eprintln!("bench: MISSING bcc's profile (bpfcc-tools), or it does not run here"),
+        false => writeln!(out, "| bcc's profile, the whole command | {} |", percent(of_bcc))?,
+    }
     Ok(out)
+}
+
+/// bcc compiles its program when it starts, and needs the kernel's headers for that.
+fn works(profile: &mut Command) -> bool {
+    let mut short = Command::new(profile.get_program());
+    short.args(["-F", FREQUENCY, "-f", "1"]).output().is_ok_and(|output| output.status.success())
 }
 
 /// User and system time of a command and its children, in seconds: bash has it to the millisecond.

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ringfence_tools::profile::{Clock, Folded, Options, Profile, Profiler};
+use ringfence_tools::profile::{self, Clock, Folded, Options, Profile, Profiler};
 
 use crate::exit::{Exit, Failure};
 use crate::filter::Whose;
@@ -35,6 +35,10 @@ pub struct Args {
     frequency: u32,
     #[command(flatten)]
     whose: Whose,
+    /// How stacks of programs are walked: by tables made of their .eh_frame where they have no frame pointers (auto), by frame pointers
+    /// alone (fp), by tables wherever there are any (dwarf).
+    #[arg(long, value_enum, default_value_t)]
+    unwind: Unwind,
     /// Time that threads wait, by where they left the CPU, instead of time on it.
     #[arg(long)]
     off_cpu: bool,
@@ -58,8 +62,17 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     diff: Option<PathBuf>,
     /// Measure nothing: show a run that was written as FILE.folded (from any tool).
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["frequency", "pid", "comm", "uid", "cgroup", "container", "off_cpu", "duration", "metrics"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["frequency", "pid", "comm", "uid", "cgroup", "container", "off_cpu", "unwind", "duration", "metrics"])]
     read: Option<PathBuf>,
+}
+
+/// `--unwind`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
+enum Unwind {
+    #[default]
+    Auto,
+    Fp,
+    Dwarf,
 }
 
 pub fn run(args: &Args) -> Result<(), Failure> {
@@ -83,6 +96,11 @@ fn measure(args: &Args) -> Result<Profile, Failure> {
         frequency: args.frequency,
         off_cpu: args.off_cpu,
         shortest_wait: args.min_wait.unwrap_or_default(),
+        unwind: match args.unwind {
+            Unwind::Auto => profile::Unwind::Auto,
+            Unwind::Fp => profile::Unwind::Pointers,
+            Unwind::Dwarf => profile::Unwind::Tables,
+        },
         filter: args.whose.filter()?,
     };
     let mut until = Until::new(args.duration)?;
@@ -100,6 +118,9 @@ fn measure(args: &Args) -> Result<Profile, Failure> {
         Clock::Switches => "time off the CPUs (sched_switch)".to_owned(),
     };
     say(&format!("profile: {what}; {}", until.words()));
+    if args.unwind == Unwind::Dwarf && !profiler.has_tables() {
+        say("--unwind dwarf is for x86-64 and Linux 5.15 (bpf_task_pt_regs): stacks are walked by frame pointers here");
+    }
     if let Some(metrics) = &metrics {
         say(&format!("metrics are at {}", metrics.url()));
     }

@@ -1,8 +1,9 @@
 //! What is printed of a profile.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use ringfence_tools::profile::{Clock, Flame, Folded, Hot, Profile, Summary};
+use ringfence_tools::profile::{Clock, Cut, Flame, Folded, Hot, Profile, Summary};
 use ringfence_tools::symbols::{Symbol, base};
 use serde_json::{Value, json};
 
@@ -235,13 +236,41 @@ fn footer(profile: &Profile) {
     if summary.user > 0 {
         let mut line = format!("user stacks cut short: {}", share(summary.truncated, summary.user));
         if summary.truncated > 0 {
-            line +=
-                " (code without frame pointers: compile with -fno-omit-frame-pointer, Rust: -C force-frame-pointers)";
+            line += match summary.by_tables {
+                0 => {
+                    " (code without frame pointers: compile with -fno-omit-frame-pointer, Rust: -C force-frame-pointers)"
+                }
+                _ => " (before tables were there, and where they lead nowhere)",
+            };
         }
         if summary.deep > 0 {
             line += &format!("; deeper than 127 frames: {}", share(summary.deep, summary.user));
         }
         lines.push(line);
+        let tables = summary.tables;
+        if tables.files > 0 {
+            let mut line = format!(
+                "walked by tables of .eh_frame: {} of user stacks ({} files, {:.1} MB in the kernel)",
+                share(summary.by_tables, summary.user),
+                tables.files,
+                tables.bytes as f64 / 1e6,
+            );
+            let cut: Vec<_> = summary
+                .cut
+                .iter()
+                .map(|(why, weight)| format!("{} {}", share(*weight, summary.user), reason(*why)))
+                .collect();
+            if !cut.is_empty() {
+                line += &format!("; of them cut short: {}", cut.join(", "));
+            }
+            if tables.left_out > 0 {
+                line += &format!("; no room for {} files", tables.left_out);
+            }
+            if tables.processes_left_out > 0 {
+                line += &format!("; no room for {} processes", tables.processes_left_out);
+            }
+            lines.push(line);
+        }
     }
     if summary.unnamed > 0 {
         lines.push(format!("without a function name: {}", share(summary.unnamed, total)));
@@ -265,6 +294,17 @@ fn footer(profile: &Profile) {
     }
     lines.push("taken off, nothing is left in the kernel".to_owned());
     lines.iter().for_each(|line| say(line));
+}
+
+/// Why a walk by tables ended early.
+fn reason(cut: Cut) -> &'static str {
+    match cut {
+        Cut::Deep => "more than 127 frames",
+        Cut::Unmapped => "at an unknown mapping",
+        Cut::NoRule => "at code without a rule",
+        Cut::NoPointer => "at code without table and frame pointer",
+        Cut::Unread => "at memory that could not be read",
+    }
 }
 
 /// Why there is nothing to show.
@@ -291,6 +331,12 @@ fn summary(summary: &Summary, profile: &Profile) -> Value {
         "lost": summary.lost(),
         "user": summary.user,
         "truncated": summary.truncated,
+        "by_tables": summary.by_tables,
+        "cut": summary.cut.iter().map(|(why, weight)| (reason(*why), *weight)).collect::<BTreeMap<_, _>>(),
+        "table_files": summary.tables.files,
+        "table_bytes": summary.tables.bytes,
+        "table_files_left_out": summary.tables.left_out,
+        "table_processes_left_out": summary.tables.processes_left_out,
         "deep": summary.deep,
         "unnamed": summary.unnamed,
         "missed_processes": summary.missed_processes,

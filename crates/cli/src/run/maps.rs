@@ -8,7 +8,8 @@ use ringfence_uapi::MapType;
 use ringfence_value::{Histogram, Layout, Options, Scale, Value, per_cpu};
 
 use super::failure;
-use super::meaning::{Meanings, Stack};
+use super::meaning::Meanings;
+use super::stacks::{self, Stack};
 use crate::exit::Failure;
 use crate::output::{self, Format, Wrote};
 
@@ -213,10 +214,9 @@ impl Table {
         if let Some(command) = sides.iter().find_map(|(side, value)| meanings.command(name, *side, value)) {
             line.extend_from_slice(format!(",\"_comm\":{}", serde_json::Value::from(command)).as_bytes());
         }
-        let stacks = sides.iter().flat_map(|(side, value)| meanings.stacks(name, *side, value));
-        let stacks: serde_json::Map<String, serde_json::Value> = stacks.map(|stack| stack.entry()).collect();
+        let stacks = sides.iter().flat_map(|(side, value)| meanings.stacks(name, *side, value)).collect::<Vec<_>>();
         if !stacks.is_empty() {
-            line.extend_from_slice(format!(",\"_stacks\":{}", serde_json::Value::from(stacks)).as_bytes());
+            line.extend_from_slice(format!(",\"_stacks\":{}", stacks::json(&stacks)).as_bytes());
         }
     }
 

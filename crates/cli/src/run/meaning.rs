@@ -1,13 +1,11 @@
 //! What numbers in maps stand for, shown with them: stacks, the commands of processes, durations, functions of the kernel.
 
-use std::fmt::Write as _;
-
 use ringfence::{Loaded, Map, Object};
 use ringfence_flow::{Quantity, Side};
 use ringfence_uapi::MapType;
 use ringfence_value::Value;
 
-use super::symbols::{self, Symbols};
+use super::stacks::{Names, Stack};
 
 /// What is known of the numbers of all maps.
 #[derive(Default)]
@@ -15,15 +13,8 @@ pub struct Meanings {
     scalars: Vec<(String, Side, String, Quantity)>,
     /// The map that holds stacks; where there are several, none is known to be meant.
     stacks: Option<Map>,
-    symbols: Symbols,
+    names: Names,
     raw: bool,
-}
-
-/// Addresses of a stack, innermost first, as functions.
-pub struct Stack {
-    /// The member that holds its number.
-    path: String,
-    frames: Vec<String>,
 }
 
 impl Meanings {
@@ -38,12 +29,7 @@ impl Meanings {
         };
         let mut stacks = loaded.maps().iter().filter(|map| map.kind() == MapType::STACK_TRACE);
         let first = stacks.next().filter(|_| stacks.next().is_none());
-        Meanings {
-            scalars: scalars.filter_map(named).collect(),
-            stacks: first.cloned(),
-            symbols: Symbols::default(),
-            raw,
-        }
+        Meanings { scalars: scalars.filter_map(named).collect(), stacks: first.cloned(), names: Names::default(), raw }
     }
 
     fn within<'a>(&'a self, map: &'a str, side: Side) -> impl Iterator<Item = (&'a str, Quantity)> {
@@ -66,12 +52,7 @@ impl Meanings {
             let number = u32::try_from(leaf(value, path)?.as_i64()?).ok().filter(|number| number.cast_signed() >= 0)?;
             let words = self.stacks.as_ref()?.lookup(&number.to_ne_bytes()).ok()??;
             let words = words.chunks_exact(8).filter_map(|word| Some(u64::from_ne_bytes(word.try_into().ok()?)));
-            let mappings = if user { symbols::mappings(process) } else { String::new() };
-            let frame = |address| match user {
-                true => symbols::user(&mappings, address),
-                false => self.symbols.kernel(address).unwrap_or_else(|| format!("{address:#x}")),
-            };
-            let frames = words.take_while(|address| *address != 0).map(frame).collect();
+            let frames = self.names.lines(process, words);
             let path = if path.is_empty() { if user { "user" } else { "kernel" } } else { path };
             Some(Stack { path: path.to_owned(), frames })
         };
@@ -117,7 +98,7 @@ impl Meanings {
     fn functions(&self, value: &mut Value) {
         match value {
             Value::Unsigned(address) | Value::Pointer(address) => {
-                if let Some(name) = self.symbols.kernel(*address) {
+                if let Some(name) = self.names.kernel(*address) {
                     *value = Value::Text(name);
                 }
             }
@@ -143,21 +124,6 @@ impl Meanings {
                 Quantity::Thread | Quantity::KernelStack | Quantity::UserStack | Quantity::Elapsed(_) => None,
             }
         })
-    }
-}
-
-impl Stack {
-    /// Lines below the row that it belongs to.
-    pub fn draw(&self, out: &mut String) {
-        for (n, frame) in self.frames.iter().enumerate() {
-            let title = if n == 0 { self.path.rsplit('.').next().unwrap_or_default() } else { "" };
-            let _ = writeln!(out, "    {title:<16} {frame}");
-        }
-    }
-
-    /// As JSON has it.
-    pub fn entry(&self) -> (String, serde_json::Value) {
-        (self.path.clone(), self.frames.clone().into())
     }
 }
 

@@ -6,8 +6,8 @@ mod meaning;
 mod metrics;
 mod place;
 pub mod rows;
+pub mod stacks;
 mod summary;
-mod symbols;
 pub mod wanted;
 
 use std::net::SocketAddr;
@@ -20,12 +20,14 @@ use ringfence::{Events, Kernel, Loaded, Loader, Settings};
 use ringfence_plan::Attach;
 use ringfence_uapi::MapType;
 
+pub use place::namespace;
+
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Wrote};
 use crate::{events, source};
 
 /// The longest time between an event and its row, when nothing else wakes us.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(200);
 /// Turns at the end, of some thousand events each: nothing sends any more, so that they come to an end.
 const MOST_TURNS: usize = 100_000;
 
@@ -121,7 +123,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let readable: Vec<_> =
         loaded.maps().iter().filter(|map| matches!(map.kind(), MapType::RINGBUF | MapType::PERF_EVENT_ARRAY)).collect();
     let mut reader = Events::new(readable.iter().copied()).map_err(|error| failure(&error))?;
-    let mut rows = rows::Rows::new(args.output, readable.iter().copied(), &choices, wanted);
+    let mut rows = rows::Rows::new(args.output, readable.iter().copied(), &choices, wanted, args.raw);
     let contents = if readable.is_empty() {
         maps::Contents::of(&loaded, &source.object, args.output, args.raw)
     } else {

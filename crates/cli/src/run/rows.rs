@@ -1,7 +1,7 @@
 //! Events and printed lines, as they come: table rows, JSON lines or YAML documents.
 
 use std::fmt::Write as _;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 use std::time::{Duration, Instant};
 
 use ringfence::Map;
@@ -12,6 +12,7 @@ use ringfence_value::{Clock, Layout, Row};
 use serde_json::json;
 
 use super::collect::Collection;
+use super::stacks::{self, Members, Names};
 use super::wanted::{Verdict, View, Wanted};
 use crate::events::{self, Choices};
 use crate::exit::Failure;
@@ -39,17 +40,19 @@ pub struct Rows {
     rate: Option<Rate>,
     /// Events of no known type are printed.
     print_unknown: bool,
+    names: Names,
     /// Events whose bytes do not fit their type.
     pub torn: u64,
     left_out: LeftOut,
+    /// What the name of the source is called in JSON.
+    key: &'static str,
     /// Tables of several sources have one head, and `name=value` behind what all events have.
     lines: bool,
     behind: Option<Behind>,
 }
 
-/// Adds what is known of an event beside its fields, by the number of its source: lines of a table or of YAML, or members of JSON, each
-/// with a comma in front.
-pub type Behind = Box<dyn FnMut(usize, &[u8], Format, &mut Vec<u8>)>;
+/// Stacks of an event that are no fields of it, by the number of its source.
+pub type Behind = Box<dyn FnMut(usize, &[u8]) -> Vec<stacks::Stack>>;
 
 /// Events that were not wanted, by the reason.
 #[derive(Default)]
@@ -98,6 +101,8 @@ struct Shape {
     need: usize,
     view: View,
     columns: Vec<Column>,
+    /// Of addresses, shown as functions.
+    stacks: Option<Members>,
 }
 
 struct Column {
@@ -107,9 +112,16 @@ struct Column {
 
 impl Rows {
     /// Printer of the events of these maps, in the order in which the reader numbers them.
-    pub fn new<'a>(format: Format, maps: impl Iterator<Item = &'a Map>, choices: &Choices, wanted: Wanted) -> Rows {
+    /// `raw`: addresses are numbers.
+    pub fn new<'a>(
+        format: Format,
+        maps: impl Iterator<Item = &'a Map>,
+        choices: &Choices,
+        wanted: Wanted,
+        raw: bool,
+    ) -> Rows {
         let maps = maps.map(|map| (map.name(), map.kind() == MapType::PERF_EVENT_ARRAY));
-        Rows::of(format, "_map", maps, choices, wanted)
+        Rows::of(format, "_map", maps, choices, wanted, raw)
     }
 
     /// Printer of events of sources that have names, in lines that all of them share.
@@ -118,9 +130,10 @@ impl Rows {
         names: impl Iterator<Item = &'a str>,
         choices: &Choices,
         wanted: Wanted,
+        raw: bool,
         behind: Option<Behind>,
     ) -> Rows {
-        let rows = Rows::of(format, "_probe", names.map(|name| (name, false)), choices, wanted);
+        let rows = Rows::of(format, "_probe", names.map(|name| (name, false)), choices, wanted, raw);
         // Where a row would not fit the terminal, columns only tear it apart.
         let widest = rows.sources.iter().flat_map(|source| &source.shapes).map(Shape::width).max().unwrap_or(0);
         let narrow = output::terminal_width().is_some_and(|width| widest > width);
@@ -129,10 +142,11 @@ impl Rows {
 
     fn of<'a>(
         format: Format,
-        key: &str,
+        key: &'static str,
         names: impl Iterator<Item = (&'a str, bool)>,
         choices: &Choices,
         wanted: Wanted,
+        raw: bool,
     ) -> Rows {
         let column = |name: String| {
             let head = if name.is_empty() { "VALUE".to_owned() } else { name.to_uppercase() };
@@ -146,7 +160,10 @@ impl Rows {
                 let names = view.layout.as_ref().map(Layout::columns).unwrap_or_default();
                 let need = view.layout.as_ref().map_or(0, Layout::need);
                 let (size, tag) = (choice.size, choice.tag.clone());
-                Some(Shape { size, tag, need, columns: names.into_iter().map(column).collect(), view })
+                let columns = names.into_iter().map(column).collect();
+                let whole = choice.layout(raw).filter(|_| !raw);
+                let stacks = whole.and_then(|whole| Members::of(&whole, view.layout.as_ref()?));
+                Some(Shape { size, tag, need, columns, view, stacks })
             });
             let missing = choices.missing.iter().find(|(map, _)| map == name).map(|(_, ty)| ty.clone());
             Source { map: name.to_owned(), tag: Vec::new(), padded, shapes: shapes.collect(), missing, told: false }
@@ -169,8 +186,10 @@ impl Rows {
             collection: wanted.collection,
             rate,
             print_unknown: wanted.unknown,
+            names: Names::default(),
             torn: 0,
             left_out: LeftOut::default(),
+            key,
             lines: false,
             behind: None,
         }
@@ -208,6 +227,10 @@ impl Rows {
         let Some(source) = self.sources.get_mut(number) else { return };
         let Some(shape) = source.shapes.get_mut(at) else { return };
         let Some(layout) = &shape.view.layout else { return };
+        let mut stacks = shape.stacks.as_ref().map(|members| members.stacks(bytes, &self.names)).unwrap_or_default();
+        if let Some(behind) = &mut self.behind {
+            stacks.extend(behind(number, bytes));
+        }
         let start = self.out.len();
         let written = match self.format {
             Format::Json => {
@@ -217,10 +240,8 @@ impl Rows {
                     if behind > start {
                         join(&mut self.out, behind);
                     }
-                    if let Some(more) = &mut self.behind {
-                        self.out.pop();
-                        more(number, bytes, self.format, &mut self.out);
-                        self.out.push(b'}');
+                    if !stacks.is_empty() && self.out.pop().is_some() {
+                        let _ = write!(self.out, ",\"_stacks\":{}}}", stacks::json(&stacks));
                     }
                     self.out.push(b'\n');
                 })
@@ -228,13 +249,13 @@ impl Rows {
             Format::Yaml => {
                 let mut text = String::from("---\n");
                 if !source.tag.is_empty() {
-                    let _ = writeln!(text, "{}: {}", if self.lines { "_probe" } else { "_map" }, source.map);
+                    let _ = writeln!(text, "{}: {}", self.key, source.map);
                 }
                 layout.yaml(bytes, &mut text).map(|()| {
-                    self.out.extend_from_slice(text.as_bytes());
-                    if let Some(more) = &mut self.behind {
-                        more(number, bytes, self.format, &mut self.out);
+                    if !stacks.is_empty() {
+                        text += &output::yaml(&json!({ "_stacks": stacks::json(&stacks) })).unwrap_or_default();
                     }
+                    self.out.extend_from_slice(text.as_bytes());
                 })
             }
             Format::Table => layout.row(bytes, Some(&self.clock), &mut self.row).map(|()| {
@@ -258,9 +279,9 @@ impl Rows {
                 if !self.lines {
                     shape.cells(&self.row, &mut self.out);
                 }
-                if let Some(more) = &mut self.behind {
-                    more(number, bytes, self.format, &mut self.out);
-                }
+                let mut text = String::new();
+                stacks.iter().for_each(|stack| stack.draw(&mut text));
+                self.out.extend_from_slice(text.as_bytes());
             }),
         };
         if let Err(short) = written {
@@ -651,7 +672,8 @@ mod tests {
         let view = View::new(conditions.pop(), layout.clone());
         let source = |map: &str| {
             let columns = layout.columns().into_iter().map(|head| Column { width: head.len(), head });
-            let shape = Shape { size: None, tag: None, need: 32, view: view.clone(), columns: columns.collect() };
+            let shape =
+                Shape { size: None, tag: None, need: 32, view: view.clone(), columns: columns.collect(), stacks: None };
             let tag = format!("{{\"_map\":\"{map}\"").into_bytes();
             Source { map: map.to_owned(), tag, padded: false, shapes: vec![shape], missing: None, told: false }
         };
@@ -666,8 +688,10 @@ mod tests {
             collection: None,
             rate: Some(Rate { most: 1_000_000, used: 0, second: Instant::now(), dropped: 0, untold: 0 }),
             print_unknown: false,
+            names: Names::default(),
             torn: 0,
             left_out: LeftOut::default(),
+            key: "_map",
             lines: false,
             behind: None,
         }

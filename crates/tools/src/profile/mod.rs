@@ -15,11 +15,13 @@
 //! # }
 //! ```
 
+mod cfi;
 mod flame;
 mod folded;
 mod pprof;
 mod raw;
 mod report;
+mod walk;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -36,6 +38,8 @@ pub use flame::Flame;
 pub use folded::{Change, Folded};
 use raw::{Counters, Process, Programs, Stack, Tables};
 pub use report::{Frame, Hot, Profile, Row, Summary};
+use walk::Walker;
+pub use walk::{Made, Unwind};
 
 /// How often the kernel's table is emptied, least and most.
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
@@ -55,13 +59,21 @@ pub struct Options {
     pub off_cpu: bool,
     /// Waits shorter than this are not counted.
     pub shortest_wait: Duration,
+    /// How stacks of programs are walked.
+    pub unwind: Unwind,
     /// Whose.
     pub filter: Filter,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { frequency: 99, off_cpu: false, shortest_wait: Duration::ZERO, filter: Filter::default() }
+        Options {
+            frequency: 99,
+            off_cpu: false,
+            shortest_wait: Duration::ZERO,
+            unwind: Unwind::default(),
+            filter: Filter::default(),
+        }
     }
 }
 
@@ -92,6 +104,47 @@ struct Addresses {
     user: Box<[u64]>,
     preempted: bool,
     kernel_task: bool,
+    walked: Walked,
+}
+
+/// How a user stack was walked (`WALK_*`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Walked {
+    /// By frame pointers.
+    Pointers,
+    /// By tables, to where the thread began.
+    Whole,
+    /// By tables, not to its end.
+    Cut(Cut),
+}
+
+/// Why a walk by tables ended early.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Cut {
+    /// There are more frames than are read.
+    Deep,
+    /// At an address where nothing was mapped when the process was looked at.
+    Unmapped,
+    /// At code whose table has no rule for it, or none that the kernel side can follow.
+    NoRule,
+    /// At code without a table, and without a frame pointer.
+    NoPointer,
+    /// At memory that cannot be read, or is no stack.
+    Unread,
+}
+
+impl Walked {
+    fn of(number: u8) -> Walked {
+        match number {
+            0 => Walked::Pointers,
+            1 => Walked::Whole,
+            2 => Walked::Cut(Cut::Deep),
+            3 => Walked::Cut(Cut::Unmapped),
+            4 => Walked::Cut(Cut::NoRule),
+            5 => Walked::Cut(Cut::NoPointer),
+            _ => Walked::Cut(Cut::Unread),
+        }
+    }
 }
 
 /// A running measurement. Dropping it takes everything off.
@@ -104,6 +157,9 @@ pub struct Profiler {
     frequency: u32,
     stacks: HashMap<u64, Counted>,
     symbols: Symbols,
+    walker: Walker,
+    /// How many samples had been seen when the table was emptied last.
+    emptied: u64,
     /// Of further stacks than are kept.
     lost_many: u64,
     /// Processes that had ended when they were looked at.
@@ -134,12 +190,14 @@ impl Profiler {
             .map_entries("stacks_a", entries)
             .map_entries("stacks_b", entries)
             // Waits are remembered only where they are counted.
-            .map_entries("waits", if options.off_cpu { 16_384 } else { 1 });
+            .map_entries("waits", if options.off_cpu { 16_384 } else { 1 })
+            .map_entries("mapped_files", if options.unwind == Unwind::Pointers { 1 } else { 1024 });
         *programs.settings() = options.filter.settings(settings)?;
-        programs.rodata().set_shortest_ns(shortest);
+        programs.rodata().set_shortest_ns(shortest).set_unwind_tables(options.unwind != Unwind::Pointers);
         let statistics = ringfence::run_time_statistics().ok();
         let loaded = programs.load()?;
         let tables = Tables::open(&loaded)?;
+        let walker = Walker::new(options.unwind, &kernel, &loaded)?;
         let loaded = loaded.0;
         let events = loaded.events("processes")?;
         let mut links = vec![loaded.attach("on_exec")?, loaded.attach("on_exit")?];
@@ -170,6 +228,8 @@ impl Profiler {
             frequency: options.frequency,
             stacks: HashMap::new(),
             symbols: Symbols::new(),
+            walker,
+            emptied: 0,
             lost_many: 0,
             missed: 0,
             started: now,
@@ -184,6 +244,11 @@ impl Profiler {
     /// What makes samples.
     pub fn clock(&self) -> Clock {
         self.clock
+    }
+
+    /// Whether stacks of code without frame pointers are walked: on x86-64, by kernels with `bpf_task_pt_regs` (5.15).
+    pub fn has_tables(&self) -> bool {
+        self.walker.works()
     }
 
     /// How long it has been running.
@@ -220,25 +285,39 @@ impl Profiler {
 
     /// Looks at processes of which a stack was seen for the first time.
     fn watch(&mut self, time: Duration) -> Result<()> {
-        let (symbols, missed) = (&mut self.symbols, &mut self.missed);
+        let mut seen = Vec::new();
         self.events.poll(Some(time), |event| {
-            if let Some(process) = event.read::<Process>()
-                && !symbols.remember((process.pid, process.image))
-            {
-                *missed += 1;
-            }
+            seen.extend(event.read::<Process>().map(|process| (process.pid, process.image)));
         })?;
+        for image in seen {
+            if self.symbols.remember(image) {
+                self.walker.tell(&self.symbols, image)?;
+            } else {
+                self.missed += 1;
+            }
+        }
+        self.walker.turn(&self.symbols)?;
         Ok(())
     }
 
     fn empty(&mut self) -> Result<()> {
+        // Where nothing was seen there is nothing to read, which is most of the cost at rest.
+        let counters = self.tables.counters()?;
+        let seen = counters.samples - counters.idle.min(counters.samples) + counters.taken + counters.lost_full;
+        let seen = seen.saturating_sub(counters.filtered);
+        if std::mem::replace(&mut self.emptied, seen) == seen && !self.links.is_empty() {
+            return Ok(());
+        }
         let left = self.tables.switch()?;
         self.watch(GRACE)?;
         for entry in left.drain()? {
             let (hash, stack) = entry?;
             add(&mut self.stacks, &mut self.lost_many, hash, &stack);
             if stack.known != 0 && stack.kernel_task == 0 && stack.image != 0 {
-                self.symbols.follow((stack.pid, stack.image), stack.user_frames());
+                let image = (stack.pid, stack.image);
+                if self.symbols.follow(image, stack.user_frames()) {
+                    self.walker.tell(&self.symbols, image)?;
+                }
             }
         }
         Ok(())
@@ -256,9 +335,9 @@ impl Profiler {
         self.still_waiting()?;
         let counters = self.tables.counters()?;
         let summary = Summary { time, ..self.summary(counters)? };
-        let Profiler { stacks, mut symbols, loaded, tables, events, statistics, .. } = self;
+        let Profiler { stacks, mut symbols, loaded, tables, walker, events, statistics, .. } = self;
         // From here on nothing of ours is in the kernel.
-        drop((loaded, tables, events, statistics));
+        drop((loaded, tables, walker, events, statistics));
         Ok(Profile::of(stacks.values(), &mut symbols, summary))
     }
 
@@ -289,6 +368,7 @@ impl Profiler {
             lost_waits: counters.lost_tasks,
             lost_many: self.lost_many,
             missed_processes: self.missed + counters.lost_images,
+            tables: self.walker.made(),
             own_cpu: cpu_time().saturating_sub(self.cpu_before),
             in_kernel: self.statistics.is_some().then(|| (Duration::from_nanos(kernel_ns), runs)),
             ..Summary::default()
@@ -333,6 +413,7 @@ fn add(stacks: &mut HashMap<u64, Counted>, lost: &mut u64, hash: u64, stack: &St
             user: stack.user_frames().into(),
             preempted: stack.preempted != 0,
             kernel_task: stack.kernel_task != 0,
+            walked: Walked::of(stack.walked),
         });
     }
 }

@@ -5,7 +5,7 @@ use ringfence::{PerCpuTable, Result, Table, Variable};
 mod made {
     include!(concat!(env!("OUT_DIR"), "/profile.rs"));
 }
-pub(super) use made::profile::{Counters, Loaded, Process, Profile as Programs, Stack, Waiting};
+pub(super) use made::profile::{Counters, Loaded, Mapped, Mapping, Process, Profile as Programs, Stack, Waiting};
 
 /// Most frames of a stack, on each side (`DEPTH`).
 pub(super) const DEPTH: usize = 127;

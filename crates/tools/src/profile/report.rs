@@ -1,11 +1,11 @@
 //! What a measurement comes to: stacks with functions instead of addresses, and what is to be known about it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::raw::DEPTH;
-use super::{Addresses, Clock, Counted};
+use super::{Addresses, Clock, Counted, Cut, Made, Walked};
 use crate::symbols::{Symbol, Symbols, base};
 
 /// Functions with which a thread begins. A stack in which none is near the end was not walked to its end.
@@ -103,10 +103,16 @@ pub struct Summary {
     pub lost_stacks: u64,
     /// Processes that had ended before their files were looked at: their functions have no names.
     pub missed_processes: u64,
-    /// Weight of stacks of programs, and of those the ones that end early: code without frame pointers.
+    /// Weight of stacks of programs, and of those the ones that end early: code without frame pointers, and without a table.
     pub user: u64,
     /// See [`Summary::user`].
     pub truncated: u64,
+    /// Weight of those that were walked by tables made of `.eh_frame`.
+    pub by_tables: u64,
+    /// Weight of those of them that end early, by the reason.
+    pub cut: BTreeMap<Cut, u64>,
+    /// These tables.
+    pub tables: Made,
     /// Weight of stacks with as many frames as are read, which may have more.
     pub deep: u64,
     /// Innermost frames without a function, by weight.
@@ -134,6 +140,9 @@ impl Default for Summary {
             missed_processes: 0,
             user: 0,
             truncated: 0,
+            by_tables: 0,
+            cut: BTreeMap::new(),
+            tables: Made::default(),
             deep: 0,
             unnamed: 0,
             own_cpu: Duration::ZERO,
@@ -299,7 +308,13 @@ fn frames(stack: &Addresses, symbols: &mut Symbols, summary: &mut Summary, weigh
     if !stack.kernel_task {
         summary.user += weight;
         let deep = stack.user.len() == DEPTH;
-        let whole = is_whole(&user);
+        let whole = stack.walked == Walked::Whole || is_whole(&user);
+        if let Walked::Cut(why) = stack.walked
+            && !whole
+        {
+            *summary.cut.entry(why).or_default() += weight;
+        }
+        summary.by_tables += if stack.walked == Walked::Pointers { 0 } else { weight };
         // Behind where a walk went astray lies what happened to be in a register: it leads nowhere.
         let somewhere = user.iter().rposition(|frame| frame.symbols.iter().any(|symbol| !symbol.module.is_empty()));
         if !whole && stack.image.1 != 0 {

@@ -4,19 +4,23 @@
 //! is to be called when a process is first seen: it keeps where which file is mapped, and holds the files open.
 
 mod jit;
+mod kernel;
 mod maps;
 
 use std::collections::HashMap;
 use std::fs::{self, File};
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use blazesym::symbolize::source::{Elf, Kernel, Process as OwnProcess, Source};
-use blazesym::symbolize::{Input, Sym, Symbolized, Symbolizer};
-use blazesym::{MaybeDefault, Pid};
+use blazesym::Pid;
+use blazesym::symbolize::source::{Elf, Process as OwnProcess, Source};
+use blazesym::symbolize::{Input, Sym, Symbolizer};
 
+use kernel::Functions;
+pub use kernel::Place;
 use maps::{Mapping, Named, What};
 
 /// Files that are held open; of further ones only names are known.
@@ -46,6 +50,16 @@ pub struct Symbol {
 /// A process's program: its number, and what tells it from those before and after it of that number.
 pub type Image = (u32, u64);
 
+/// Code that a process has mapped.
+#[derive(Clone, Debug)]
+pub(crate) struct Code {
+    pub(crate) addresses: Range<u64>,
+    /// Where in the file it begins.
+    pub(crate) offset: u64,
+    /// `None`: it is of no file.
+    pub(crate) file: Option<usize>,
+}
+
 #[derive(Debug, Default)]
 struct Process {
     mappings: Vec<Mapping<usize>>,
@@ -73,6 +87,8 @@ pub struct Symbols {
     by_name: HashMap<Named, usize>,
     of_files: HashMap<(usize, u64), Rc<[Symbol]>>,
     of_kernel: HashMap<u64, Rc<[Symbol]>>,
+    /// Of the kernel; read when first asked for.
+    functions: Option<Functions>,
     texts: HashMap<String, Rc<str>>,
     own_vdso: Option<u64>,
 }
@@ -96,6 +112,7 @@ impl Symbols {
             by_name: HashMap::new(),
             of_files: HashMap::new(),
             of_kernel: HashMap::new(),
+            functions: None,
             texts: HashMap::new(),
             own_vdso: vdso.map(|mapping| mapping.addresses.start),
         }
@@ -121,24 +138,24 @@ impl Symbols {
 
     /// Looks at a process again if a stack of it, innermost address first, leads to where nothing was mapped when it was last looked at: a
     /// library that came later. Addresses that a walk without frame pointers made up lead nowhere either, so that what is
-    /// behind the innermost one is believed ever less often.
-    pub fn follow(&mut self, image: Image, stack: &[u64]) {
+    /// behind the innermost one is believed ever less often. `true`: it was looked at.
+    pub fn follow(&mut self, image: Image, stack: &[u64]) -> bool {
         let Some(process) = self.processes.get(&image) else {
-            self.remember(image);
-            return;
+            return self.remember(image);
         };
         let covered = |address: &u64| maps::at(&process.mappings, *address).is_some();
         let now = Instant::now();
         let (may, wait) = process.again.map_or((true, LEAVE_ALONE.0), |(when, wait)| (now >= when, wait));
         let certain = stack.first().is_some_and(|address| !covered(address));
         if !may || stack.iter().all(covered) {
-            return;
+            return false;
         }
-        self.remember(image);
+        let looked = self.remember(image);
         if let Some(process) = self.processes.get_mut(&image) {
             let wait = if certain { LEAVE_ALONE.0 } else { (wait * 2).min(LEAVE_ALONE.1) };
             process.again = now.checked_add(wait).map(|when| (when, wait));
         }
+        looked
     }
 
     fn hold(&mut self, pid: u32, mapping: Mapping<Named>) -> Mapping<usize> {
@@ -179,19 +196,41 @@ impl Symbols {
         if let Some(known) = self.of_kernel.get(&address) {
             return Rc::clone(known);
         }
-        // The tables of names alone: what they say is right, and a kernel's debug information fills memory.
-        let source = Source::Kernel(Kernel { vmlinux: MaybeDefault::None, debug_syms: false, ..Kernel::default() });
-        let found = self.symbolizer.symbolize_single(&source, Input::AbsAddr(address)).ok();
-        let found = found.as_ref().and_then(Symbolized::as_sym).map(Plain::of);
+        let found = self.kernel_place(address);
+        let found = found.map(|place| (place.function.to_owned(), place.module.unwrap_or("[kernel]").to_owned()));
         let symbols = match found {
-            Some(plain) => {
-                let module = plain.module.as_deref().map_or("[kernel]".to_owned(), |module| module.to_owned());
-                self.symbols(plain, &module)
-            }
+            Some((name, module)) => self.symbols(Plain { name, place: None, inlined: Vec::new() }, &module),
             None => self.unknown("[kernel]", "[kernel]"),
         };
         self.of_kernel.insert(address, Rc::clone(&symbols));
         symbols
+    }
+
+    /// The code that a process has mapped, sorted by address.
+    pub(crate) fn code(&self, image: Image) -> impl Iterator<Item = Code> {
+        let mappings = self.processes.get(&image).map(|process| process.mappings.as_slice()).unwrap_or_default();
+        mappings.iter().map(|mapping| Code {
+            addresses: mapping.addresses.clone(),
+            offset: mapping.offset,
+            file: if let What::File(file) = mapping.what { Some(file) } else { None },
+        })
+    }
+
+    /// A file by its number in [`Code`]; `None`: it could not be opened when it was first seen.
+    pub(crate) fn open(&self, file: usize) -> Option<File> {
+        File::open(self.files.get(file)?.open.as_ref()?).ok()
+    }
+
+    /// The function of the kernel at an address; `None`: it is no code, or addresses are hidden.
+    pub fn kernel_place(&mut self, address: u64) -> Option<Place<'_>> {
+        self.functions.get_or_insert_with(Functions::read).at(address)
+    }
+
+    /// The file that a process has mapped at an address, and where in it.
+    pub fn file_place(&self, image: Image, address: u64) -> Option<(&str, u64)> {
+        let mapping = maps::at(&self.processes.get(&image)?.mappings, address)?;
+        let What::File(file) = mapping.what else { return None };
+        Some((&self.files.get(file)?.path, (address - mapping.addresses.start).saturating_add(mapping.offset)))
     }
 
     /// What lies at an address of a process, as [`Symbols::kernel`].
@@ -212,7 +251,7 @@ impl Symbols {
                     (none, None) => none.insert(jit::Functions::default()),
                 };
                 match functions.at(address).map(str::to_owned) {
-                    Some(name) => self.symbols(Plain { name, module: None, place: None, inlined: Vec::new() }, "[jit]"),
+                    Some(name) => self.symbols(Plain { name, place: None, inlined: Vec::new() }, "[jit]"),
                     None => self.unknown("[jit]", "[jit]"),
                 }
             }
@@ -284,14 +323,13 @@ pub fn base(path: &str) -> &str {
     path.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or(path)
 }
 
-type Place = Option<(String, Option<u32>)>;
+type Line = Option<(String, Option<u32>)>;
 
 /// A symbol that borrows nothing of the symbolizer.
 struct Plain {
     name: String,
-    module: Option<String>,
-    place: Place,
-    inlined: Vec<(String, Place)>,
+    place: Line,
+    inlined: Vec<(String, Line)>,
 }
 
 impl Plain {
@@ -300,7 +338,6 @@ impl Plain {
             |info: &blazesym::symbolize::CodeInfo<'_>| (info.to_path().to_string_lossy().into_owned(), info.line);
         Plain {
             name: sym.name.to_string(),
-            module: sym.module.as_ref().map(|module| module.to_string_lossy().into_owned()),
             place: sym.code_info.as_deref().map(place),
             inlined: sym
                 .inlined
