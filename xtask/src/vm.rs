@@ -133,6 +133,8 @@ fn test_binaries(package: &str, dir: &Path) -> Result<Vec<PathBuf>> {
 
 /// The C programs of a package's tests, compiled: guests have no compiler.
 fn objects(package: &str, dir: &Path) -> Result<Vec<(PathBuf, String)>> {
+    // A package is in the directory of its name, with or without what all of them begin with.
+    let package = package.strip_prefix("ringfence-").unwrap_or(package);
     let sources = files(&root().join("crates").join(package).join("tests/c"), ".bpf.c")?;
     std::fs::create_dir(dir.join("objects"))?;
     let programs = programs(package, dir)?;
