@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 /// Objects in `bpf/` that a tool embeds.
-const OBJECTS: &[&str] = &["profile"];
+const OBJECTS: &[&str] = &["net", "profile", "trace"];
 
 fn main() -> ExitCode {
     for name in OBJECTS {

@@ -12,11 +12,13 @@ mod inspect;
 mod list;
 mod live;
 mod metrics;
+mod net;
 mod output;
 mod profile;
 mod run;
 mod source;
 mod tool;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -43,6 +45,8 @@ enum Verb {
     List(list::Args),
     Audit(audit::Args),
     Profile(Box<profile::Args>),
+    Net(Box<net::Args>),
+    Trace(Box<trace::Args>),
 }
 
 fn main() -> ExitCode {
@@ -54,5 +58,7 @@ fn main() -> ExitCode {
         Verb::List(args) => list::run(&args),
         Verb::Audit(args) => audit::run(&args),
         Verb::Profile(args) => profile::run(&args),
+        Verb::Net(args) => net::run(&args),
+        Verb::Trace(args) => trace::run(&args),
     })
 }

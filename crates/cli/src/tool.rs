@@ -46,7 +46,8 @@ pub fn failure(error: ringfence_tools::Error) -> Failure {
     use ringfence_tools::Error;
     match &error {
         Error::Library(error) => library_failure(error),
-        Error::LongName { .. } => Failure::usage(error),
+        Error::MayNotRead { .. } => Failure::new(Exit::Permission, error),
+        Error::LongName { .. } | Error::Spec { .. } => Failure::usage(error),
         _ => Failure::new(Exit::Error, error),
     }
 }

@@ -66,6 +66,7 @@ pub use ringfence_kernel::Kernel;
 pub use ringfence_object::Object;
 use ringfence_plan::near;
 pub use ringfence_plan::{Plan, Settings, Value};
+pub use ringfence_sys::survey::{Device, DeviceStatistics};
 pub use ringfence_sys::{LinkDetails, LinkInfo, MapInfo, PerfLinkDetails, ProgramInfo, UserRecord};
 pub use ringfence_uapi::{AttachType, MapType, ProgramType};
 

@@ -12,6 +12,7 @@ use crate::rtnetlink::{
 type Result<T> = std::result::Result<T, NetlinkError>;
 
 const IFLA_IFNAME: u16 = 3;
+const IFLA_STATS64: u16 = 23;
 const TCA_CHAIN: u16 = 11;
 /// TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS), and of egress.
 const INGRESS: u32 = 0xffff_fff2;
@@ -26,6 +27,50 @@ pub struct Device {
     pub name: String,
     /// Its XDP programs.
     pub xdp: XdpPrograms,
+    /// What it is (`ARPHRD_*`): 1 is Ethernet, 772 the loopback, 65534 has no link layer.
+    pub hardware: u16,
+    /// It is up.
+    pub up: bool,
+    /// What the device itself has counted.
+    pub statistics: DeviceStatistics,
+}
+
+/// Since a device was made (the beginning of `struct rtnl_link_stats64`).
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct DeviceStatistics {
+    /// Packets that came in.
+    pub rx_packets: u64,
+    /// Packets that went out.
+    pub tx_packets: u64,
+    /// Bytes that came in.
+    pub rx_bytes: u64,
+    /// Bytes that went out.
+    pub tx_bytes: u64,
+    /// Bad packets that came in.
+    pub rx_errors: u64,
+    /// Packets that could not go out.
+    pub tx_errors: u64,
+    /// Packets that came in and were dropped by the device or the kernel's stack, for want of room or of a reader.
+    pub rx_dropped: u64,
+    /// Packets that were dropped on their way out.
+    pub tx_dropped: u64,
+}
+
+impl DeviceStatistics {
+    fn of(bytes: &[u8]) -> DeviceStatistics {
+        let mut words = bytes.chunks_exact(8).filter_map(|word| Some(u64::from_ne_bytes(word.try_into().ok()?)));
+        let mut next = || words.next().unwrap_or(0);
+        DeviceStatistics {
+            rx_packets: next(),
+            tx_packets: next(),
+            rx_bytes: next(),
+            tx_bytes: next(),
+            rx_errors: next(),
+            tx_errors: next(),
+            rx_dropped: next(),
+            tx_dropped: next(),
+        }
+    }
 }
 
 /// A filter of any qdisc that runs a program, itself or in an action.
@@ -62,6 +107,10 @@ impl ProgramFilter {
     }
 }
 
+fn half(reply: &Reply, at: usize) -> u16 {
+    reply.body.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |half| u16::from_ne_bytes(*half))
+}
+
 impl Netlink {
     /// Every device of the namespace.
     ///
@@ -74,7 +123,14 @@ impl Netlink {
             let xdp = Attributes::of(attributes.get(IFLA_XDP).unwrap_or_default());
             let id = |kind| xdp.get_u32(kind).unwrap_or(0);
             let xdp = XdpPrograms { native: id(5), generic: id(6), offloaded: id(7) };
-            Device { index: word(reply, 4), name: text(attributes.get(IFLA_IFNAME)), xdp }
+            Device {
+                index: word(reply, 4),
+                name: text(attributes.get(IFLA_IFNAME)),
+                xdp,
+                hardware: half(reply, 2),
+                up: word(reply, 8) & 1 != 0,
+                statistics: DeviceStatistics::of(attributes.get(IFLA_STATS64).unwrap_or_default()),
+            }
         };
         Ok(replies.iter().map(device).collect())
     }

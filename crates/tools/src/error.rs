@@ -53,6 +53,41 @@ pub enum Error {
         /// The line.
         text: String,
     },
+    /// A rule or filter for packets makes no sense.
+    #[error("`{text}`: {why}")]
+    Rule {
+        /// The rule.
+        text: String,
+        /// What is wrong in it.
+        why: String,
+    },
+    /// A network device that is asked for is not there.
+    #[error("there is no device {name} in this network namespace; there is {}", known.join(", "))]
+    NoDevice {
+        /// What was asked for.
+        name: String,
+        /// What is there.
+        known: Vec<String>,
+    },
+    /// Nothing is left to be done.
+    #[error("{0}")]
+    Nothing(String),
+    /// A place to be watched is not there, or not understood.
+    #[error("{spec}: {why}")]
+    Spec {
+        /// As it was written.
+        spec: String,
+        /// What is wrong, and what there is instead.
+        why: String,
+    },
+    /// What says where a place is may not be read.
+    #[error("{path}: this process may not read it; run it as root, or {how}")]
+    MayNotRead {
+        /// The file or directory.
+        path: PathBuf,
+        /// What would help.
+        how: String,
+    },
     /// An output could not be written.
     #[error("{what}: {why}")]
     Output {

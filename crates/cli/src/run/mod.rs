@@ -5,10 +5,10 @@ mod maps;
 mod meaning;
 mod metrics;
 mod place;
-mod rows;
+pub mod rows;
 mod stacks;
 mod summary;
-mod wanted;
+pub mod wanted;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,6 +19,8 @@ use ringfence::printk::Printk;
 use ringfence::{Events, Kernel, Loaded, Loader, Settings};
 use ringfence_plan::Attach;
 use ringfence_uapi::MapType;
+
+pub use place::namespace;
 
 use crate::exit::{Exit, Failure};
 use crate::output::{Format, Wrote};

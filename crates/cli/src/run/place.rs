@@ -72,7 +72,7 @@ pub fn argument(program: &Program) -> &'static str {
 }
 
 /// A name, or the number of a process where no namespace has it for a name.
-fn namespace(text: &str) -> NetNamespace {
+pub fn namespace(text: &str) -> NetNamespace {
     match text.parse() {
         Ok(pid) if !Path::new("/run/netns").join(text).exists() => NetNamespace::of_process(pid),
         _ => NetNamespace::named(text),

@@ -44,7 +44,14 @@ pub struct Rows {
     /// Events whose bytes do not fit their type.
     pub torn: u64,
     left_out: LeftOut,
+    /// Tables of several sources have one head, and `name=value` behind what all events have.
+    lines: bool,
+    behind: Option<Behind>,
 }
+
+/// Adds what is known of an event beside its fields, by the number of its source: lines of a table or of YAML, or members of JSON, each
+/// with a comma in front.
+pub type Behind = Box<dyn FnMut(usize, &[u8], Format, &mut Vec<u8>)>;
 
 /// Events that were not wanted, by the reason.
 #[derive(Default)]
@@ -112,13 +119,41 @@ impl Rows {
         wanted: Wanted,
         raw: bool,
     ) -> Rows {
+        let maps = maps.map(|map| (map.name(), map.kind() == MapType::PERF_EVENT_ARRAY));
+        Rows::of(format, "_map", maps, choices, wanted, raw)
+    }
+
+    /// Printer of events of sources that have names, in lines that all of them share.
+    pub fn of_places<'a>(
+        format: Format,
+        names: impl Iterator<Item = &'a str>,
+        choices: &Choices,
+        wanted: Wanted,
+        behind: Option<Behind>,
+    ) -> Rows {
+        // Their stacks are not in the events' own members.
+        let rows = Rows::of(format, "_probe", names.map(|name| (name, false)), choices, wanted, true);
+        // Where a row would not fit the terminal, columns only tear it apart.
+        let widest = rows.sources.iter().flat_map(|source| &source.shapes).map(Shape::width).max().unwrap_or(0);
+        let narrow = output::terminal_width().is_some_and(|width| widest > width);
+        Rows { lines: rows.sources.len() > 1 || narrow, behind, ..rows }
+    }
+
+    fn of<'a>(
+        format: Format,
+        key: &str,
+        names: impl Iterator<Item = (&'a str, bool)>,
+        choices: &Choices,
+        wanted: Wanted,
+        raw: bool,
+    ) -> Rows {
         let column = |name: String| {
             let head = if name.is_empty() { "VALUE".to_owned() } else { name.to_uppercase() };
             let usual = USUAL_WIDTHS.iter().find(|(known, _)| *known == name).map_or(0, |(_, width)| *width);
             Column { width: head.len().max(usual), head }
         };
-        let source = |map: &Map| {
-            let mine = choices.typed.iter().zip(&wanted.views).filter(|(choice, _)| choice.map == map.name());
+        let source = |(name, padded): (&str, bool)| {
+            let mine = choices.typed.iter().zip(&wanted.views).filter(|(choice, _)| choice.map == name);
             let shapes = mine.filter_map(|(choice, view)| {
                 let view = view.clone()?;
                 let names = view.layout.as_ref().map(Layout::columns).unwrap_or_default();
@@ -129,19 +164,13 @@ impl Rows {
                 let stacks = whole.and_then(|whole| Members::of(&whole, view.layout.as_ref()?));
                 Some(Shape { size, tag, need, columns, view, stacks })
             });
-            let missing = choices.missing.iter().find(|(name, _)| name == map.name()).map(|(_, ty)| ty.clone());
-            Source {
-                map: map.name().to_owned(),
-                tag: Vec::new(),
-                padded: map.kind() == MapType::PERF_EVENT_ARRAY,
-                shapes: shapes.collect(),
-                missing,
-                told: false,
-            }
+            let missing = choices.missing.iter().find(|(map, _)| map == name).map(|(_, ty)| ty.clone());
+            Source { map: name.to_owned(), tag: Vec::new(), padded, shapes: shapes.collect(), missing, told: false }
         };
-        let mut sources: Vec<Source> = maps.map(source).collect();
+        let mut sources: Vec<Source> = names.map(source).collect();
         if sources.len() > 1 {
-            sources.iter_mut().for_each(|source| source.tag = format!("{{\"_map\":{}", json!(source.map)).into_bytes());
+            let tag = |source: &Source| format!("{{\"{key}\":{}", json!(source.map)).into_bytes();
+            sources.iter_mut().for_each(|source| source.tag = tag(source));
         }
         let now = Instant::now();
         let rate = wanted.rate.map(|most| Rate { most, used: 0, second: now, dropped: 0, untold: 0 });
@@ -159,6 +188,8 @@ impl Rows {
             names: Names::default(),
             torn: 0,
             left_out: LeftOut::default(),
+            lines: false,
+            behind: None,
         }
     }
 
@@ -207,24 +238,40 @@ impl Rows {
                     if !stacks.is_empty() && self.out.pop().is_some() {
                         let _ = write!(self.out, ",\"_stacks\":{}}}", stacks::json(&stacks));
                     }
+                    if let Some(more) = &mut self.behind {
+                        self.out.pop();
+                        more(number, bytes, self.format, &mut self.out);
+                        self.out.push(b'}');
+                    }
                     self.out.push(b'\n');
                 })
             }
             Format::Yaml => {
                 let mut text = String::from("---\n");
                 if !source.tag.is_empty() {
-                    let _ = writeln!(text, "_map: {}", source.map);
+                    let _ = writeln!(text, "{}: {}", if self.lines { "_probe" } else { "_map" }, source.map);
                 }
                 layout.yaml(bytes, &mut text).map(|()| {
                     if !stacks.is_empty() {
                         text += &output::yaml(&json!({ "_stacks": stacks::json(&stacks) })).unwrap_or_default();
                     }
                     self.out.extend_from_slice(text.as_bytes());
+                    if let Some(more) = &mut self.behind {
+                        more(number, bytes, self.format, &mut self.out);
+                    }
                 })
             }
             Format::Table => layout.row(bytes, Some(&self.clock), &mut self.row).map(|()| {
                 widen(&mut shape.columns, &self.row);
-                if self.head != Some((number, at)) {
+                if self.lines {
+                    // The only place needs no name.
+                    let name = if source.tag.is_empty() { "" } else { &source.map };
+                    if self.head.is_none() {
+                        shape.line_head(!name.is_empty(), &mut self.out);
+                    }
+                    self.head = Some((number, at));
+                    shape.line(name, &self.row, &mut self.out);
+                } else if self.head != Some((number, at)) {
                     self.head = Some((number, at));
                     if !source.tag.is_empty() {
                         self.out.extend_from_slice(source.map.as_bytes());
@@ -232,10 +279,15 @@ impl Rows {
                     }
                     shape.head(&mut self.out);
                 }
-                shape.cells(&self.row, &mut self.out);
+                if !self.lines {
+                    shape.cells(&self.row, &mut self.out);
+                }
                 let mut text = String::new();
                 stacks.iter().for_each(|stack| stack.draw(&mut text));
                 self.out.extend_from_slice(text.as_bytes());
+                if let Some(more) = &mut self.behind {
+                    more(number, bytes, self.format, &mut self.out);
+                }
             }),
         };
         if let Err(short) = written {
@@ -368,6 +420,18 @@ impl Rows {
         }
     }
 
+    /// Whether something was added that is not written out.
+    pub fn waits(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    /// What was collected so far, as text; it is not written out.
+    pub fn so_far(&mut self) -> String {
+        let before = std::mem::take(&mut self.out);
+        self.collected(true);
+        String::from_utf8_lossy(&std::mem::replace(&mut self.out, before)).into_owned()
+    }
+
     /// Writes out what was added.
     pub fn flush(&mut self) -> Result<Wrote, Failure> {
         if self.clock_read.elapsed() > CLOCK_AGE {
@@ -450,6 +514,54 @@ impl Shape {
         let last = self.columns.len().saturating_sub(1);
         for (at, (column, text)) in self.columns.iter().zip(row.cells()).enumerate() {
             cell(text, column.width, at == last, out);
+        }
+        out.push(b'\n');
+    }
+}
+
+/// What all events of all sources have.
+const SHARED: &[&str] = &["TS_NS", "PID", "TID", "UID", "CPU", "COMM"];
+/// Width of the column that names the source.
+const SOURCE: usize = 24;
+
+impl Shape {
+    fn shared(&self) -> usize {
+        self.columns.iter().take_while(|column| SHARED.contains(&&*column.head)).count()
+    }
+
+    /// About what a row takes.
+    fn width(&self) -> usize {
+        let text = |column: &Column| matches!(&*column.head, "FILENAME" | "NAME" | "PATHNAME" | "BUF" | "RETURNED");
+        self.columns.iter().map(|column| if text(column) { 24 } else { column.width.max(8) } + 2).sum()
+    }
+
+    fn line_head(&self, named: bool, out: &mut Vec<u8>) {
+        for column in self.columns.iter().take(self.shared()) {
+            cell(&column.head, column.width, false, out);
+        }
+        if named {
+            cell("PROBE", SOURCE, false, out);
+        }
+        cell("FIELDS", 0, true, out);
+        out.push(b'\n');
+    }
+
+    fn line(&self, source: &str, row: &Row, out: &mut Vec<u8>) {
+        let shared = self.shared();
+        let mut cells = self.columns.iter().zip(row.cells());
+        for (column, text) in cells.by_ref().take(shared) {
+            cell(text, column.width, false, out);
+        }
+        if !source.is_empty() {
+            cell(source, SOURCE, shared == self.columns.len(), out);
+        }
+        for (at, (column, text)) in cells.enumerate() {
+            if at > 0 {
+                out.push(b' ');
+            }
+            out.extend(column.head.bytes().map(|byte| byte.to_ascii_lowercase()));
+            out.push(b'=');
+            out.extend_from_slice(text.as_bytes());
         }
         out.push(b'\n');
     }
@@ -585,6 +697,8 @@ mod tests {
             names: Names::default(),
             torn: 0,
             left_out: LeftOut::default(),
+            lines: false,
+            behind: None,
         }
     }
 

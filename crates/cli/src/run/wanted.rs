@@ -13,7 +13,7 @@ use crate::exit::Failure;
 const MOST_NAMES: usize = 30;
 
 /// Filters and shape.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 #[command(next_help_heading = "Which events, and how")]
 pub struct Shape {
     /// Only events for which this holds: pid == 1234 && comm ~ "ssh*".
@@ -85,6 +85,26 @@ pub struct Wanted {
 }
 
 impl Shape {
+    /// With these fields, where the user names none.
+    pub fn or_fields(mut self, fields: Vec<String>) -> Shape {
+        if self.fields.is_empty() && self.count_by.is_empty() {
+            self.fields = fields;
+        }
+        self
+    }
+
+    /// Whether something that the user wrote names this field.
+    pub fn names(&self, field: &str) -> bool {
+        let Shape { condition, fields, sort, count_by, top: _, rate: _ } = self;
+        let all = condition.iter().chain(fields).chain(sort).chain(count_by);
+        all.into_iter().any(|text| text.contains(field))
+    }
+
+    /// Whether events are counted or sorted, and shown at the end.
+    pub fn collects(&self) -> bool {
+        self.sort.is_some() || !self.count_by.is_empty()
+    }
+
     fn is_plain(&self) -> bool {
         let Shape { condition, fields, sort, count_by, top, rate: _ } = self;
         condition.is_none() && fields.is_empty() && sort.is_none() && count_by.is_empty() && top.is_none()

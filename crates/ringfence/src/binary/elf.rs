@@ -89,6 +89,11 @@ impl<'a> Place<'a> {
     }
 }
 
+/// The path of a function of Rust, without the hash that the compiler adds.
+fn rust_path(symbol: &str) -> Option<String> {
+    rustc_demangle::try_demangle(symbol).ok().map(|name| format!("{name:#}"))
+}
+
 fn number(text: &str) -> Option<u64> {
     match text.strip_prefix("0x") {
         Some(hex) => u64::from_str_radix(hex, 16).ok(),
@@ -176,6 +181,9 @@ impl<'a> Image<'a> {
                 found[at] = Some(self.choose(places[at], &candidates));
             }
         }
+        for (place, found) in places.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
+            *found = self.demangled(place);
+        }
         let found = found.into_iter().zip(places);
         found.map(|(found, place)| found.unwrap_or_else(|| Err(self.missing(&Place::parse(place))))).collect()
     }
@@ -258,6 +266,18 @@ impl<'a> Image<'a> {
         })
     }
 
+    /// A function of Rust by its path in the source, `demo::work`: its symbol has more in it.
+    fn demangled(&self, text: &str) -> Option<Result<u64, Cause>> {
+        let place = Place::parse(text);
+        let (_, last) = place.symbol.rsplit_once("::")?;
+        let mut candidates = Vec::new();
+        for table in [SHT_SYMTAB, SHT_DYNSYM] {
+            let functions = self.functions(table).ok()?.iter().filter(|function| function.name.contains(last));
+            candidates.extend(functions.filter(|function| rust_path(&function.name).as_deref() == Some(place.symbol)));
+        }
+        (!candidates.is_empty()).then(|| self.choose(text, &candidates))
+    }
+
     /// One of the symbols that a place may mean.
     fn choose(&self, text: &str, candidates: &[&Function]) -> Result<u64, Cause> {
         let (path, place) = (self.binary.path().display(), Place::parse(text));
@@ -305,8 +325,12 @@ impl<'a> Image<'a> {
                 return Cause::invalid(why).action(format!("it has {}", versions.join(", ")));
             }
         }
-        let names = tables().take(MAX_NEAR).map(|function| function.name.as_str());
-        let near = crate::near::nearest(place.symbol, names);
+        let near = if place.symbol.contains("::") {
+            let paths: Vec<String> = tables().take(MAX_NEAR).filter_map(|function| rust_path(&function.name)).collect();
+            crate::near::nearest(place.symbol, paths.iter().map(String::as_str))
+        } else {
+            crate::near::nearest(place.symbol, tables().take(MAX_NEAR).map(|function| function.name.as_str()))
+        };
         let mut why = format!("{path} has no function `{}`", place.symbol);
         if !near.is_empty() {
             why += &format!(" (it has {})", near.join(", "));

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ringfence_sys as sys;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use sys::netlink::Netlink;
 use sys::{AttachTo, LinkTail};
 
 use super::{Link, create, failed};
@@ -122,6 +123,27 @@ impl NetNamespace {
                 _ => crate::explain::plain(errno),
             })
         })
+    }
+
+    /// Its devices, with their XDP programs and what they have counted themselves.
+    ///
+    /// # Errors
+    /// As [`NetNamespace::enter`]; the kernel refuses.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), ringfence::Error> {
+    /// let devices = ringfence::hook::NetNamespace::own().devices()?;
+    /// assert!(devices.iter().any(|device| device.name == "lo"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn devices(&self) -> Result<Vec<sys::survey::Device>> {
+        let devices = self.run_in(|| {
+            let netlink = Netlink::open().map_err(crate::explain::plain)?;
+            netlink.devices().map_err(crate::explain::netlink)
+        });
+        let fail = |cause| Error::system(&format!("listing the devices of network namespace {self}"), cause);
+        devices.and_then(|listed| listed).map_err(fail)
     }
 
     /// A hook inside: its devices are looked for there. The link that comes of it can be held, replaced and dropped anywhere.
