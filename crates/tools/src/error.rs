@@ -85,6 +85,16 @@ pub enum Error {
         /// What is there.
         known: Vec<String>,
     },
+    /// A device has an XDP program of somebody else's.
+    #[error(
+        "{name} cannot be watched by XDP: {why}. It is left alone; without XDP (--no-xdp) the device can be watched all the same"
+    )]
+    Taken {
+        /// The device.
+        name: String,
+        /// Whose program it is.
+        why: String,
+    },
     /// Nothing is left to be done.
     #[error("{0}")]
     Nothing(String),
