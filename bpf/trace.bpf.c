@@ -261,6 +261,8 @@ static __always_inline void list(char *to, __u64 address)
 	const char more[4] = "\xe2\x80\xa6";
 	__u32 at = 0;
 
+	/* Older kernels (6.1) take loops only where the way back is a jump, which the compiler does not promise. */
+#pragma clang loop unroll(full)
 	for (int i = 0; i <= LIST; i++) {
 		__u64 text = 0;
 		long length;
