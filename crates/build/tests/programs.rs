@@ -155,3 +155,31 @@ fn a_module_names_what_differs_in_another_object() {
     let gone = said("__u64 lost = 0;", "__u64 missed = 0;\n#define lost missed");
     assert!(gone.contains("no global variable `lost`"), "{gone}");
 }
+
+#[test]
+fn a_source_may_use_all_types_of_a_kernel() {
+    let vmlinux = Path::new("/sys/kernel/btf/vmlinux");
+    let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang-19".to_owned());
+    let no_clang = Command::new(&clang).arg("--version").output().is_err();
+    if no_clang || !vmlinux.exists() || !Path::new("/usr/include/bpf/bpf_helpers.h").exists() {
+        println!("skipped: clang-19, libbpf-dev or the kernel's types are missing (a_source_may_use_all_types_of_a_kernel)");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("tasks.bpf.c");
+    let text = "#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\n#include <bpf/bpf_core_read.h>\n\
+        __u64 start = 0;\nenum task_state_of { NONE };\n\
+        SEC(\"raw_tp/sched_process_exit\") int on_exit(struct bpf_raw_tracepoint_args *ctx)\n{\n\
+        \tstruct task_struct *task = (void *)ctx->args[0];\n\tstart = BPF_CORE_READ(task, group_leader, start_time);\n\
+        \treturn BPF_CORE_READ(task, se.on_rq);\n}\nchar LICENSE[] SEC(\"license\") = \"GPL\";\n";
+    fs::write(&source, text).unwrap();
+    let builder = ringfence_build::Builder::new(&source).clang(&clang).flag("-Werror").out_dir(dir.path());
+    builder.vmlinux(vmlinux).build().unwrap();
+    let object = fs::read(dir.path().join("tasks.bpf.o")).unwrap();
+    let object = ringfence_object::Object::parse("tasks", &object).unwrap();
+    // Each of the three reads is fitted to the kernel that runs.
+    assert!(object.functions.iter().map(|function| function.core.len()).sum::<usize>() >= 3);
+    // Sources with no types at all are told apart from no file.
+    let wrong = ringfence_build::Builder::new(&source).clang(clang).out_dir(dir.path()).vmlinux(&source).build();
+    assert!(wrong.unwrap_err().to_string().contains("holds no kernel's types"));
+}
