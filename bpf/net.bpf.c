@@ -515,10 +515,14 @@ static __always_inline void take_sample(struct __sk_buff *skb, __u32 hook)
 	sample->len = len;
 	if (len > snap)
 		len = snap;
-	if (len > SNAP)
-		len = SNAP;
-	if (len < 1 || bpf_skb_load_bytes(skb, 0, sample->bytes, len))
-		len = 0;
+	if (len) {
+		/* 1 to SNAP, in a way that kernels before 6.2 understand and the compiler keeps. */
+		len--;
+		barrier_var(len);
+		len = (len & (SNAP - 1)) + 1;
+		if (bpf_skb_load_bytes(skb, 0, sample->bytes, len))
+			len = 0;
+	}
 	sample->kept = len;
 	sample->tag = skb->vlan_present ? (__u32)bpf_ntohs(skb->vlan_proto) << 16 | skb->vlan_tci : 0;
 	sample->unused = 0;

@@ -12,6 +12,8 @@ use crate::rtnetlink::{
 type Result<T> = std::result::Result<T, NetlinkError>;
 
 const IFLA_IFNAME: u16 = 3;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
 const IFLA_STATS64: u16 = 23;
 const TCA_CHAIN: u16 = 11;
 /// TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS), and of egress.
@@ -29,6 +31,8 @@ pub struct Device {
     pub xdp: XdpPrograms,
     /// What it is (`ARPHRD_*`): 1 is Ethernet, 772 the loopback, 65534 has no link layer.
     pub hardware: u16,
+    /// Its kind, if it is a virtual one that has a name for it: `veth`, `bridge`, `vxlan`; else empty.
+    pub kind: String,
     /// It is up.
     pub up: bool,
     /// What the device itself has counted.
@@ -128,6 +132,7 @@ impl Netlink {
                 name: text(attributes.get(IFLA_IFNAME)),
                 xdp,
                 hardware: half(reply, 2),
+                kind: text(Attributes::of(attributes.get(IFLA_LINKINFO).unwrap_or_default()).get(IFLA_INFO_KIND)),
                 up: word(reply, 8) & 1 != 0,
                 statistics: DeviceStatistics::of(attributes.get(IFLA_STATS64).unwrap_or_default()),
             }

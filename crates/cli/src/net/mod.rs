@@ -37,8 +37,11 @@ pub struct Args {
     #[arg(long, value_name = "NAME|PID")]
     netns: Option<String>,
     /// Count nothing by XDP: needed where the device has an XDP program already.
-    #[arg(long, conflicts_with = "generic")]
+    #[arg(long, conflicts_with_all = ["generic", "native"])]
     no_xdp: bool,
+    /// Count by XDP in the driver, also of a veth, whose driver may lose a packet when the program is taken off.
+    #[arg(long, conflicts_with = "generic")]
+    native: bool,
     /// Count by XDP in the kernel's stack even where the driver could.
     #[arg(long)]
     generic: bool,
@@ -83,10 +86,11 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let options = Options {
         devices: args.dev.clone(),
         namespace: args.netns.as_deref().map(namespace),
-        frames: match (args.no_xdp, args.generic) {
-            (true, _) => Frames::Off,
-            (false, true) => Frames::Generic,
-            (false, false) => Frames::Native,
+        frames: match (args.no_xdp, args.generic, args.native) {
+            (true, ..) => Frames::Off,
+            (_, true, _) => Frames::Generic,
+            (.., true) => Frames::Native,
+            _ => Frames::Best,
         },
         flows: true,
         most_flows: args.flows,

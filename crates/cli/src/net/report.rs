@@ -15,7 +15,7 @@ pub fn attached(devices: &[Watched]) -> Vec<String> {
         let frames = match device.frames {
             Frames::Native => "xdp (native), in, out",
             Frames::Generic => "xdp (generic), in, out",
-            Frames::Off => "in, out",
+            Frames::Best | Frames::Off => "in, out",
         };
         let why = device.why.as_ref().map(|why| format!("; {}", why.replace('\n', " "))).unwrap_or_default();
         format!("net: {}: {frames}{why}", device.name)

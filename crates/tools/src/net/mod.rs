@@ -74,8 +74,10 @@ impl fmt::Display for Direction {
 /// How frames are counted before the kernel has looked at them.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Frames {
-    /// In the driver, and where it cannot, in the kernel's stack.
+    /// In the driver, and where it cannot, or would lose packets when the program goes (veth), in the kernel's stack.
     #[default]
+    Best,
+    /// In the driver, and where it cannot, in the kernel's stack.
     Native,
     /// In the kernel's stack.
     Generic,
@@ -118,7 +120,7 @@ impl Default for Options {
         Options {
             devices: Vec::new(),
             namespace: None,
-            frames: Frames::Native,
+            frames: Frames::Best,
             flows: true,
             most_flows: 65_536,
             filter: None,
@@ -141,6 +143,8 @@ pub struct Watched {
     pub why: Option<String>,
     /// What it is (`ARPHRD_*`).
     hardware: u16,
+    /// Its driver throws away what it has queued when its XDP program goes (`veth_disable_xdp`: the ring is emptied).
+    lossy: bool,
     before: DeviceStatistics,
 }
 
@@ -387,6 +391,7 @@ fn choose(options: &Options, there: Vec<Device>) -> Result<Vec<Watched>> {
         frames: Frames::Off,
         why: None,
         hardware: device.hardware,
+        lossy: device.kind == "veth",
         before: device.statistics,
     };
     if options.devices.is_empty() {
@@ -460,7 +465,12 @@ fn frames(loaded: &Loaded, namespace: &NetNamespace, options: &Options, device: 
     }
     let place = Xdp::index(device.index);
     let mut modes = vec![(Frames::Native, place.clone().native()), (Frames::Generic, place.generic())];
-    modes.retain(|(frames, _)| options.frames == Frames::Native || *frames == options.frames);
+    if options.frames == Frames::Generic {
+        modes.remove(0);
+    } else if options.frames == Frames::Best && device.lossy {
+        device.why = Some("in the driver of a veth a packet could be lost at the end".to_owned());
+        modes.remove(0);
+    }
     for (frames, place) in modes {
         match attach(loaded, "on_frame", namespace, place) {
             Ok(link) => {
@@ -469,7 +479,8 @@ fn frames(loaded: &Loaded, namespace: &NetNamespace, options: &Options, device: 
             }
             Err(Error::Library(error)) => {
                 let why = error.cause().map_or_else(|| error.to_string(), |cause| cause.why.clone());
-                let taken = error.errno() == Some(Errno::BUSY.raw_os_error());
+                // EEXIST: in the other mode.
+                let taken = [Errno::BUSY, Errno::EXIST].iter().any(|taken| error.errno() == Some(taken.raw_os_error()));
                 // A device that was asked for by name must be watched as was asked for; of all devices, those are that can be.
                 match (taken, error.kind()) {
                     (_, Kind::Unsupported) if frames == Frames::Native => {}
