@@ -117,7 +117,7 @@ fn switches_between_tasks() {
     let switches: Vec<&Value> = all.iter().filter(|event| event["_probe"] == "sched:sched_switch").collect();
     assert!(switches.iter().any(|event| event["next_pid"] == child), "{} events", all.len());
     let sleeps = switches.iter().find(|event| event["prev_pid"] == child && event["prev_state"] == "S");
-    let frames = sleeps.expect("it slept")["_kernel_stack"].as_array().expect("a stack").clone();
+    let frames = sleeps.expect("it slept")["_stacks"]["kernel"].as_array().expect("a stack").clone();
     assert!(frames.iter().any(|frame| frame.as_str().is_some_and(|frame| frame.contains("nanosleep"))), "{frames:?}");
     let exec = all.iter().find(|event| event["_probe"] == "sched:sched_process_exec" && event["pid"] == child);
     assert!(text(exec.expect("an exec"), "filename").ends_with("sleep"));
@@ -148,8 +148,8 @@ fn functions_and_static_probes_of_programs() {
     assert_eq!(probed, [("static", 0, 200), ("static", -1, 201), ("static", -2, 202), ("static", -3, 203)]);
 
     let (all, _) = events(&[&greet, "--stack", "user"], || run(&file, &["1"]));
-    let frame = all[0]["_user_stack"][0].as_str().expect("a frame");
-    assert!(frame.starts_with("greet (traced.c:"), "{frame}");
+    let frame = all[0]["_stacks"]["user"][0].as_str().expect("a frame");
+    assert!(frame.starts_with("greet traced.c:"), "{frame}");
 }
 
 #[test]

@@ -53,25 +53,6 @@ pub enum Error {
         /// The line.
         text: String,
     },
-    /// A rule or filter for packets makes no sense.
-    #[error("`{text}`: {why}")]
-    Rule {
-        /// The rule.
-        text: String,
-        /// What is wrong in it.
-        why: String,
-    },
-    /// A network device that is asked for is not there.
-    #[error("there is no device {name} in this network namespace; there is {}", known.join(", "))]
-    NoDevice {
-        /// What was asked for.
-        name: String,
-        /// What is there.
-        known: Vec<String>,
-    },
-    /// Nothing is left to be done.
-    #[error("{0}")]
-    Nothing(String),
     /// A place to be watched is not there, or not understood.
     #[error("{spec}: {why}")]
     Spec {
@@ -88,6 +69,35 @@ pub enum Error {
         /// What would help.
         how: String,
     },
+    /// A rule or filter for packets makes no sense.
+    #[error("`{text}`: {why}")]
+    Rule {
+        /// The rule.
+        text: String,
+        /// What is wrong in it.
+        why: String,
+    },
+    /// A network device that is asked for is not there.
+    #[error("there is no device {name} in this network namespace; there is {}", known.join(", "))]
+    NoDevice {
+        /// What was asked for.
+        name: String,
+        /// What is there.
+        known: Vec<String>,
+    },
+    /// A device has an XDP program of somebody else's.
+    #[error(
+        "{name} cannot be watched by XDP: {why}. It is left alone; without XDP (--no-xdp) the device can be watched all the same"
+    )]
+    Taken {
+        /// The device.
+        name: String,
+        /// Whose program it is.
+        why: String,
+    },
+    /// Nothing is left to be done.
+    #[error("{0}")]
+    Nothing(String),
     /// An output could not be written.
     #[error("{what}: {why}")]
     Output {

@@ -455,7 +455,7 @@ fn somebody_elses_program_stays() {
     let _link = loaded.program("pass").unwrap().attach_to(&hook).unwrap();
     let before = wire.near.namespace().devices().unwrap();
     let refused = Watch::start(&options(&wire.near)).unwrap_err();
-    assert!(matches!(refused, Error::Library(_)) && refused.to_string().contains("pass"), "{refused}");
+    assert!(matches!(refused, Error::Taken { .. }) && refused.to_string().contains("`pass`"), "{refused}");
     let watch = Watch::start(&Options { frames: Frames::Off, ..options(&wire.near) }).unwrap();
     wire.send(3);
     assert_eq!(place(&arrived(watch, Direction::In, 3), Direction::In).packets, 3);

@@ -25,9 +25,10 @@ use top::Top;
 /// Counts every packet, none is dropped or delayed; an XDP program of somebody else's is left alone. Ctrl-C or --for ends it, and takes
 /// everything off.
 #[derive(clap::Args)]
+#[command(group(clap::ArgGroup::new("devices").args(["dev", "all"]).required(true)))]
 pub struct Args {
     /// Watch this device. May be given several times.
-    #[arg(short, long, value_name = "DEVICE", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(short, long, value_name = "DEVICE")]
     dev: Vec<String>,
     /// Watch all devices that are up.
     #[arg(long)]

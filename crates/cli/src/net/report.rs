@@ -312,17 +312,20 @@ pub fn summary(traffic: &Traffic) -> Vec<String> {
     if failed > 0 {
         lines.push(format!("{failed} packets could not be marked"));
     }
-    let cost = traffic.cost;
-    let kernel = match cost.in_kernel {
+    lines.push(format!("own cost: {}", cost(traffic)));
+    lines
+}
+
+/// What it costs itself: `0.1% of a CPU here, 2.1% in the kernel (410 ns a run)`.
+pub fn cost(traffic: &Traffic) -> String {
+    let seconds = traffic.time.as_secs_f64().max(1e-9);
+    let share = |time: Duration| 100.0 * time.as_secs_f64() / seconds;
+    let kernel = match traffic.cost.in_kernel {
         Some((time, runs)) => {
             let each = time.as_nanos().checked_div(runs.into()).unwrap_or(0);
-            format!("{:.2}% in the kernel ({each} ns a run)", 100.0 * time.as_secs_f64() / seconds.max(1e-9))
+            format!("{:.2}% in the kernel ({each} ns a run)", share(time))
         }
         None => "in the kernel: not measured".to_owned(),
     };
-    lines.push(format!(
-        "own cost: {:.2}% of a CPU here, {kernel}",
-        100.0 * cost.own_cpu.as_secs_f64() / seconds.max(1e-9)
-    ));
-    lines
+    format!("{:.2}% of a CPU here, {kernel}", share(traffic.cost.own_cpu))
 }

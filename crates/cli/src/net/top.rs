@@ -12,7 +12,7 @@ use ratatui::widgets::{Row, Table};
 use ringfence_tools::net::{Flow, Traffic};
 
 use super::Running;
-use super::report::flow_row;
+use super::report::{cost, flow_row};
 use crate::exit::Failure;
 use crate::live::Live;
 use crate::output::bytes;
@@ -95,12 +95,14 @@ impl Live for Top<'_> {
     fn draw(&self, frame: &mut Frame<'_>, area: Rect) {
         let places = u16::try_from(self.now.places.len() + 1).unwrap_or(u16::MAX);
         // Flows have at least half of the screen.
-        let [top, _, bottom] = Layout::vertical([
+        let [own, top, _, bottom] = Layout::vertical([
+            Constraint::Length(1),
             Constraint::Length(places.min(area.height / 2)),
             Constraint::Length(1),
             Constraint::Fill(1),
         ])
         .areas(area);
+        frame.render_widget(Line::from(format!("own cost: {}", cost(&self.now))), own);
         let rows = self.now.places.iter().zip(&self.before.places).map(|(now, before)| {
             let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / self.seconds();
             Row::new([

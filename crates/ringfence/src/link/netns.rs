@@ -1,7 +1,7 @@
 //! Network namespaces: hooks of one (`sk_lookup`, `flow_dissector`), and any hook inside of one.
 
 use std::fmt;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -106,7 +106,10 @@ impl NetNamespace {
         let namespace = self.open()?;
         std::thread::scope(|scope| {
             let inside = || -> Result<T, Errno> {
-                sys::enter_network_namespace(namespace.as_fd())?;
+                // To enter even the own one takes CAP_SYS_ADMIN.
+                if !is_here(namespace.as_fd()) {
+                    sys::enter_network_namespace(namespace.as_fd())?;
+                }
                 Ok(run())
             };
             let thread = std::thread::Builder::new().name("ringfence-netns".to_owned()).spawn_scoped(scope, inside);
@@ -150,6 +153,15 @@ impl NetNamespace {
     pub fn hook<H: Hook + Sync>(&self, hook: H) -> Inside<H> {
         Inside { namespace: self.clone(), hook }
     }
+}
+
+/// Whether the calling thread is in it.
+fn is_here(namespace: BorrowedFd<'_>) -> bool {
+    let here = rustix::fs::stat("/proc/thread-self/ns/net");
+    let same = |of: rustix::fs::Stat| {
+        rustix::fs::fstat(namespace).is_ok_and(|is| (is.st_dev, is.st_ino) == (of.st_dev, of.st_ino))
+    };
+    here.is_ok_and(same)
 }
 
 /// Namespaces that have names.

@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use ringfence::hook::{Hook, NetNamespace, Tc, Xdp};
 use ringfence::{Device, DeviceStatistics, Events, Kind, Link, Loaded, PerCpuTable, Settings, Table};
+use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::cost::Meter;
@@ -449,36 +450,43 @@ fn attach(loaded: &Loaded, program: &str, namespace: &NetNamespace, hook: impl H
 
 /// Counts a device's frames, as far in front as can be.
 fn frames(loaded: &Loaded, namespace: &NetNamespace, options: &Options, device: &mut Watched) -> Result<Option<Link>> {
-    // The loopback and devices without a link layer have no frames; those of the loopback are seen twice as it is.
-    if options.frames == Frames::Off || !device.is_framed() || device.hardware != FRAMED[0] {
+    if options.frames == Frames::Off {
+        return Ok(None);
+    }
+    // Those of the loopback are seen twice as it is.
+    if device.hardware != FRAMED[0] {
+        device.why = Some("no Ethernet device: no XDP".to_owned());
         return Ok(None);
     }
     let place = Xdp::index(device.index);
-    if options.frames == Frames::Native {
-        match attach(loaded, "on_frame", namespace, place.clone().native()) {
+    let mut modes = vec![(Frames::Native, place.clone().native()), (Frames::Generic, place.generic())];
+    modes.retain(|(frames, _)| options.frames == Frames::Native || *frames == options.frames);
+    for (frames, place) in modes {
+        match attach(loaded, "on_frame", namespace, place) {
             Ok(link) => {
-                device.frames = Frames::Native;
+                device.frames = frames;
                 return Ok(Some(link));
             }
-            Err(Error::Library(error)) if error.kind() == Kind::Unsupported => device.why = Some(error.to_string()),
-            Err(error) => return taken(error, options, device),
+            Err(Error::Library(error)) => {
+                let why = error.cause().map_or_else(|| error.to_string(), |cause| cause.why.clone());
+                let taken = error.errno() == Some(Errno::BUSY.raw_os_error());
+                // A device that was asked for by name must be watched as was asked for; of all devices, those are that can be.
+                match (taken, error.kind()) {
+                    (_, Kind::Unsupported) if frames == Frames::Native => {}
+                    (true, _) if !options.devices.is_empty() => {
+                        return Err(Error::Taken { name: device.name.clone(), why });
+                    }
+                    _ if options.devices.is_empty() => {
+                        device.why = Some(format!("no XDP: {why}"));
+                        return Ok(None);
+                    }
+                    _ => return Err(Error::Library(error)),
+                }
+                device.why = Some(why);
+            }
+            Err(error) => return Err(error),
         }
     }
-    match attach(loaded, "on_frame", namespace, place.generic()) {
-        Ok(link) => {
-            device.frames = Frames::Generic;
-            Ok(Some(link))
-        }
-        Err(error) => taken(error, options, device),
-    }
-}
-
-/// A device that was asked for by name must be watched as was asked for; of all devices, those are that can be.
-fn taken(error: Error, options: &Options, device: &mut Watched) -> Result<Option<Link>> {
-    if !options.devices.is_empty() {
-        return Err(error);
-    }
-    device.why = Some(error.to_string());
     Ok(None)
 }
 
