@@ -332,7 +332,8 @@ fn waits_are_counted_where_they_began() {
         rows.filter(|row| row.frames.iter().any(|frame| is(frame, name))).map(|row| row.count).sum()
     };
     let (twice, once) = (waits("sleeps_twice"), waits("sleeps_once"));
-    assert!(once > 10 && twice.abs_diff(2 * once) <= 3, "{twice} and {once}");
+    // A few more waits are for a lock or a page.
+    assert!(once > 10 && twice.abs_diff(2 * once) <= 3 + once / 20, "{twice} and {once}");
     assert_eq!(profile.summary.lost(), 0, "{:?}", profile.summary);
     assert_nothing_is_left();
     // Waits too short are left out.
