@@ -205,6 +205,40 @@ fn what_is_typed_into_bash() {
 }
 
 #[test]
+fn metrics_are_what_was_counted_so_far() {
+    let _alone = alone();
+    let args = ["trace", "syscalls:openat", "--comm", "cat", "--latency"];
+    let serving = common::scrape::serve(args);
+    let counted = |metrics: &common::scrape::Metrics| {
+        metrics.get("ringfence_trace_duration_ns_count{probe=\"syscalls:openat\"}").unwrap_or(0.0)
+    };
+    let before = counted(&serving.scrape());
+    run(Path::new("cat"), &["/proc/version"]);
+    common::wait_for("the calls of cat", || counted(&serving.scrape()) > before);
+    let metrics = serving.scrape();
+    assert!(metrics.get("ringfence_trace_events_total{probe=\"syscalls:openat\"}").is_some_and(|all| all > before));
+    let lost = "ringfence_trace_lost_total{probe=\"syscalls:openat\",reason=\"buffer full\"}";
+    assert_eq!(metrics.get(lost), Some(0.0));
+    common::scrape::parse(&serving.get("application/openmetrics-text").1);
+    serving.end();
+}
+
+#[test]
+fn nothing_is_left_after_a_kill() {
+    let (_alone, before) = (alone(), held());
+    let mut child = ringfence()
+        .args(["trace", "syscalls:openat", "sched:sched_switch"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the command");
+    common::wait_for("the links", || held().difference(&before).any(|(kind, _)| *kind == "link"));
+    child.kill().expect("a kill");
+    child.wait().expect("its end");
+    common::assert_nothing_left(&before);
+}
+
+#[test]
 fn who_reads_no_more_ends_it() {
     let _alone = alone();
     let before = held();
