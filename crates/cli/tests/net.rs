@@ -6,45 +6,53 @@ mod common;
 #[allow(dead_code, reason = "the tests of the library use all of it")]
 mod wire;
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::process::{Child, Output, Stdio};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStderr, Stdio};
 
 use common::{alone, assert_nothing_left, compile, held, ringfence, ringfence_with, signal, stderr, stdout, wait_for};
 use serde_json::Value;
 use wire::{FAR, NEAR, Wire};
 
-type Held = BTreeSet<(&'static str, u32)>;
-
-/// Starts to watch the near end, and waits until it does.
-fn start(wire: &Wire, before: &Held, links: usize, args: &[&str]) -> Child {
-    let mut command = ringfence();
-    command.args(["net", "--dev", "wire", "--netns", &wire.near.name]).args(args);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command");
-    let attached = || held().difference(before).filter(|(kind, _)| *kind == "link").count() >= links;
-    wait_for("the programs to be attached", attached);
-    child
+/// A watch of the near end.
+struct Watching {
+    child: Child,
+    errors: BufReader<ChildStderr>,
+    notes: String,
 }
 
-/// Ends it as Ctrl-C does.
-fn end(child: Child) -> Output {
-    signal(&child, "INT");
-    let output = child.wait_with_output().expect("its output");
-    assert!(output.status.success(), "{}", stderr(&output));
-    output
-}
+impl Watching {
+    /// Starts, and waits until it watches.
+    fn start(wire: &Wire, args: &[&str]) -> Watching {
+        let mut command = ringfence();
+        command.args(["net", "--dev", "wire", "--netns", &wire.near.name]).args(args);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command");
+        let errors = BufReader::new(child.stderr.take().expect("stderr"));
+        let mut watching = Watching { child, errors, notes: String::new() };
+        while !watching.notes.contains("net: Ctrl-C ends") {
+            let read = watching.errors.read_line(&mut watching.notes).expect("stderr");
+            assert!(read > 0, "it ended: {}", watching.notes);
+        }
+        watching
+    }
 
-/// Links of a device with XDP: what comes in, what goes out, frames, segments that are sent again.
-const LINKS: usize = 4;
+    /// Ends it as Ctrl-C does: what it wrote, and what it said.
+    fn end(mut self) -> (String, String) {
+        signal(&self.child, "INT");
+        let output = self.child.wait_with_output().expect("its output");
+        self.errors.read_to_string(&mut self.notes).expect("stderr");
+        assert!(output.status.success(), "{}", self.notes);
+        (stdout(&output), self.notes)
+    }
+}
 
 #[test]
 fn a_table_for_people() {
     let (_alone, wire, before) = (alone(), Wire::veth("cnett"), held());
-    let child = start(&wire, &before, LINKS, &["--interval", "200ms"]);
+    let watching = Watching::start(&wire, &["--interval", "200ms"]);
     wire.send(50);
     std::thread::sleep(std::time::Duration::from_millis(500));
-    let output = end(child);
-    let (text, notes) = (stdout(&output), stderr(&output));
+    let (text, notes) = watching.end();
     assert!(text.starts_with("TIME     DEVICE"), "{text}");
     let flow = text.lines().find(|line| line.contains(&format!("{NEAR}:9"))).expect("the flow");
     let words: Vec<&str> = flow.split_whitespace().collect();
@@ -73,12 +81,11 @@ fn json_marks_and_packets() {
     let file_name = file.display().to_string();
     let rule = "in udp dport 9 => mark 0x10 dscp af41";
     let args = ["-o", "json", "--interval", "1h", "--mark", rule, "--pcap", &file_name, "--snaplen", "40"];
-    let child = start(&wire, &before, LINKS, &args);
+    let watching = Watching::start(&wire, &args);
     wire.send(20);
     wire.send_back(3);
     std::thread::sleep(std::time::Duration::from_millis(500));
-    let output = end(child);
-    let text = stdout(&output);
+    let (text, _) = watching.end();
     let all: Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
     let place = |direction: &str| {
         let places = all["places"].as_array().expect("places");
@@ -127,9 +134,9 @@ fn metrics_are_what_was_counted_so_far() {
 #[test]
 fn nothing_stays_when_it_is_killed() {
     let (_alone, wire, before) = (alone(), Wire::veth("cnetk"), held());
-    let mut child = start(&wire, &before, LINKS, &[]);
-    child.kill().expect("SIGKILL");
-    child.wait().expect("its end");
+    let mut watching = Watching::start(&wire, &[]);
+    watching.child.kill().expect("SIGKILL");
+    watching.child.wait().expect("its end");
     assert_nothing_left(&before);
     let devices = wire.near.namespace().devices().expect("devices");
     assert!(devices.iter().all(|device| device.xdp.any().is_none()), "{devices:?}");
@@ -143,13 +150,14 @@ fn a_device_that_is_taken_is_left_alone() {
     let mut other = ringfence();
     other.args(["run", &object, "--device", "wire", "--netns", &wire.near.name]);
     let mut other = other.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the command");
-    wait_for("the other program", || held().difference(&before).any(|(kind, _)| *kind == "link"));
-    let there = held();
+    let xdp = || wire.near.namespace().devices().expect("devices").iter().find_map(|device| device.xdp.any());
+    wait_for("the other program", || xdp().is_some());
+    let there = xdp();
     let refused = ringfence_with(["net", "--dev", "wire", "--netns", &wire.near.name, "--for", "1s"]);
     let said = stderr(&refused);
     assert_eq!(refused.status.code(), Some(1), "{said}");
     assert!(said.contains("wire cannot be watched by XDP") && said.contains("--no-xdp"), "{said}");
-    assert!(there.is_subset(&held()));
+    assert_eq!(there, xdp());
     let watched = ringfence_with(["net", "--dev", "wire", "--netns", &wire.near.name, "--no-xdp", "--for", "100ms"]);
     assert!(watched.status.success() && stderr(&watched).contains("net: wire: in, out"), "{}", stderr(&watched));
     let all = ringfence_with(["net", "--all", "--netns", &wire.near.name, "--for", "100ms"]);
