@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ringfence_tools::profile::{Folded, Frame, Hot, Options, Profile, Profiler, Unwind};
+use ringfence_tools::profile::{Clock, Folded, Frame, Hot, Options, Profile, Profiler, Unwind};
 use ringfence_tools::{Cgroup, Error, Filter};
 use tempfile::TempDir;
 
@@ -393,6 +393,24 @@ fn filters_take_what_they_say() {
     }
     assert_eq!(found, [vec![wanted.0.id()], vec![wanted.0.id()]]);
     removed.expect("the group is taken away");
+}
+
+/// Hardware cycles where the kernel drives a counter of this processor, else its timer.
+#[test]
+fn the_clock_is_what_the_machine_has() {
+    let _alone = alone();
+    let counters = fs::read_dir("/sys/bus/event_source/devices").map(|all| {
+        all.flatten().any(|one| {
+            let name = one.file_name().to_string_lossy().into_owned();
+            ["cpu", "cpu_core"].contains(&name.as_str()) || name.starts_with("armv8_pmu")
+        })
+    });
+    let profiler = Profiler::start(&Options::default()).expect("a profiler");
+    match counters {
+        Err(error) => println!("skipped: no list of counters: {error}"),
+        Ok(true) => assert_eq!(profiler.clock(), Clock::Cycles),
+        Ok(false) => assert_eq!(profiler.clock(), Clock::Software),
+    }
 }
 
 #[test]
