@@ -162,7 +162,9 @@ fn a_source_may_use_all_types_of_a_kernel() {
     let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang-19".to_owned());
     let no_clang = Command::new(&clang).arg("--version").output().is_err();
     if no_clang || !vmlinux.exists() || !Path::new("/usr/include/bpf/bpf_helpers.h").exists() {
-        println!("skipped: clang-19, libbpf-dev or the kernel's types are missing (a_source_may_use_all_types_of_a_kernel)");
+        println!(
+            "skipped: clang-19, libbpf-dev or the kernel's types are missing (a_source_may_use_all_types_of_a_kernel)"
+        );
         return;
     }
     let dir = tempfile::tempdir().unwrap();
