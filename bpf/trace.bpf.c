@@ -46,7 +46,13 @@ enum kind {
 	KIND_BYTES,  /* `size` bytes */
 	KIND_STRING, /* text up to a zero */
 	KIND_SIZED,  /* text whose length is argument `length` */
+	KIND_LIST,   /* texts of a list of pointers that ends with a null, joined by blanks: LIST_SIZE bytes */
 };
+
+/* Texts of a list, and bytes of each with what ends it. */
+#define LIST 8
+#define LIST_TEXT 64
+#define LIST_SIZE ((LIST + 1) * LIST_TEXT)
 
 struct step {
 	__u8 from;
@@ -250,6 +256,35 @@ static __always_inline void sized_text(char *to, __u32 size, __u64 address, __u6
 		to[bytes] = 0;
 }
 
+static __always_inline void list(char *to, __u64 address)
+{
+	const char more[4] = "\xe2\x80\xa6";
+	__u32 at = 0;
+
+	/* Older kernels (6.1) take loops only where the way back is a jump, which the compiler does not promise. */
+#pragma clang loop unroll(full)
+	for (int i = 0; i <= LIST; i++) {
+		__u64 text = 0;
+		long length;
+
+		read(&text, sizeof(text), address + i * sizeof(text));
+		if (!text)
+			break;
+		if (i == LIST) {
+			bpf_probe_read_kernel(to + at, sizeof(more), more);
+			return;
+		}
+		length = read_text(to + at, LIST_TEXT, text);
+		if (length <= 0 || length > LIST_TEXT)
+			break;
+		if (length == LIST_TEXT)
+			bpf_probe_read_kernel(to + at + LIST_TEXT - 4, sizeof(more), more);
+		at += length;
+		to[at - 1] = ' ';
+	}
+	to[at ? at - 1 : 0] = 0;
+}
+
 static __always_inline void fetch(void *ctx, char *record, const __u64 *arguments, __u64 ret)
 {
 	for (__u32 i = 0; i < STEPS; i++) {
@@ -305,6 +340,8 @@ static __always_inline void fetch(void *ctx, char *record, const __u64 *argument
 			address = value ? value + step->offsets[step->derefs - 1] : 0;
 			if (step->kind == KIND_STRING)
 				text(to, size, address);
+			else if (step->kind == KIND_LIST && size == LIST_SIZE)
+				list(to, address);
 			else if (step->kind == KIND_SIZED && step->length < ARGUMENTS)
 				sized_text(to, size, address, arguments[step->length]);
 			else

@@ -16,7 +16,9 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
+use ringfence_btf::{Btf, Def, Type};
 use ringfence_object::Object;
 
 /// Why no module was made.
@@ -57,6 +59,14 @@ pub enum Error {
         /// What is wrong in it.
         source: Box<ringfence_object::Error>,
     },
+    /// A kernel's types cannot be read.
+    #[error("{path} holds no kernel's types (BTF): {source}")]
+    Vmlinux {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong in it.
+        source: ringfence_btf::Error,
+    },
     /// The object has no types.
     #[error("{0} has no BTF; compile it with -g")]
     NoBtf(PathBuf),
@@ -76,6 +86,7 @@ pub struct Builder {
     big_endian: Option<bool>,
     name: Option<String>,
     out_dir: Option<PathBuf>,
+    vmlinux: Option<PathBuf>,
 }
 
 impl Builder {
@@ -90,6 +101,7 @@ impl Builder {
             big_endian: None,
             name: None,
             out_dir: None,
+            vmlinux: None,
         }
     }
 
@@ -140,6 +152,15 @@ impl Builder {
         self
     }
 
+    /// Makes `vmlinux.h` for the source to include: all types of a kernel, of its BTF in this file. `/sys/kernel/btf/vmlinux` is the
+    /// machine's own; a copy that lies beside the sources gives the same on every machine. CO-RE fits what is read of them to
+    /// the kernel on which the program runs. Such a source includes no other header of the kernel's.
+    #[must_use]
+    pub fn vmlinux(mut self, btf: impl Into<PathBuf>) -> Builder {
+        self.vmlinux = Some(btf.into());
+        self
+    }
+
     /// Writes `NAME.rs` and `NAME.bpf.o`, tells cargo of every file that went into them, and gives the place of the module.
     ///
     /// # Errors
@@ -184,6 +205,12 @@ impl Builder {
             let include = fs::canonicalize(include).unwrap_or_else(|_| include.clone());
             command.arg("-I").arg(&include).arg(format!("-ffile-prefix-map={}=include", include.display()));
         }
+        if let Some(btf) = &self.vmlinux {
+            let place = object.parent().unwrap_or(Path::new("."));
+            changed(btf);
+            write(&place.join("vmlinux.h"), vmlinux(btf)?.as_bytes())?;
+            command.arg("-I").arg(place).arg(format!("-ffile-prefix-map={}=.", place.display()));
+        }
         // <linux/bpf.h> includes <asm/types.h>, which Debian keeps by architecture.
         let host = format!("/usr/include/{}-linux-gnu", env::consts::ARCH);
         command.args(["-idirafter", &host, "-idirafter", "/usr/include"]);
@@ -224,6 +251,19 @@ pub fn module(name: &str, bytes: &[u8], place: &Path) -> Result<String, Error> {
     let btf = object.btf.as_ref().ok_or_else(|| Error::NoBtf(place.to_owned()))?;
     let include = format!("include_bytes!({:?})", place.display().to_string());
     Ok(module::write(&object, btf, name, &include, bytes.len()))
+}
+
+/// All types of a kernel as a header. What is read through its structs is fitted to the kernel that runs (CO-RE).
+fn vmlinux(path: &Path) -> Result<String, Error> {
+    let bytes = read(path)?;
+    let btf = Btf::parse(Arc::new(bytes)).map_err(|source| Error::Vmlinux { path: path.to_owned(), source })?;
+    let wanted = |ty: &Type<'_>| matches!(ty.def, Def::Struct(_) | Def::Union(_) | Def::Enum(_) | Def::Typedef(_));
+    let ids: Vec<_> = btf.own_types().flatten().filter(wanted).map(|ty| ty.id).collect();
+    Ok(format!(
+        "#pragma once\n#pragma clang attribute push (__attribute__((preserve_access_index)), apply_to = record)\n\n\
+         {}\n#pragma clang attribute pop\n",
+        btf.c_header(&ids)
+    ))
 }
 
 /// The files of a rule that clang wrote: `object: a.c b\ c.h \`.

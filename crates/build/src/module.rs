@@ -49,9 +49,9 @@ pub(crate) fn write(object: &Object, btf: &Btf, name: &str, bytes: &str, len: us
         );
         let _ = writeln!(expected, "        Expected::Program({name:?}),");
     }
-    for text in types.expected.values() {
-        let _ = writeln!(expected, "        {text},");
-    }
+    // Types first: a member that has moved says more than the map whose values are longer for it.
+    let of_types: String = types.expected.values().map(|text| format!("        {text},\n")).collect();
+    expected.insert_str(0, &of_types);
     let endian = if object.big_endian { "big" } else { "little" };
     let place = if object.big_endian { "7 - bit % 8" } else { "bit % 8" };
     let weight = if object.big_endian { "width - 1 - n" } else { "n" };

@@ -49,8 +49,8 @@ fn cargo(dir: &Path, verb: &str) -> Output {
         .unwrap()
 }
 
-/// `None`: this machine lacks what the page asks for.
-fn run(page: &str) -> Option<String> {
+/// The project of a page; `None`: this machine lacks what the page asks for.
+fn made(page: &str) -> Option<tempfile::TempDir> {
     let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang-19".to_owned());
     let no_clang = Command::new(clang).arg("--version").output().is_err();
     if no_clang || !Path::new("/usr/include/bpf/bpf_helpers.h").exists() {
@@ -59,6 +59,11 @@ fn run(page: &str) -> Option<String> {
     }
     let dir = tempfile::tempdir().unwrap();
     project(dir.path(), page);
+    Some(dir)
+}
+
+fn run(page: &str) -> Option<String> {
+    let dir = made(page)?;
     let output = cargo(dir.path(), "run");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{out}\n{err}");
@@ -78,4 +83,103 @@ fn the_page_is_a_program_that_runs() {
 fn every_shape_agrees_with_c() {
     let Some(out) = run(include_str!("shapes.md")) else { return };
     assert!(out.contains("all agree"), "{out}");
+}
+
+/// Changes a file of a project, and gives what cargo says to that.
+fn refused(dir: &Path, file: &str, from: &str, to: &str) -> String {
+    let path = dir.join(file);
+    let before = fs::read_to_string(&path).unwrap();
+    assert!(before.contains(from), "{file} has no {from}");
+    fs::write(&path, before.replace(from, to)).unwrap();
+    let output = cargo(dir, "check");
+    fs::write(&path, before).unwrap();
+    assert!(!output.status.success(), "{from} became {to}, and nothing is wrong");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn what_has_changed_does_not_compile() {
+    let page = fs::read_to_string(workspace().join("docs/build.md")).unwrap();
+    // A name of its own: the other test builds this project meanwhile.
+    let page = page.replace("name = \"opens\"", "name = \"changed\"");
+    let Some(dir) = made(&page) else { return };
+    let (source, dir) = ("src/opens.bpf.c", dir.path());
+    let renamed = refused(dir, source, "kind", "sort");
+    assert!(renamed.contains("no method named `kind`"), "{renamed}");
+    let wider = refused(dir, source, "const volatile __u32 target_pid", "const volatile __u64 target_pid");
+    assert!(wider.contains("mismatched types") && wider.contains("set_target_pid"), "{wider}");
+    let gone = refused(dir, source, "events", "others");
+    assert!(gone.contains("no method named `events`"), "{gone}");
+    // What clang says is shown as it says it.
+    let broken = refused(dir, source, "event->pid = pid;", "event->pdi = pid;");
+    assert!(broken.contains("opens.bpf.c") && broken.contains("no member named 'pdi'"), "{broken}");
+}
+
+#[test]
+fn a_module_names_what_differs_in_another_object() {
+    let page = fs::read_to_string(workspace().join("docs/build.md")).unwrap();
+    let page = page.replace("name = \"opens\"", "name = \"other\"");
+    let Some(dir) = made(&page) else { return };
+    let dir = dir.path();
+    let object = |from: &str, to: &str| {
+        let text = fs::read_to_string(dir.join("src/opens.bpf.c")).unwrap();
+        assert!(text.contains(from));
+        let source = dir.join("other.bpf.c");
+        fs::write(&source, text.replace(from, to)).unwrap();
+        let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang-19".to_owned());
+        ringfence_build::Builder::new(&source).clang(clang).out_dir(dir).build().unwrap();
+        dir.join("other.bpf.o")
+    };
+    let main = "include!(concat!(env!(\"OUT_DIR\"), \"/opens.rs\"));
+        fn main() {
+            for path in std::env::args().skip(1) {
+                match ringfence::open(&path).and_then(Opens::from_object) {
+                    Ok(_) => println!(\"the same\"),
+                    Err(error) => println!(\"{error}\"),
+                }
+            }
+        }";
+    fs::write(dir.join("src/main.rs"), main).unwrap();
+    let built = cargo(dir, "build");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("debug/other");
+    let said = |from: &str, to: &str| {
+        let output = Command::new(&program).arg(object(from, to)).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(said("kind = 7", "kind = 8").trim(), "the same");
+    let moved = said("__u32 pid;\n\t__u32 flags : 24;", "__u32 flags : 24;\n\t__u32 pid;");
+    assert!(moved.contains("`open_event.") && moved.contains("not at byte"), "{moved}");
+    let longer = said("char comm[16];", "char comm[32];");
+    assert!(longer.contains("`open_event.comm` has 256 bits, not 128"), "{longer}");
+    let gone = said("__u64 lost = 0;", "__u64 missed = 0;\n#define lost missed");
+    assert!(gone.contains("no global variable `lost`"), "{gone}");
+}
+
+#[test]
+fn a_source_may_use_all_types_of_a_kernel() {
+    let vmlinux = Path::new("/sys/kernel/btf/vmlinux");
+    let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang-19".to_owned());
+    let no_clang = Command::new(&clang).arg("--version").output().is_err();
+    if no_clang || !vmlinux.exists() || !Path::new("/usr/include/bpf/bpf_helpers.h").exists() {
+        println!("skipped: clang-19, libbpf-dev or the kernel's types are missing (a_source_may_use_all_types_of_a_kernel)");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("tasks.bpf.c");
+    let text = "#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\n#include <bpf/bpf_core_read.h>\n\
+        __u64 start = 0;\nenum task_state_of { NONE };\n\
+        SEC(\"raw_tp/sched_process_exit\") int on_exit(struct bpf_raw_tracepoint_args *ctx)\n{\n\
+        \tstruct task_struct *task = (void *)ctx->args[0];\n\tstart = BPF_CORE_READ(task, group_leader, start_time);\n\
+        \treturn BPF_CORE_READ(task, se.on_rq);\n}\nchar LICENSE[] SEC(\"license\") = \"GPL\";\n";
+    fs::write(&source, text).unwrap();
+    let builder = ringfence_build::Builder::new(&source).clang(&clang).flag("-Werror").out_dir(dir.path());
+    builder.vmlinux(vmlinux).build().unwrap();
+    let object = fs::read(dir.path().join("tasks.bpf.o")).unwrap();
+    let object = ringfence_object::Object::parse("tasks", &object).unwrap();
+    // Each of the three reads is fitted to the kernel that runs.
+    assert!(object.functions.iter().map(|function| function.core.len()).sum::<usize>() >= 3);
+    // Sources with no types at all are told apart from no file.
+    let wrong = ringfence_build::Builder::new(&source).clang(clang).out_dir(dir.path()).vmlinux(&source).build();
+    assert!(wrong.unwrap_err().to_string().contains("holds no kernel's types"));
 }

@@ -117,7 +117,7 @@ fn switches_between_tasks() {
     let switches: Vec<&Value> = all.iter().filter(|event| event["_probe"] == "sched:sched_switch").collect();
     assert!(switches.iter().any(|event| event["next_pid"] == child), "{} events", all.len());
     let sleeps = switches.iter().find(|event| event["prev_pid"] == child && event["prev_state"] == "S");
-    let frames = sleeps.expect("it slept")["_kernel_stack"].as_array().expect("a stack").clone();
+    let frames = sleeps.expect("it slept")["_stacks"]["kernel"].as_array().expect("a stack").clone();
     assert!(frames.iter().any(|frame| frame.as_str().is_some_and(|frame| frame.contains("nanosleep"))), "{frames:?}");
     let exec = all.iter().find(|event| event["_probe"] == "sched:sched_process_exec" && event["pid"] == child);
     assert!(text(exec.expect("an exec"), "filename").ends_with("sleep"));
@@ -148,8 +148,8 @@ fn functions_and_static_probes_of_programs() {
     assert_eq!(probed, [("static", 0, 200), ("static", -1, 201), ("static", -2, 202), ("static", -3, 203)]);
 
     let (all, _) = events(&[&greet, "--stack", "user"], || run(&file, &["1"]));
-    let frame = all[0]["_user_stack"][0].as_str().expect("a frame");
-    assert!(frame.starts_with("greet (traced.c:"), "{frame}");
+    let frame = all[0]["_stacks"]["user"][0].as_str().expect("a frame");
+    assert!(frame.starts_with("greet traced.c:"), "{frame}");
 }
 
 #[test]
@@ -202,6 +202,40 @@ fn what_is_typed_into_bash() {
     });
     let typed: Vec<&str> = all.iter().map(|event| text(event, "returned")).collect();
     assert_eq!(typed, ["echo known-input", "exit"], "{all:?}");
+}
+
+#[test]
+fn metrics_are_what_was_counted_so_far() {
+    let _alone = alone();
+    let args = ["trace", "syscalls:openat", "--comm", "cat", "--latency"];
+    let serving = common::scrape::serve(args);
+    let counted = |metrics: &common::scrape::Metrics| {
+        metrics.get("ringfence_trace_duration_ns_count{probe=\"syscalls:openat\"}").unwrap_or(0.0)
+    };
+    let before = counted(&serving.scrape());
+    run(Path::new("cat"), &["/proc/version"]);
+    common::wait_for("the calls of cat", || counted(&serving.scrape()) > before);
+    let metrics = serving.scrape();
+    assert!(metrics.get("ringfence_trace_events_total{probe=\"syscalls:openat\"}").is_some_and(|all| all > before));
+    let lost = "ringfence_trace_lost_total{probe=\"syscalls:openat\",reason=\"buffer full\"}";
+    assert_eq!(metrics.get(lost), Some(0.0));
+    common::scrape::parse(&serving.get("application/openmetrics-text").1);
+    serving.end();
+}
+
+#[test]
+fn nothing_is_left_after_a_kill() {
+    let (_alone, before) = (alone(), held());
+    let mut child = ringfence()
+        .args(["trace", "syscalls:openat", "sched:sched_switch"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the command");
+    common::wait_for("the links", || held().difference(&before).any(|(kind, _)| *kind == "link"));
+    child.kill().expect("a kill");
+    child.wait().expect("its end");
+    common::assert_nothing_left(&before);
 }
 
 #[test]

@@ -44,7 +44,8 @@ impl Meter {
     }
 }
 
-fn cpu_time() -> Duration {
+/// What this process has had of all CPUs.
+pub(crate) fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

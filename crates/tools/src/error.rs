@@ -53,6 +53,22 @@ pub enum Error {
         /// The line.
         text: String,
     },
+    /// A place to be watched is not there, or not understood.
+    #[error("{spec}: {why}")]
+    Spec {
+        /// As it was written.
+        spec: String,
+        /// What is wrong, and what there is instead.
+        why: String,
+    },
+    /// What says where a place is may not be read.
+    #[error("{path}: this process may not read it; run it as root, or {how}")]
+    MayNotRead {
+        /// The file or directory.
+        path: PathBuf,
+        /// What would help.
+        how: String,
+    },
     /// A rule or filter for packets makes no sense.
     #[error("`{text}`: {why}")]
     Rule {
@@ -82,22 +98,6 @@ pub enum Error {
     /// Nothing is left to be done.
     #[error("{0}")]
     Nothing(String),
-    /// A place to be watched is not there, or not understood.
-    #[error("{spec}: {why}")]
-    Spec {
-        /// As it was written.
-        spec: String,
-        /// What is wrong, and what there is instead.
-        why: String,
-    },
-    /// What says where a place is may not be read.
-    #[error("{path}: this process may not read it; run it as root, or {how}")]
-    MayNotRead {
-        /// The file or directory.
-        path: PathBuf,
-        /// What would help.
-        how: String,
-    },
     /// An output could not be written.
     #[error("{what}: {why}")]
     Output {

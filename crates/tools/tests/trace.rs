@@ -101,6 +101,23 @@ fn system_calls_with_their_returns() {
 }
 
 #[test]
+fn programs_with_their_arguments() {
+    let _alone = alone();
+    mount_tracefs();
+    let run = |count: usize| {
+        let options = Options { filter: Filter::default(), ..options(&["syscalls:execve"]) };
+        let arguments: Vec<String> = (0..count).map(|n| format!("argument-{n}")).collect();
+        let run = watch(&options, || _ = Command::new("true").args(&arguments).output().expect("a process")).unwrap();
+        let mut all = run.events.iter().map(|(_, event)| text(event, "argv"));
+        all.find(|argv| argv.starts_with("true") && (count == 0 || argv.contains("argument-0"))).expect("its start")
+    };
+    assert_eq!(run(0), "true");
+    assert_eq!(run(2), "true argument-0 argument-1");
+    let long = run(9);
+    assert!(long.starts_with("true argument-0") && long.ends_with("argument-6 …"), "{long}");
+}
+
+#[test]
 fn tracepoints_by_pattern() {
     let _alone = alone();
     mount_tracefs();

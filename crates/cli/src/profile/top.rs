@@ -17,6 +17,9 @@ use crate::exit::Failure;
 use crate::live::Live;
 use crate::tool::failure;
 
+/// Columns of a terminal from which on lines of source are shown.
+const WITH_LINES: u16 = 110;
+
 /// What is looked at: all since the start.
 pub struct Top<'a> {
     running: &'a mut Running,
@@ -76,30 +79,28 @@ impl Live for Top<'_> {
         }
         let is_time = self.profile.is_time();
         let height = usize::from(area.height.saturating_sub(1));
-        let rows = hot.iter().take(height).map(|hot| row(hot, is_time));
-        let widths = [
-            Constraint::Length(6),
-            Constraint::Length(6),
-            Constraint::Length(8),
-            Constraint::Max(14),
-            Constraint::Max(14),
-            Constraint::Fill(1),
-        ];
+        // The function is what one looks for: on a narrow terminal the line gives way to it.
+        let lines = area.width >= WITH_LINES;
+        let rows = hot.iter().take(height).map(|hot| row(hot, is_time, lines));
+        let (numbers, places) = ([6, 6, 8].map(Constraint::Length), [14, 14].map(Constraint::Max));
+        let places = places.into_iter().take(if lines { 2 } else { 1 });
+        let widths = numbers.into_iter().chain(places).chain([Constraint::Fill(1)]);
         let unit = if is_time { "TIME" } else { "SAMPLES" };
-        let head = Row::new(["SELF", "TOTAL", unit, "IN", "LINE", "FUNCTION"]).style(Style::new().bold());
+        let heads = ["SELF", "TOTAL", unit, "IN"].into_iter().chain(lines.then_some("LINE")).chain(["FUNCTION"]);
+        let head = Row::new(heads).style(Style::new().bold());
         frame.render_widget(Table::new(rows, widths).header(head), area);
     }
 }
 
-fn row(hot: &Hot, is_time: bool) -> Row<'static> {
+fn row(hot: &Hot, is_time: bool, lines: bool) -> Row<'static> {
     let own = if is_time { time(hot.own) } else { hot.own.to_string() };
     let style = if hot.kernel { Style::new().yellow() } else { Style::new() };
-    Row::new([
+    let cells = [
         Cell::from(percent(hot.own_share)),
         Cell::from(percent(hot.total_share)),
         Cell::from(own),
         Cell::from(base(&hot.symbol.module).to_owned()),
-        Cell::from(place(&hot.symbol)),
-        Cell::from(hot.symbol.function.to_string()).style(style),
-    ])
+    ];
+    let line = lines.then(|| Cell::from(place(&hot.symbol)));
+    Row::new(cells.into_iter().chain(line).chain([Cell::from(hot.symbol.function.to_string()).style(style)]))
 }

@@ -6,7 +6,7 @@ mod meaning;
 mod metrics;
 mod place;
 pub mod rows;
-mod stacks;
+pub mod stacks;
 mod summary;
 pub mod wanted;
 

@@ -44,14 +44,15 @@ pub struct Rows {
     /// Events whose bytes do not fit their type.
     pub torn: u64,
     left_out: LeftOut,
+    /// What the name of the source is called in JSON.
+    key: &'static str,
     /// Tables of several sources have one head, and `name=value` behind what all events have.
     lines: bool,
     behind: Option<Behind>,
 }
 
-/// Adds what is known of an event beside its fields, by the number of its source: lines of a table or of YAML, or members of JSON, each
-/// with a comma in front.
-pub type Behind = Box<dyn FnMut(usize, &[u8], Format, &mut Vec<u8>)>;
+/// Stacks of an event that are no fields of it, by the number of its source.
+pub type Behind = Box<dyn FnMut(usize, &[u8]) -> Vec<stacks::Stack>>;
 
 /// Events that were not wanted, by the reason.
 #[derive(Default)]
@@ -129,10 +130,10 @@ impl Rows {
         names: impl Iterator<Item = &'a str>,
         choices: &Choices,
         wanted: Wanted,
+        raw: bool,
         behind: Option<Behind>,
     ) -> Rows {
-        // Their stacks are not in the events' own members.
-        let rows = Rows::of(format, "_probe", names.map(|name| (name, false)), choices, wanted, true);
+        let rows = Rows::of(format, "_probe", names.map(|name| (name, false)), choices, wanted, raw);
         // Where a row would not fit the terminal, columns only tear it apart.
         let widest = rows.sources.iter().flat_map(|source| &source.shapes).map(Shape::width).max().unwrap_or(0);
         let narrow = output::terminal_width().is_some_and(|width| widest > width);
@@ -141,7 +142,7 @@ impl Rows {
 
     fn of<'a>(
         format: Format,
-        key: &str,
+        key: &'static str,
         names: impl Iterator<Item = (&'a str, bool)>,
         choices: &Choices,
         wanted: Wanted,
@@ -188,6 +189,7 @@ impl Rows {
             names: Names::default(),
             torn: 0,
             left_out: LeftOut::default(),
+            key,
             lines: false,
             behind: None,
         }
@@ -225,7 +227,10 @@ impl Rows {
         let Some(source) = self.sources.get_mut(number) else { return };
         let Some(shape) = source.shapes.get_mut(at) else { return };
         let Some(layout) = &shape.view.layout else { return };
-        let stacks = shape.stacks.as_ref().map(|members| members.stacks(bytes, &self.names)).unwrap_or_default();
+        let mut stacks = shape.stacks.as_ref().map(|members| members.stacks(bytes, &self.names)).unwrap_or_default();
+        if let Some(behind) = &mut self.behind {
+            stacks.extend(behind(number, bytes));
+        }
         let start = self.out.len();
         let written = match self.format {
             Format::Json => {
@@ -238,27 +243,19 @@ impl Rows {
                     if !stacks.is_empty() && self.out.pop().is_some() {
                         let _ = write!(self.out, ",\"_stacks\":{}}}", stacks::json(&stacks));
                     }
-                    if let Some(more) = &mut self.behind {
-                        self.out.pop();
-                        more(number, bytes, self.format, &mut self.out);
-                        self.out.push(b'}');
-                    }
                     self.out.push(b'\n');
                 })
             }
             Format::Yaml => {
                 let mut text = String::from("---\n");
                 if !source.tag.is_empty() {
-                    let _ = writeln!(text, "{}: {}", if self.lines { "_probe" } else { "_map" }, source.map);
+                    let _ = writeln!(text, "{}: {}", self.key, source.map);
                 }
                 layout.yaml(bytes, &mut text).map(|()| {
                     if !stacks.is_empty() {
                         text += &output::yaml(&json!({ "_stacks": stacks::json(&stacks) })).unwrap_or_default();
                     }
                     self.out.extend_from_slice(text.as_bytes());
-                    if let Some(more) = &mut self.behind {
-                        more(number, bytes, self.format, &mut self.out);
-                    }
                 })
             }
             Format::Table => layout.row(bytes, Some(&self.clock), &mut self.row).map(|()| {
@@ -285,9 +282,6 @@ impl Rows {
                 let mut text = String::new();
                 stacks.iter().for_each(|stack| stack.draw(&mut text));
                 self.out.extend_from_slice(text.as_bytes());
-                if let Some(more) = &mut self.behind {
-                    more(number, bytes, self.format, &mut self.out);
-                }
             }),
         };
         if let Err(short) = written {
@@ -697,6 +691,7 @@ mod tests {
             names: Names::default(),
             torn: 0,
             left_out: LeftOut::default(),
+            key: "_map",
             lines: false,
             behind: None,
         }

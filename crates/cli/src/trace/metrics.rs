@@ -30,8 +30,9 @@ pub fn fill(page: &mut Page, tracer: &Tracer, rows: &Rows, latency: bool) -> rin
     if latency {
         let help = "How long calls took, in nanoseconds.";
         for (target, slots) in tracer.targets().iter().zip(tracer.durations()?) {
-            let bound = |n: u32| 2u64.checked_shl(n).map(|next| next - 1);
-            let slots = (0u32..).zip(slots).map(|(n, count)| (bound(n).filter(|_| n < 63), count)).collect();
+            // Slot n counts what is below 2^(n+1); the last one all that is above.
+            let bound = |n: u32| (n < 63).then(|| (2u64 << n) - 1);
+            let slots = (0u32..).zip(slots).map(|(n, count)| (bound(n), count)).collect();
             let labels: Labels = vec![label("probe", &target.name)];
             page.add("ringfence_trace_duration_ns", Kind::Histogram, help, labels, Sample::Slots(slots));
         }

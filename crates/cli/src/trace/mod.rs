@@ -105,7 +105,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     until.start();
     let names: Vec<String> = tracer.targets().iter().map(|target| target.name.clone()).collect();
     let stacks = args.stack.map(|_| stacks::behind(tracer.targets().to_vec(), options.clone()));
-    let rows = Rows::of_places(args.output, names.iter().map(String::as_str), &choices, wanted, stacks);
+    let rows = Rows::of_places(args.output, names.iter().map(String::as_str), &choices, wanted, args.raw, stacks);
     begin(&tracer, &until);
     if let Some(metrics) = &metrics {
         say(&format!("metrics are at {}", metrics.url()));

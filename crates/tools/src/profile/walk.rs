@@ -87,8 +87,6 @@ impl Reader {
         let (done, tables) = channel();
         // Without a thread there are no tables, and stacks are walked by frame pointers. It ends with the channel.
         let _ = std::thread::Builder::new().name("tables".into()).spawn(move || {
-            // Only of this thread: what is measured comes first.
-            let _ = rustix::process::setpriority_process(None, 10);
             while let Ok((number, file)) = to_read.recv() {
                 if done.send((number, cfi::Table::read(&file))).is_err() {
                     break;

@@ -25,8 +25,8 @@ use std::time::{Duration, Instant};
 
 use ringfence::hook::{Kprobe, Tracepoint, Uprobe, Usdt};
 use ringfence::{Events, Kernel, Link, Loader, Map, PerCpuTable, RunTimeStatistics};
-use rustix::time::{ClockId, clock_gettime};
 
+use crate::cost::cpu_time;
 use crate::error::Result;
 use crate::filter::Filter;
 use raw::{Counters, Loaded, Programs, REGISTERS};
@@ -136,7 +136,6 @@ impl Prepared {
     /// The filter names something that is not there; the kernel refuses (CAP_BPF and CAP_PERFMON are needed).
     pub fn start(mut self) -> Result<Tracer> {
         let statistics = ringfence::run_time_statistics().ok();
-        let cpu_before = cpu_time();
         let mut places: Vec<Place> = Vec::new();
         let mut buffer: Option<Map> = None;
         let mut targets = std::mem::take(&mut self.targets);
@@ -153,6 +152,8 @@ impl Prepared {
         for (place, target) in places.iter().zip(&mut targets) {
             attach(place, target, &mut links)?;
         }
+        // Loading is over: from now on it is the work itself.
+        let cpu_before = cpu_time();
         Ok(Tracer { links, events, places, targets, started: Instant::now(), cpu_before, statistics })
     }
 
@@ -385,7 +386,7 @@ impl Tracer {
         self.started.elapsed()
     }
 
-    /// Time on a CPU that this process has taken since it began to load.
+    /// Time on a CPU that this process has taken since everything was attached.
     pub fn own_cpu(&self) -> Duration {
         cpu_time().saturating_sub(self.cpu_before)
     }
@@ -415,9 +416,4 @@ impl Target {
         let user = if options.user_stack { event.frames(behind, event.number(record::USER)) } else { Vec::new() };
         (kernel, user)
     }
-}
-
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

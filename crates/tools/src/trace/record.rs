@@ -42,7 +42,12 @@ pub(super) enum Read {
     Text,
     /// Text whose length is that argument.
     Sized(u8),
+    /// The texts that a list of pointers leads to, joined by blanks: [`LIST`] bytes.
+    List,
 }
+
+/// Bytes that [`Read::List`] takes (`LIST_SIZE`).
+pub(super) const LIST: u32 = 576;
 
 /// A record being put together.
 #[derive(Debug)]
@@ -176,6 +181,7 @@ impl Record {
             Read::Bytes => (0, 0),
             Read::Text => (1, 0),
             Read::Sized(length) => (2, length),
+            Read::List => (3, 0),
         };
         let mut places = [0; MOST_DEREFS];
         for (place, offset) in places.iter_mut().zip(offsets) {

@@ -8,7 +8,7 @@ use ringfence_btf::{Btf, TypeId};
 
 use super::format::{self, Field, Where};
 use super::function;
-use super::record::{Done, From, Read, Record};
+use super::record::{Done, From, LIST, Read, Record};
 use super::spec::{By, Place, Reading, Spec, TEXT};
 use super::{Options, user};
 use crate::error::{Error, Result};
@@ -310,14 +310,11 @@ fn argument(record: &mut Record, field: &Field, from: From, length: Option<u8>) 
         }
         return;
     }
-    // `const char *const * argv`: some of the texts that it leads to.
+    // `const char *const * argv`: the texts that it leads to.
     if field.ty.replace("const", "").replace(' ', "") == "char**" && name == "argv" {
-        for n in 0..4 {
-            let name = format!("argv{n}");
-            if let Some(at) = record.read(&name, from, Read::Text, &[8 * n, 0], 64) {
-                let ty = record.text(64);
-                record.show(&name, ty, at);
-            }
+        if let Some(at) = record.read(name, from, Read::List, &[0], LIST) {
+            let ty = record.text(LIST);
+            record.show(name, ty, at);
         }
         return;
     }

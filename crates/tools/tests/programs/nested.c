@@ -4,6 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef __clang__
+#define CALLED __attribute__((noinline))
+#else
+#define CALLED __attribute__((noipa))
+#endif
+
 volatile uint64_t sink;
 
 #define SPIN(steps)                                                 \
@@ -14,19 +20,19 @@ volatile uint64_t sink;
 		sink = value;                                       \
 	} while (0)
 
-__attribute__((noipa)) void half(char *room)
+CALLED void half(char *room)
 {
 	SPIN(500000);
 	room[0] = 1;
 }
 
-__attribute__((noipa)) void third(char *room)
+CALLED void third(char *room)
 {
 	SPIN(300000);
 	room[0] = 2;
 }
 
-__attribute__((noipa)) void fifth(char *room)
+CALLED void fifth(char *room)
 {
 	SPIN(200000);
 	room[0] = 3;
@@ -38,7 +44,7 @@ __attribute__((noipa)) void fifth(char *room)
 #define ROOM char room[200]
 #endif
 
-__attribute__((noipa)) void inner(int which)
+CALLED void inner(int which)
 {
 	ROOM;
 
@@ -53,7 +59,7 @@ __attribute__((noipa)) void inner(int which)
 }
 
 // Big enough that its size does not fit into 16 bits.
-__attribute__((noipa)) void middle(int which)
+CALLED void middle(int which)
 {
 	volatile char room[100000];
 
