@@ -259,8 +259,9 @@ fn vmlinux(path: &Path) -> Result<String, Error> {
     let btf = Btf::parse(Arc::new(bytes)).map_err(|source| Error::Vmlinux { path: path.to_owned(), source })?;
     let wanted = |ty: &Type<'_>| matches!(ty.def, Def::Struct(_) | Def::Union(_) | Def::Enum(_) | Def::Typedef(_));
     let ids: Vec<_> = btf.own_types().flatten().filter(wanted).map(|ty| ty.id).collect();
+    // What clang has to say about the kernel's structs is nothing to the user.
     Ok(format!(
-        "#pragma once\n#pragma clang attribute push (__attribute__((preserve_access_index)), apply_to = record)\n\n\
+        "#pragma once\n#pragma clang system_header\n#pragma clang attribute push (__attribute__((preserve_access_index)), apply_to = record)\n\n\
          {}\n#pragma clang attribute pop\n",
         btf.c_header(&ids)
     ))
