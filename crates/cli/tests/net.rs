@@ -10,7 +10,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStderr, Stdio};
 
-use common::{alone, assert_nothing_left, compile, held, ringfence, ringfence_with, signal, stderr, stdout, wait_for};
+use common::{alone, assert_nothing_left, compile, held, ringfence, ringfence_with, signal, stderr, wait_for};
 use serde_json::Value;
 use wire::{FAR, NEAR, Wire};
 
@@ -19,6 +19,13 @@ struct Watching {
     child: Child,
     errors: BufReader<ChildStderr>,
     notes: String,
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 impl Watching {
@@ -39,10 +46,11 @@ impl Watching {
     /// Ends it as Ctrl-C does: what it wrote, and what it said.
     fn end(mut self) -> (String, String) {
         signal(&self.child, "INT");
-        let output = self.child.wait_with_output().expect("its output");
+        let mut text = String::new();
+        self.child.stdout.take().expect("stdout").read_to_string(&mut text).expect("stdout");
         self.errors.read_to_string(&mut self.notes).expect("stderr");
-        assert!(output.status.success(), "{}", self.notes);
-        (stdout(&output), self.notes)
+        assert!(self.child.wait().expect("its end").success(), "{}", self.notes);
+        (text, std::mem::take(&mut self.notes))
     }
 }
 
@@ -142,6 +150,16 @@ fn nothing_stays_when_it_is_killed() {
     assert!(devices.iter().all(|device| device.xdp.any().is_none()), "{devices:?}");
 }
 
+/// A command that ends with the test.
+struct Other(Child);
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn a_device_that_is_taken_is_left_alone() {
     let (_alone, wire, before) = (alone(), Wire::veth("cnetx"), held());
@@ -149,7 +167,7 @@ fn a_device_that_is_taken_is_left_alone() {
     let object = compile("xdp_count", dir.path()).display().to_string();
     let mut other = ringfence();
     other.args(["run", &object, "--device", "wire", "--netns", &wire.near.name]);
-    let mut other = other.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the command");
+    let other = Other(other.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the command"));
     let xdp = || wire.near.namespace().devices().expect("devices").iter().find_map(|device| device.xdp.any());
     wait_for("the other program", || xdp().is_some());
     let there = xdp();
@@ -162,8 +180,7 @@ fn a_device_that_is_taken_is_left_alone() {
     assert!(watched.status.success() && stderr(&watched).contains("net: wire: in, out"), "{}", stderr(&watched));
     let all = ringfence_with(["net", "--all", "--netns", &wire.near.name, "--for", "100ms"]);
     assert!(all.status.success() && stderr(&all).contains("no XDP: it has a program already"), "{}", stderr(&all));
-    other.kill().expect("SIGKILL");
-    other.wait().expect("its end");
+    drop(other);
     assert_nothing_left(&before);
 }
 

@@ -180,6 +180,11 @@ fn maps_that_are_exchanged() {
     assert!(error.to_string().contains("`tenants`") && error.to_string().contains("shape"), "{error}");
     assert!(tenants.remove(&7).unwrap() && !tenants.remove(&7).unwrap());
 
+    let pools = loaded.map("pools").unwrap().of_maps::<u32>().unwrap();
+    let pool = pools.create("pool").unwrap();
+    pools.insert(&0, &pool).unwrap();
+    assert_eq!((pool.kind(), pool.value_size()), (MapType::HASH, 16));
+
     let shape = NewMap::of::<u32, u64>("one", MapType::HASH, 4);
     let own = NewMap::new("own", MapType::ARRAY_OF_MAPS, 4, 4, 2).inner(shape).create().unwrap();
     let own = own.of_maps::<u32>().unwrap();

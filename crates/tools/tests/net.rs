@@ -484,14 +484,14 @@ fn nothing_is_lost_while_it_comes_and_goes() {
         let sending = scope.spawn(|| {
             wire.far.inside(|| {
                 let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-                let (start, mut sent) = (Instant::now(), 0u64);
+                let (mut last, mut sent) = (Instant::now(), 0u64);
                 while turns.load(Ordering::Relaxed) < TURNS {
                     while sent - received.load(Ordering::Relaxed) >= WINDOW {
-                        assert!(start.elapsed() < Duration::from_secs(30), "{sent} sent, {received:?} received");
+                        assert!(last.elapsed() < Duration::from_secs(20), "{sent} sent, {received:?} received");
                         std::thread::yield_now();
                     }
                     socket.send_to(&sent.to_ne_bytes(), (NEAR, 9)).unwrap();
-                    sent += 1;
+                    (last, sent) = (Instant::now(), sent + 1);
                 }
                 socket.send_to(&u64::MAX.to_ne_bytes(), (NEAR, 9)).unwrap();
                 sent

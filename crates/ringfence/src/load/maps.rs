@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ringfence_btf::TypeId;
 use ringfence_plan::{MapPlan, SlotTo};
@@ -127,7 +128,11 @@ impl Run<'_> {
     }
 
     fn held(&self, plan: &MapPlan, fd: MapFd) -> Map {
-        let inner = plan.inner.as_deref().map(NewMap::from);
+        let inner = plan.inner.as_deref().map(|inner| {
+            let typed = inner.btf_key != TypeId::VOID || inner.btf_value != TypeId::VOID;
+            let types = self.btf_fd().filter(|_| typed).and_then(|btf| btf.try_clone_to_owned().ok());
+            NewMap::declared(inner, types.map(Arc::new))
+        });
         Map::whole(fd, &self.plan.object, &plan.name, self.types_of(plan), inner)
     }
 

@@ -1,7 +1,8 @@
 //! Maps that no object declares.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use ringfence_kernel::{Feature, Kernel};
 use ringfence_plan::{MapPlan, since};
@@ -27,9 +28,28 @@ const CREATING: &str = "creating it";
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct NewMap(pub(super) MapPlan);
+pub struct NewMap {
+    plan: MapPlan,
+    /// Of the object that declares it: `plan` names types of it.
+    types: Option<Arc<OwnedFd>>,
+}
 
 impl NewMap {
+    /// What an object declares. `types`: its BTF, where the kernel has it. From 5.15 to 6.1 a map of maps takes only those whose types
+    /// are known, if those of the first one were (`bpf_map_meta_equal` compares `timer_off`, which is another error without types).
+    pub(crate) fn declared(plan: &MapPlan, types: Option<Arc<OwnedFd>>) -> Self {
+        let mut shape = MapPlan::new(&plan.name, plan.kind, plan.key_size, plan.value_size, plan.max_entries);
+        (shape.flags, shape.map_extra, shape.numa_node) = (plan.flags, plan.map_extra, plan.numa_node);
+        (shape.btf_key, shape.btf_value) = (plan.btf_key, plan.btf_value);
+        NewMap { plan: shape, types }
+    }
+
+    /// The same under another name.
+    pub(super) fn named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.plan.name);
+        self
+    }
+
     /// By sizes in bytes.
     pub fn new(name: &str, kind: MapType, key_size: u32, value_size: u32, max_entries: u32) -> Self {
         let mut plan = MapPlan::new(name, kind, key_size, value_size, max_entries);
@@ -37,7 +57,7 @@ impl NewMap {
         if kind == MapType::LPM_TRIE {
             plan.flags = sys::flags::BPF_F_NO_PREALLOC;
         }
-        NewMap(plan)
+        NewMap { plan, types: None }
     }
 
     /// By types; `()` where there is no key.
@@ -48,25 +68,25 @@ impl NewMap {
 
     /// `BPF_F_*`, in addition to those without which the kernel takes no map of this kind.
     pub fn flags(mut self, flags: u32) -> Self {
-        self.0.flags |= flags;
+        self.plan.flags |= flags;
         self
     }
 
     /// `map_extra`: hashes of a bloom filter, address of an arena.
     pub fn extra(mut self, extra: u64) -> Self {
-        self.0.map_extra = extra;
+        self.plan.map_extra = extra;
         self
     }
 
     /// On this memory node.
     pub fn numa_node(mut self, node: u32) -> Self {
-        self.0.numa_node = Some(node);
+        self.plan.numa_node = Some(node);
         self
     }
 
     /// Shape of the maps that a map of maps will hold.
     pub fn inner(mut self, inner: NewMap) -> Self {
-        self.0.inner = Some(Box::new(inner.0));
+        self.plan.inner = Some(Box::new(inner.plan));
         self
     }
 
@@ -75,10 +95,10 @@ impl NewMap {
     /// # Errors
     /// The kernel has no such maps, or refuses the sizes, the flags, or for want of rights.
     pub fn create(&self) -> Result<Map> {
-        let plan = &self.0;
-        let inner = plan.inner.as_deref().map(make).transpose()?;
-        let fd = make_with(plan, inner.as_ref())?;
-        let inner = plan.inner.as_deref().cloned().map(NewMap);
+        let plan = &self.plan;
+        let inner = plan.inner.as_deref().map(|inner| make(inner, None, None)).transpose()?;
+        let fd = make(plan, inner.as_ref(), self.types.as_ref().map(|types| types.as_fd()))?;
+        let inner = plan.inner.as_deref().cloned().map(|plan| NewMap { plan, types: None });
         Ok(Map::whole(fd, "", &plan.name, None, inner))
     }
 
@@ -87,7 +107,7 @@ impl NewMap {
     /// # Errors
     /// What is there has another shape; as [`NewMap::create`] and [`Map::pin`].
     pub fn pinned(&self, path: impl AsRef<Path>) -> Result<Map> {
-        let (plan, path) = (&self.0, path.as_ref());
+        let (plan, path) = (&self.plan, path.as_ref());
         let fail = |cause| Error::map("", &plan.name, "using the one that is there already", cause);
         // Twice: between the look and the pin another process may have pinned its own.
         for last in [false, true] {
@@ -97,7 +117,7 @@ impl NewMap {
                         cause.why = format!("what is pinned at {} {}", path.display(), cause.why);
                         fail(cause.action("remove the pin, or take another path"))
                     })?;
-                    let inner = plan.inner.as_deref().cloned().map(NewMap);
+                    let inner = plan.inner.as_deref().cloned().map(|plan| NewMap { plan, types: None });
                     return Ok(Map::whole(fd, "", &plan.name, None, inner));
                 }
                 Err(Errno::NOENT) => {}
@@ -115,23 +135,12 @@ impl NewMap {
 }
 
 /// The shape of a plan, without its types: what is made from it is not for the object that the plan is of.
-impl From<&MapPlan> for NewMap {
-    fn from(plan: &MapPlan) -> Self {
-        let mut shape = MapPlan::new(&plan.name, plan.kind, plan.key_size, plan.value_size, plan.max_entries);
-        (shape.flags, shape.map_extra, shape.numa_node) = (plan.flags, plan.map_extra, plan.numa_node);
-        NewMap(shape)
-    }
-}
-
-fn make(plan: &MapPlan) -> Result<MapFd> {
-    make_with(plan, None)
-}
-
-fn make_with(plan: &MapPlan, inner: Option<&MapFd>) -> Result<MapFd> {
+fn make(plan: &MapPlan, inner: Option<&MapFd>, types: Option<BorrowedFd<'_>>) -> Result<MapFd> {
     // The kernel takes letters, digits, `_` and `.` (`bpf_obj_name_cpy`).
     let name: String = plan.name.chars().take(15).map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     let kernel = Kernel::running();
-    let create = sys::MapCreate {
+    let mut create = sys::MapCreate {
+        btf: types.map(|btf| sys::MapBtf { btf, key: plan.btf_key.0, value: plan.btf_value.0 }),
         name: &name,
         flags: plan.flags,
         map_extra: plan.map_extra,
@@ -143,6 +152,8 @@ fn make_with(plan: &MapPlan, inner: Option<&MapFd>) -> Result<MapFd> {
         Err(Errno::PERM) if !kernel.has(Feature::MemcgAccounting) && crate::load::raise_memlock() => {
             sys::map_create(&create)
         }
+        // Not every kind of map takes types, and which do depends on the kernel.
+        Err(errno) if create.btf.take().is_some() => sys::map_create(&create).map_err(|_| errno),
         made => made,
     };
     made.map_err(|errno| Error::map("", &plan.name, CREATING, cause(errno, plan, &kernel)))

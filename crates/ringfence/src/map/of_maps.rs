@@ -6,7 +6,7 @@ use ringfence_sys as sys;
 use ringfence_uapi::MapType;
 
 use super::table::check_size;
-use super::{Map, NewMap, Plain, wrong_view};
+use super::{Map, Plain, wrong_view};
 use crate::error::{Cause, Result};
 
 /// An array or a hash of maps (`BPF_MAP_TYPE_ARRAY_OF_MAPS`, `BPF_MAP_TYPE_HASH_OF_MAPS`, since 4.12). Programs find a map by a
@@ -108,13 +108,5 @@ impl<K: Plain> MapOfMaps<K> {
             }
         }
         Ok(ids)
-    }
-}
-
-impl NewMap {
-    /// As this map, under another name.
-    pub(super) fn named(mut self, name: &str) -> Self {
-        name.clone_into(&mut self.0.name);
-        self
     }
 }

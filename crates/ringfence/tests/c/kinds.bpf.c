@@ -6,6 +6,7 @@ enum {
 	BPF_MAP_TYPE_PERCPU_HASH = 5,
 	BPF_MAP_TYPE_CGROUP_ARRAY = 8,
 	BPF_MAP_TYPE_LPM_TRIE = 11,
+	BPF_MAP_TYPE_ARRAY_OF_MAPS = 12,
 	BPF_MAP_TYPE_HASH_OF_MAPS = 13,
 	BPF_MAP_TYPE_DEVMAP = 14,
 	BPF_MAP_TYPE_CPUMAP = 16,
@@ -77,6 +78,25 @@ struct {
 	__array(values, struct inner);
 } tenants SEC(".maps");
 
+/* 6.1 compares whether the values' types are known. */
+struct pool {
+	__u64 size;
+	__u64 used;
+};
+struct pool empty = {};
+struct pools {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 3);
+	__type(key, __u32);
+	__type(value, struct pool);
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__array(values, struct pools);
+} pools SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 100);
@@ -146,11 +166,14 @@ int tenant(void *ctx)
 	__u32 key = asked[0], slot = 2;
 	void *inner = bpf_map_lookup_elem(&tenants, &key);
 	__u64 *value = inner ? bpf_map_lookup_elem(inner, &slot) : 0;
+	struct pool *pool;
 
 	if (!value)
 		return 0;
 	*value += 1;
-	return 1;
+	inner = bpf_map_lookup_elem(&pools, &slot);
+	pool = inner ? bpf_map_lookup_elem(inner, &slot) : 0;
+	return pool && pool->used > empty.size ? 2 : 1;
 }
 
 SEC("tc")
