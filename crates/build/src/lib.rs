@@ -253,7 +253,7 @@ pub fn module(name: &str, bytes: &[u8], place: &Path) -> Result<String, Error> {
     Ok(module::write(&object, btf, name, &include, bytes.len()))
 }
 
-/// All types of a kernel as a header. What is read through its structs is fitted to the kernel that runs (CO-RE).
+/// All types of a kernel as a header, whose warnings are no concern of the user's (`system_header`). What is read through its structs is fitted to the kernel that runs (CO-RE).
 fn vmlinux(path: &Path) -> Result<String, Error> {
     let bytes = read(path)?;
     let btf = Btf::parse(Arc::new(bytes)).map_err(|source| Error::Vmlinux { path: path.to_owned(), source })?;
@@ -261,7 +261,8 @@ fn vmlinux(path: &Path) -> Result<String, Error> {
     let ids: Vec<_> = btf.own_types().flatten().filter(wanted).map(|ty| ty.id).collect();
     // What clang has to say about the kernel's structs is nothing to the user.
     Ok(format!(
-        "#pragma once\n#pragma clang system_header\n#pragma clang attribute push (__attribute__((preserve_access_index)), apply_to = record)\n\n\
+        "#pragma once\n#pragma clang system_header\n\
+         #pragma clang attribute push (__attribute__((preserve_access_index)), apply_to = record)\n\n\
          {}\n#pragma clang attribute pop\n",
         btf.c_header(&ids)
     ))
