@@ -45,7 +45,7 @@ impl<K: Plain> MapOfMaps<K> {
     ///
     /// # Errors
     /// The shape is not known (the kernel does not tell it, so it is only known of maps that were loaded from an object or
-    /// made by [`NewMap`]), or the kernel refuses.
+    /// made by [`NewMap`](crate::NewMap)), or the kernel refuses.
     pub fn create(&self, name: &str) -> Result<Map> {
         let inner = self.map.inner().ok_or_else(|| {
             let cause = Cause::invalid("the shape of the maps that it takes is not known");
