@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use ringfence_btf::{Btf, Def, TypeId};
 use ringfence_object::{CoreKind, Function, FunctionId, Line, MapId, Object};
@@ -48,6 +49,10 @@ pub(crate) struct Evidence {
     pub(crate) read: bool,
     /// As many bytes as some constant says, which need not be all of the member.
     pub(crate) bounded: bool,
+    /// It is in every element of an array: the step, how many there are or 0, and numbers that the function compares with.
+    pub(crate) every: Option<(u32, u32, Rc<[u32]>)>,
+    /// As many bytes as a number says, at most these.
+    pub(crate) most: bool,
     /// A single byte of what is computed: of a packed struct's member, which has no alignment, there is one store for each.
     pub(crate) byte: bool,
 }
@@ -67,6 +72,8 @@ impl Evidence {
             helper: false,
             read: false,
             bounded: false,
+            every: None,
+            most: false,
             byte: false,
         }
     }
@@ -80,14 +87,16 @@ pub(crate) struct Reader<'a> {
     members: RefCell<HashMap<(FunctionId, String), Option<Named>>>,
     lines: RefCell<HashMap<(FunctionId, u32, u32), bool>>,
     known: RefCell<HashMap<Write, Vec<Evidence>>>,
+    compared: RefCell<HashMap<FunctionId, Rc<[u32]>>>,
     /// Of [`MAX_STEPS`].
     steps: Cell<usize>,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(object: &'a Object, memory: Memory) -> Reader<'a> {
-        let (members, lines, known) = (RefCell::default(), RefCell::default(), RefCell::default());
-        Reader { object, memory, members, lines, known, steps: Cell::new(MAX_STEPS) }
+        let (members, lines) = (RefCell::default(), RefCell::default());
+        let (known, compared) = (RefCell::default(), RefCell::default());
+        Reader { object, memory, members, lines, known, compared, steps: Cell::new(MAX_STEPS) }
     }
 
     /// Counts work; `false`: it was too much.
@@ -129,6 +138,15 @@ impl<'a> Reader<'a> {
             }
             By::Store(_) | By::Constant(_) => assigned(),
         };
+        // A wrapper of a helper has lines of its own; the address is computed in the line that calls it.
+        if named.is_none() && matches!(write.by, By::Helper(_)) {
+            for at in write.made.steps() {
+                let of = self.text(line_of(function, at));
+                if let Some(named) = names::borrowed(of).or_else(|| names::handed_alone(of)) {
+                    return (Some(named), line, text);
+                }
+            }
+        }
         if named.is_some() || !matches!(write.by, By::Store(_)) {
             return (named, line, text);
         }
@@ -142,7 +160,7 @@ impl<'a> Reader<'a> {
                 return (Some(named), made, of);
             }
         }
-        let named = names::set_by_macro(text).filter(|named| !self.is_pointer(function, &named.name));
+        let named = names::set_by_macro(text, &|name| self.is_pointer(function, name));
         (named, line, text)
     }
 
@@ -270,7 +288,13 @@ impl<'a> Reader<'a> {
             helper: matches!(write.by, By::Helper(_)),
             read: write.by == By::Read,
             bounded: false,
-            byte: matches!(write.by, By::Store(_)) && write.bytes == 1 && !text.contains('{') && !copies,
+            every: write.every.map(|(step, count)| (step, count, self.compared(write.function))),
+            most: write.most,
+            byte: write.every.is_none()
+                && matches!(write.by, By::Store(_) | By::Constant(_))
+                && write.bytes == 1
+                && !text.contains('{')
+                && !copies,
         };
         let field = &mut evidence.field;
         let by_origin = |field: &mut Field, name: &str| {
@@ -449,6 +473,26 @@ impl<'a> Reader<'a> {
             evidence.field.certainty = Certainty::Guessed;
         }
         Some(evidence)
+    }
+
+    /// The constants that a function compares with: where loops end.
+    fn compared(&self, id: FunctionId) -> Rc<[u32]> {
+        const X: u8 = 0x08;
+        if let Some(known) = self.compared.borrow().get(&id) {
+            return Rc::clone(known);
+        }
+        let insns = self.object.functions.get(id.0).map_or(&[][..], |function| &function.insns);
+        let jumps = insns.iter().filter(|insn| matches!(insn.class(), Insn::JMP | Insn::JMP32) && insn.code & X == 0);
+        let mut all: Vec<u32> = jumps
+            .filter(|_| self.spend(1))
+            .filter_map(|insn| u32::try_from(insn.imm).ok())
+            .filter(|imm| *imm > 1)
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        let all: Rc<[u32]> = all.into();
+        self.compared.borrow_mut().insert(id, Rc::clone(&all));
+        all
     }
 
     /// Whether the store of this line stands alone. Stores that a compiler joins keep the line of the first: so it is

@@ -41,6 +41,10 @@ pub enum Meaning {
     Bytes,
     /// Words of 8 bytes: addresses of a stack.
     Words,
+    /// An array of numbers of so many bytes each.
+    Numbers(u32),
+    /// An array of texts of so many bytes each.
+    Texts(u32),
     /// This type of the object's BTF.
     Typed(TypeId),
 }
@@ -168,9 +172,26 @@ fn type_of(builder: &mut Builder, field: &Field) -> TypeId {
             };
             return int(name, size, signed, false);
         }
+        (Meaning::Numbers(each @ (2 | 4 | 8)), width) => {
+            let name = match each {
+                2 => "__u16",
+                4 => "__u32",
+                _ => "__u64",
+            };
+            (int(name, each, false, false), width.checked_div(each).unwrap_or(0))
+        }
+        (Meaning::Texts(each), width) if each > 0 => {
+            let element = int("char", 1, true, true);
+            let index = int("__u32", 4, false, false);
+            let row = builder.add("", New::Array(Array { element, index, len: each }));
+            let len = width.checked_div(each).unwrap_or(0);
+            return builder.add("", New::Array(Array { element: row, index, len }));
+        }
         (Meaning::Text, width) => (int("char", 1, true, true), width),
         (Meaning::Words, width) => (int("__u64", 8, false, false), width / 8),
-        (Meaning::Unsigned | Meaning::Signed | Meaning::Bytes, width) => (int("__u8", 1, false, false), width),
+        (Meaning::Unsigned | Meaning::Signed | Meaning::Bytes | Meaning::Numbers(_) | Meaning::Texts(_), width) => {
+            (int("__u8", 1, false, false), width)
+        }
     };
     let index = int("__u32", 4, false, false);
     builder.add("", New::Array(Array { element, index, len }))

@@ -17,6 +17,7 @@
     clippy::arithmetic_side_effects
 )]
 
+mod arrays;
 mod contradict;
 pub mod event;
 mod evidence;

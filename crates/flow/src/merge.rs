@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::arrays;
 use crate::evidence::{Evidence, texty};
 use crate::layout::{Certainty, Field, Meaning};
 use crate::outputs::Size;
@@ -10,12 +11,11 @@ use crate::writes::MAX_BYTES;
 /// One record's fields, from all that was written to it.
 pub(crate) fn resolved(mut all: Vec<Evidence>, size: Size) -> Vec<Field> {
     bytes(&mut all);
-    let structs = arrays_of_structs(&all, size);
-    // What is in one of them says no more than that.
-    let inside = |e: &Evidence, f: &Field| f.offset <= e.field.offset && e.field.end() <= f.end();
-    all.retain(|e| !structs.iter().any(|array| inside(e, array)));
+    tails(&mut all, size);
+    arrays::structs(&mut all);
+    let loops = arrays::of_loops(&mut all, size);
     all = joined(all, size);
-    all.extend(structs.into_iter().map(Evidence::taken_over));
+    all.extend(loops.into_iter().map(Evidence::taken_over));
     // A copy of all of it at once says nothing of its fields.
     all.retain(|e| !(e.copy && size == Size::Exact(e.field.width) && !matches!(e.field.width, 1 | 2 | 4 | 8)));
     bounded(&mut all, size);
@@ -137,6 +137,7 @@ fn bytes(all: &mut Vec<Evidence>) {
                 whole.field.width = u32::try_from(count).unwrap_or(0);
                 whole.field.certainty = Certainty::Likely;
                 whole.copy = false;
+                whole.constant = run.iter().all(|piece| piece.constant);
             }
             _ => {
                 all.extend(run.iter().cloned().map(|mut piece| {
@@ -186,6 +187,22 @@ fn bounded(all: &mut [Evidence], size: Size) {
     }
 }
 
+/// What is as long as a number says ends where its member does if that is the record's end, or the start of the next.
+fn tails(all: &mut [Evidence], size: Size) {
+    let starts: BTreeSet<u32> = all.iter().filter(|e| !e.most).map(|e| e.field.offset).collect();
+    for evidence in all.iter_mut().filter(|e| e.most) {
+        let end = evidence.field.end();
+        let last = matches!(size, Size::Exact(most) | Size::Between(_, most) if most == end);
+        // What only so many bytes were copied of is as often text as not.
+        let text = evidence.field.meaning == Meaning::Text;
+        let sure = text && evidence.field.name.is_some() && (last || starts.contains(&end));
+        evidence.field.certainty = if sure { Certainty::Likely } else { Certainty::Guessed };
+        if evidence.field.meaning == Meaning::Unsigned {
+            evidence.field.meaning = Meaning::Bytes;
+        }
+    }
+}
+
 /// Copies of one line that touch are copies of one thing.
 fn joined(all: Vec<Evidence>, size: Size) -> Vec<Evidence> {
     let (elements, all): (Vec<_>, Vec<_>) = all.into_iter().partition(|e| e.element);
@@ -213,83 +230,9 @@ fn joined(all: Vec<Evidence>, size: Size) -> Vec<Evidence> {
         }
     }
     rest.extend(joined);
-    let arrays = arrays(elements, &rest, size);
+    let arrays = arrays::of_elements(elements, &rest, size);
     rest.extend(arrays);
     rest
-}
-
-/// Structs of which each member is stored at the same distances are an array, if it ends where something else starts.
-fn arrays_of_structs(all: &[Evidence], size: Size) -> Vec<Field> {
-    let names: BTreeSet<&String> = all.iter().filter_map(|e| e.within.as_ref()).collect();
-    let mut found = Vec::new();
-    for name in names {
-        let mut members: BTreeMap<&String, BTreeSet<u32>> = BTreeMap::new();
-        for evidence in all.iter().filter(|e| e.within.as_ref() == Some(name)) {
-            members.entry(&evidence.path).or_default().insert(evidence.field.offset);
-        }
-        // The distance from each to the next, the same for all members.
-        let mut distances = BTreeSet::new();
-        let mut counts = BTreeSet::new();
-        let mut start = u32::MAX;
-        for places in members.values() {
-            let offsets: Vec<u32> = places.iter().copied().collect();
-            distances.extend(offsets.windows(2).filter_map(|two| match two {
-                [a, b] => b.checked_sub(*a),
-                _ => None,
-            }));
-            counts.insert(offsets.len());
-            start = start.min(offsets.first().copied().unwrap_or(u32::MAX));
-        }
-        let (Some(distance), Some(count)) = (only(&distances), only(&counts)) else { continue };
-        let Ok(count) = u32::try_from(*count) else { continue };
-        let width = distance.saturating_mul(count);
-        let end = start.saturating_add(width);
-        let inside = |e: &Evidence| start <= e.field.offset && e.field.end() <= end;
-        let whole = all.iter().filter(|e| e.within.as_ref() == Some(name)).all(inside);
-        let ends =
-            size == Size::Exact(end) || all.iter().any(|e| e.field.offset == end && e.within.as_ref() != Some(name));
-        let line = all.iter().find(|e| e.within.as_ref() == Some(name)).and_then(|e| e.field.line);
-        if count > 1 && whole && ends {
-            let (name, meaning, certainty) = (Some(name.clone()), Meaning::Bytes, Certainty::Likely);
-            found.push(Field { offset: start, width, name, by_origin: false, meaning, certainty, line });
-        }
-    }
-    found
-}
-
-fn only<T: Ord>(all: &BTreeSet<T>) -> Option<&T> {
-    all.first().filter(|_| all.len() == 1)
-}
-
-/// Elements that touch are an array, if it ends where something else starts.
-fn arrays(mut elements: Vec<Evidence>, others: &[Evidence], size: Size) -> Vec<Evidence> {
-    elements.sort_by_key(|e| (e.field.name.clone(), e.field.offset, e.field.width));
-    elements.dedup_by_key(|e| (e.field.name.clone(), e.field.offset, e.field.width));
-    let mut arrays: Vec<(u32, Evidence)> = Vec::new();
-    for mut evidence in elements {
-        evidence.field.certainty = Certainty::Guessed;
-        match arrays.last_mut() {
-            Some((width, last))
-                if last.field.name == evidence.field.name
-                    && last.field.end() == evidence.field.offset
-                    && *width == evidence.field.width =>
-            {
-                last.field.width = last.field.width.saturating_add(*width);
-                last.field.meaning = if *width == 8 { Meaning::Words } else { Meaning::Bytes };
-            }
-            _ => arrays.push((evidence.field.width, evidence)),
-        }
-    }
-    let starts: BTreeSet<u32> =
-        others.iter().chain(arrays.iter().map(|(_, array)| array)).map(|other| other.field.offset).collect();
-    for (width, array) in &mut arrays {
-        let end = array.field.end();
-        let ends = starts.contains(&end) || size == Size::Exact(end);
-        if ends && array.field.width > *width && !array.helper {
-            array.field.certainty = Certainty::Likely;
-        }
-    }
-    arrays.into_iter().map(|(_, array)| array).collect()
 }
 
 /// What writes of the same bytes say together.
@@ -303,7 +246,10 @@ fn agreed(same: Vec<Evidence>) -> Option<Evidence> {
             .collect();
         certain.len() != 1
     };
-    let mut best = same.iter().min_by_key(|e| (e.field.certainty, e.field.by_origin, e.field.meaning == Meaning::Unsigned))?.clone();
+    let mut best = same
+        .iter()
+        .min_by_key(|e| (e.field.certainty, e.field.by_origin, e.field.meaning == Meaning::Unsigned))?
+        .clone();
     if disagree {
         best.field.certainty = Certainty::Guessed;
     }

@@ -27,6 +27,11 @@ impl Named {
 /// The member that a line of an initialiser is of: `.pid = x,`.
 pub(crate) fn initialised(text: &str) -> Option<Named> {
     match tokens(text).as_slice() {
+        // `pid: id as u32,` of Rust.
+        [name, ":", next, .., ","] if is_name(name) && *next != ":" && !matches!(*name, "case" | "default") => {
+            let inner = tokens(text).windows(2).any(|two| matches!(two, [word, "{"] if *word != "unsafe"));
+            (!inner).then(|| Named::member(name))
+        }
         [".", name, "=", next, rest @ ..] if is_name(name) && *next != "=" && *next != "{" => {
             // Several members in one line: which one is not known.
             let more = rest.windows(3).any(|three| matches!(three, ["," | "{", ".", _]));
@@ -104,14 +109,42 @@ pub(crate) fn assigned(text: &str, column: usize) -> Option<Named> {
     }
 }
 
-/// The member that a macro sets: `SET(pid, x)`, the one plain name before the last argument. A function that is called
-/// has lines of its own.
-pub(crate) fn set_by_macro(text: &str) -> Option<Named> {
+/// The member whose address a line of Rust hands over: `&mut event.path`.
+pub(crate) fn borrowed(text: &str) -> Option<Named> {
+    let tokens = tokens(text);
+    let mut found = (0..tokens.len()).filter_map(|at| match tokens.get(at..)? {
+        ["&", "mut", rest @ ..] => path(rest).map(|(named, _)| named),
+        _ => None,
+    });
+    found.next().filter(|_| found.next().is_none())
+}
+
+/// The member that a macro sets: `SET(pid, x)`, the one plain name before the last argument that is no pointer, or the
+/// one behind a pointer: `SET(e, pid, x)`. A function that is called has lines of its own.
+pub(crate) fn set_by_macro(text: &str, is_pointer: &dyn Fn(&str) -> bool) -> Option<Named> {
     let tokens = tokens(text);
     let [callee, "(", arguments @ .., ")", ";"] = tokens.as_slice() else { return None };
     if !is_name(callee) || callee.starts_with("bpf_") || arguments.contains(&"=") {
         return None;
     }
+    let all = split(arguments);
+    let (_, all) = all.split_last()?;
+    if let [[first], [name], ..] = all
+        && is_name(name)
+        && is_pointer(first)
+        && !is_pointer(name)
+    {
+        return Some(Named::member(name));
+    }
+    let mut plain = all.iter().filter_map(|argument| match *argument {
+        [name] if is_name(name) && !is_pointer(name) => Some(Named::member(name)),
+        _ => None,
+    });
+    plain.next().filter(|_| plain.next().is_none())
+}
+
+/// Arguments, at the commas that are in no parentheses.
+fn split<'a, 'b>(arguments: &'b [&'a str]) -> Vec<&'b [&'a str]> {
     let mut depth = 0usize;
     let mut all: Vec<&[&str]> = Vec::new();
     let mut start = 0;
@@ -120,17 +153,32 @@ pub(crate) fn set_by_macro(text: &str) -> Option<Named> {
             "(" => depth = depth.saturating_add(1),
             ")" => depth = depth.saturating_sub(1),
             "," if depth == 0 => {
-                all.push(arguments.get(start..at)?);
+                all.extend(arguments.get(start..at));
                 start = at.saturating_add(1);
             }
             _ => {}
         }
     }
-    let mut plain = all.into_iter().filter_map(|argument| match argument {
-        [name] if is_name(name) => Some(Named::member(name)),
-        _ => None,
-    });
-    plain.next().filter(|_| plain.next().is_none())
+    all.extend(arguments.get(start..));
+    all
+}
+
+/// The member that a line hands to a wrapper of a helper, as nothing else that it hands over can be it:
+/// `read_text(e->path, sizeof(e->path), ctx->name)`.
+pub(crate) fn handed_alone(text: &str) -> Option<Named> {
+    let tokens = tokens(text);
+    let open = tokens.iter().position(|token| *token == "(")?;
+    let close = tokens.iter().rposition(|token| *token == ")")?;
+    let all = split(tokens.get(open.saturating_add(1)..close)?);
+    let named = handed(text)?;
+    let (first, others) = all.split_first()?;
+    let elsewhere = |argument: &&[&str]| {
+        let constant = argument.iter().all(|token| !token.starts_with(|c: char| c.is_ascii_lowercase()));
+        constant
+            || argument.first() == Some(&"sizeof")
+            || (argument.len() > 1 && !argument.contains(&named.base.as_str()))
+    };
+    (first.contains(&named.name.as_str()) && others.iter().all(elsewhere)).then_some(named)
 }
 
 /// The local variable that a line sets: `x = ..`, `u64 x = ..`.
@@ -303,15 +351,20 @@ mod tests {
         assert_eq!(name("\tpid = e->pid;"), None);
         assert_eq!(assigned("e->a = 1; e->b = 2;", 15).map(|n| n.name).as_deref(), Some("b"));
         assert!(assigned("e->args[0] = 1;", 1).is_some_and(|n| n.element));
-        let name = |text| set_by_macro(text).map(|named| named.name);
+        let name = |text| set_by_macro(text, &|name| name == "e").map(|named| named.name);
         assert_eq!(name("\tSET(pid, bpf_get_current_pid_tgid() >> 32);").as_deref(), Some("pid"));
-        assert_eq!(name("\tSET(e, pid, f(1, 2));"), None);
+        assert_eq!(name("\tSET(e, pid, f(1, 2));").as_deref(), Some("pid"));
+        assert_eq!(name("\tSET(pid, tid, f(1, 2));"), None);
+        assert_eq!(name("\tFILL(e, 3);"), None);
+        assert_eq!(borrowed("f(*args as *const u8, &mut event.path)").map(|named| named.name).as_deref(), Some("path"));
         assert_eq!(name("\tbpf_map_delete_elem(map, &key);"), None);
         assert_eq!(through("\t*value = 1;"), Some("value"));
         assert_eq!(through("\t*value = other;"), None, "it may be a struct");
         let name = |text| initialised(text).map(|named| named.name);
         assert_eq!(name("\t\t.pid = id >> 32,").as_deref(), Some("pid"));
         assert_eq!(name("\t\t.pid = id >> 32, .tid = id,"), None);
+        assert_eq!(name("\t\tpid: (id() >> 32) as u32,").as_deref(), Some("pid"));
+        assert_eq!(name("\t\thead: Head { pid: 3 },"), None);
         let name = |text| initialised_with(text, "quota").map(|named| named.name);
         assert_eq!(name("struct b b = { .id = id, .limit = quota };").as_deref(), Some("limit"));
         assert_eq!(name("struct b b = { .id = id, .limit = quota * 2 };"), None);
@@ -326,5 +379,9 @@ mod tests {
         assert_eq!(name("BPF_CORE_READ_INTO(&e->addr, sk, __sk_common.skc_daddr);").as_deref(), Some("addr"));
         assert_eq!(name("bpf_d_path(&file->f_path, e->path, sizeof(e->path));").as_deref(), Some("path"));
         assert_eq!(name("x = BPF_CORE_READ(e->task, pid);"), None);
+        let name = |text| handed_alone(text).map(|named| named.name);
+        assert_eq!(name("read_text(e->path, sizeof(e->path), ctx->name);").as_deref(), Some("path"));
+        assert_eq!(name("payload = fill(&e->meta, task, payload);"), None);
+        assert_eq!(name("fill(&e->meta, e->payload);"), None);
     }
 }

@@ -91,7 +91,14 @@ pub fn outputs(object: &Object) -> Vec<Output> {
                 let function = FunctionId(id);
                 let helper = Helper(insn.imm.cast_unsigned());
                 let arguments = &[Value::Unknown; 5];
-                let call = walk::Call { function, insn: at, helper, arguments, dynptr: Value::Unknown };
+                let call = walk::Call {
+                    function,
+                    insn: at,
+                    helper,
+                    arguments,
+                    made: Default::default(),
+                    dynptr: Value::Unknown,
+                };
                 if !known.contains(&(function, at)) {
                     found.extend(output(object, &call));
                 }
@@ -112,7 +119,7 @@ pub(crate) fn output(object: &Object, call: &walk::Call<'_>) -> Option<Output> {
         _ => return None,
     };
     let (map, inner) = walk::map_of(object, map);
-    let source = match data {
+    let source = match data.map(Value::loose) {
         None => Source::Reserved,
         Some(Value::Stack(_, at)) => Source::Stack(at),
         Some(Value::MapValue(map, at) | Value::Either(_, map, at)) => Source::MapValue(map, at),

@@ -12,7 +12,7 @@ use ringfence_uapi::MapType;
 
 use crate::evidence::{Evidence, Reader};
 use crate::kinds::Sent;
-use crate::layout::{Certainty, Field, Layout};
+use crate::layout::{Certainty, Field, Layout, Meaning};
 use crate::merge::{merged, resolved};
 use crate::outputs::Size;
 use crate::tags::Constants;
@@ -162,6 +162,7 @@ impl<'a> Recovery<'a> {
             for write in writes {
                 let Ok(offset) = u32::try_from(write.at.saturating_sub(*start)) else { continue };
                 match write.by {
+                    _ if write.every.is_some() => constants.unknown(offset, taken.bytes),
                     By::Constant(value) => {
                         constants.store(offset, write.bytes, value, self.reader.object.big_endian);
                     }
@@ -201,7 +202,9 @@ impl<'a> Recovery<'a> {
         }
         // All of it at once says nothing of its fields.
         let number = |field: &Field| matches!(field.width, 1 | 2 | 4 | 8) && field.name.is_some();
-        all.retain(|evidence| evidence.field.width < taken.bytes || number(&evidence.field));
+        // Of what was copied here from elsewhere, that it is text does.
+        let text = |field: &Field| depth > 0 && field.meaning == Meaning::Text;
+        all.retain(|evidence| evidence.field.width < taken.bytes || number(&evidence.field) || text(&evidence.field));
         // What a pointer leads to is the record, or an unknown part of it.
         let through = |evidence: &Evidence| evidence.constant && evidence.path.is_empty();
         all.retain(|evidence| !through(evidence) || evidence.field.width == taken.bytes);
@@ -236,7 +239,7 @@ impl<'a> Recovery<'a> {
         // Pieces by what they are copies of: the source, and how far away.
         let mut pieces: HashMap<(Region, i64, FunctionId), Vec<Write>> = HashMap::new();
         for write in writes {
-            if let Some((region, at)) = write.from {
+            if let Some((region, at)) = write.from.filter(|_| write.every.is_none()) {
                 let away = write.at.saturating_sub(at);
                 pieces.entry((region, away, write.function)).or_default().push(*write);
             }
@@ -285,7 +288,9 @@ impl<'a> Recovery<'a> {
         // What a number is, a part of it tells no more; text is still text when its end is.
         let number = matches!(write.by, By::Store(_) | By::Constant(_)) || write.bytes <= 8;
         let kills = |other: &&Write| {
-            other.function == write.function && (other.covers(write) || (number && other.overlaps(write)))
+            // One element, or a part, says nothing of the rest.
+            let whole = other.every.is_none() && !other.most;
+            whole && other.function == write.function && (other.covers(write) || (number && other.overlaps(write)))
         };
         if !self.reader.spend(others.len().saturating_add(function.insns.len() / 64)) {
             return false;

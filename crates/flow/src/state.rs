@@ -24,6 +24,8 @@ pub(crate) struct State {
     origins: [Origin; 11],
     /// What gave each register its value, where all paths agree.
     made: [Made; 11],
+    /// The registers that hold the same value as each, one bit for one.
+    same: [u16; 11],
     /// Spilled values by their offset, sorted.
     slots: Vec<Slot>,
     /// This function's.
@@ -40,7 +42,14 @@ impl State {
         if let Some(fp) = registers.last_mut() {
             *fp = Value::Stack(frame, Some(0));
         }
-        State { registers, origins: [Origin::Other; 11], made: [Made::default(); 11], slots: Vec::new(), frame }
+        State {
+            registers,
+            origins: [Origin::Other; 11],
+            made: [Made::default(); 11],
+            same: own(),
+            slots: Vec::new(),
+            frame,
+        }
     }
 
     /// Memory that it takes.
@@ -62,8 +71,39 @@ impl State {
         if let Some(slot) = self.registers.get_mut(usize::from(register)).filter(|_| register < 10) {
             *slot = value;
         }
+        let bit = 1u16.checked_shl(register.into()).unwrap_or(0);
+        for (at, same) in self.same.iter_mut().enumerate() {
+            *same = if at == usize::from(register) { bit } else { *same & !bit };
+        }
         self.mark(register, Origin::Other);
         self.set_made(register, Made::default());
+    }
+
+    /// One register was copied to another.
+    pub(crate) fn copied(&mut self, to: u8, from: u8) {
+        let bit = 1u16.checked_shl(to.into()).unwrap_or(0);
+        let all = self.same.get(usize::from(from)).copied().unwrap_or(0) | bit;
+        for (at, same) in self.same.iter_mut().enumerate() {
+            if all.checked_shr(u32::try_from(at).unwrap_or(u32::MAX)).unwrap_or(0) & 1 == 1 {
+                *same = all;
+            }
+        }
+    }
+
+    /// Whether two registers hold the same value.
+    pub(crate) fn alike(&self, one: u8, other: u8) -> bool {
+        let all = self.same.get(usize::from(one)).copied().unwrap_or(0);
+        all.checked_shr(other.into()).unwrap_or(0) & 1 == 1
+    }
+
+    /// A comparison says more of a register's value, and of all copies.
+    pub(crate) fn narrow(&mut self, register: u8, value: Value) {
+        let all = self.same.get(usize::from(register)).copied().unwrap_or(0);
+        for (at, known) in self.registers.iter_mut().enumerate() {
+            if all.checked_shr(u32::try_from(at).unwrap_or(u32::MAX)).unwrap_or(0) & 1 == 1 {
+                *known = value;
+            }
+        }
     }
 
     /// The instructions of this function that made a register's value.
@@ -118,7 +158,7 @@ impl State {
 
     /// A called function may have written through this pointer.
     pub(crate) fn clobber_through(&mut self, pointer: Value, bytes: Option<i32>) {
-        match pointer {
+        match pointer.loose() {
             Value::Stack(frame, Some(at)) if frame == self.frame => {
                 self.clobber(at, bytes.map_or(i32::MAX, |bytes| at.saturating_add(bytes)));
             }
@@ -130,8 +170,9 @@ impl State {
 
     /// A called function may have written wherever these lead to: through them, or through a pointer that they point at.
     pub(crate) fn clobber_behind(&mut self, pointers: [Value; 5]) {
-        let stack =
-            |value: Value| matches!(value, Value::Stack(frame, _) if frame == self.frame) || value == Value::Unknown;
+        let stack = |value: Value| {
+            matches!(value.loose(), Value::Stack(frame, _) if frame == self.frame) || value == Value::Unknown
+        };
         if pointers.into_iter().any(stack) && self.slots.iter().any(|slot| stack(slot.known.value)) {
             self.slots.clear();
         }
@@ -147,7 +188,7 @@ impl State {
 
     /// Takes in another path's state; `true` when that says something new.
     pub(crate) fn join(&mut self, other: &State, widen: bool) -> bool {
-        let mut new = false;
+        let (mut new, mut different) = (false, false);
         let mut joined = |mine: &mut Known, theirs: Known| {
             let before = *mine;
             mine.origin = met((mine.origin, mine.value), (theirs.origin, theirs.value));
@@ -162,12 +203,22 @@ impl State {
             joined(&mut mine, Known { value: theirs, origin: from, made: by });
             (*value, *origin, *made) = (mine.value, mine.origin, mine.made);
         }
+        for (mine, theirs) in self.same.iter_mut().zip(other.same) {
+            let before = *mine;
+            *mine &= theirs;
+            different |= *mine != before;
+        }
         self.slots.retain_mut(|slot| {
             joined(&mut slot.known, other.spilled(slot.at, slot.bytes.cast_unsigned()));
             slot.known.value != Value::Unknown
         });
-        new
+        new || different
     }
+}
+
+/// Each register by itself.
+fn own() -> [u16; 11] {
+    std::array::from_fn(|register| 1u16.checked_shl(u32::try_from(register).unwrap_or(u32::MAX)).unwrap_or(0))
 }
 
 /// Where a value comes from that comes from either. The number of a stack may be a constant: there is none.

@@ -56,7 +56,52 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    pub(crate) const NOTHING: Known = Known { value: Value::Unknown, origin: Origin::Other, made: Made { by: None, read: None } };
+    pub(crate) const NOTHING: Known =
+        Known { value: Value::Unknown, origin: Origin::Other, made: Made { by: None, read: None } };
+}
+
+/// Memory that pointers lead to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum Base {
+    Stack(Frame),
+    MapValue(MapId),
+    Record(Site),
+    Either(Site, MapId),
+}
+
+/// Places at the same distance from each other: where a loop, or an index, leads.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct Stride {
+    /// The first.
+    pub(crate) start: i32,
+    /// From each to the next; 0: there is one.
+    pub(crate) step: u32,
+    /// How many; 0: not known.
+    pub(crate) count: u32,
+}
+
+impl Stride {
+    /// Longest step; larger things are no elements of an array.
+    pub(crate) const MAX_STEP: u32 = 1 << 16;
+
+    /// The places of both; `None`: they have no step in common.
+    fn join(self, other: Stride) -> Option<Stride> {
+        if self == other {
+            return Some(self);
+        }
+        let apart = self.start.abs_diff(other.start);
+        let step = gcd(gcd(self.step, other.step), apart);
+        let same = (self.start, self.step, self.count) == (other.start, other.step, other.count);
+        let count = if same { self.count } else { 0 };
+        (1..=Stride::MAX_STEP).contains(&step).then_some(Stride { start: self.start.min(other.start), step, count })
+    }
+}
+
+fn gcd(mut a: u32, mut b: u32) -> u32 {
+    while let Some(rest) = a.checked_rem(b) {
+        (a, b) = (b, rest);
+    }
+    a
 }
 
 /// An abstract value. What it says is true of every run; [`Value::Unknown`] says nothing.
@@ -83,6 +128,8 @@ pub(crate) enum Value {
     Record(Site, Option<i32>),
     /// Address in a record that was reserved, or in a map's value where there are no ring buffers.
     Either(Site, MapId, Option<i32>),
+    /// One of several addresses in such memory.
+    Every(Base, Stride),
     /// Address of a function.
     Function(FunctionId),
 }
@@ -109,21 +156,87 @@ impl Value {
         }
     }
 
+    /// What it leads to, and where in it; `None`: not known.
+    fn place(self) -> Option<(Base, Option<Stride>)> {
+        let one = |at: Option<i32>| at.map(|start| Stride { start, step: 0, count: 1 });
+        match self {
+            Value::Stack(frame, at) => Some((Base::Stack(frame), one(at))),
+            Value::MapValue(map, at) => Some((Base::MapValue(map), one(at))),
+            Value::Record(site, at) => Some((Base::Record(site), one(at))),
+            Value::Either(site, map, at) => Some((Base::Either(site, map), one(at))),
+            Value::Every(base, stride) => Some((base, Some(stride))),
+            Value::Unknown
+            | Value::Elsewhere
+            | Value::Number(..)
+            | Value::Context
+            | Value::Map(_)
+            | Value::Data(..)
+            | Value::Function(_) => None,
+        }
+    }
+
+    fn at(base: Base, stride: Option<Stride>) -> Value {
+        match stride {
+            Some(stride) if stride.step > 0 => Value::Every(base, stride),
+            one => {
+                let at = one.map(|one| one.start);
+                match base {
+                    Base::Stack(frame) => Value::Stack(frame, at),
+                    Base::MapValue(map) => Value::MapValue(map, at),
+                    Base::Record(site) => Value::Record(site, at),
+                    Base::Either(site, map) => Value::Either(site, map, at),
+                }
+            }
+        }
+    }
+
+    /// The same, with one place or none: several are somewhere.
+    pub(crate) fn loose(self) -> Value {
+        match self {
+            Value::Every(base, _) => Value::at(base, None),
+            other => other,
+        }
+    }
+
+    /// An element of an array: the address of the first moved by a number of which each step is so many bytes.
+    pub(crate) fn indexed(self, by: Value, step: u32) -> Option<Value> {
+        let (base, Some(Stride { start, step: 0, .. })) = self.place()? else { return None };
+        let Value::Number(low, high) = by else { return None };
+        let (low, last) = (i32::try_from(low).ok()?, u32::try_from(high).ok()?);
+        let count = last.checked_sub(low.cast_unsigned())?.checked_div(step)?.checked_add(1)?;
+        let known = count > 1 && last <= Stride::MAX_STEP && step <= Stride::MAX_STEP;
+        known.then_some(Value::Every(base, Stride { start: start.checked_add(low)?, step, count }))
+    }
+
+    /// An element of an array: the address of the first moved by a number to which a loop adds.
+    pub(crate) fn stepped(self, by: Value, step: u32) -> Option<Value> {
+        let (base, Some(Stride { start, step: 0, .. })) = self.place()? else { return None };
+        let start = start.checked_add(i32::try_from(by.range().0).ok()?)?;
+        (step <= Stride::MAX_STEP).then_some(Value::Every(base, Stride { start, step, count: 0 }))
+    }
+
     /// What holds where paths meet. `widen`: they met here often, so a range that still grows is given up.
     pub(crate) fn join(self, other: Value, widen: bool) -> Value {
         match (self, other) {
             (a, b) if a == b => a,
+            (Value::Every(..), _) | (_, Value::Every(..)) => match (self.place(), other.place()) {
+                (Some((a, Some(one))), Some((b, Some(two)))) if a == b => {
+                    let both = one.join(two).filter(|both| !widen || *both == one);
+                    Value::at(a, both)
+                }
+                _ => self.loose().join(other.loose(), widen),
+            },
             (Value::Number(a, b), Value::Number(c, d)) if !widen => Value::Number(a.min(c), b.max(d)),
             (Value::Number(a, b), Value::Number(c, d)) => {
                 Value::Number(if c < a { 0 } else { a }, if d > b { u64::MAX } else { b })
             }
-            (Value::Stack(a, _), Value::Stack(b, _)) if a == b => Value::Stack(a, None),
-            (Value::MapValue(a, _), Value::MapValue(b, _)) if a == b => Value::MapValue(a, None),
-            (Value::Record(a, _), Value::Record(b, _)) if a == b => Value::Record(a, None),
+            (Value::Stack(a, _), Value::Stack(b, _)) if a == b => self.several(other, widen),
+            (Value::MapValue(a, _), Value::MapValue(b, _)) if a == b => self.several(other, widen),
+            (Value::Record(a, _), Value::Record(b, _)) if a == b => self.several(other, widen),
             (Value::Record(site, a), Value::MapValue(map, b)) | (Value::MapValue(map, a), Value::Record(site, b)) => {
                 Value::Either(site, map, if a == b { a } else { None })
             }
-            (Value::Either(s, m, _), Value::Either(t, n, _)) if (s, m) == (t, n) => Value::Either(s, m, None),
+            (Value::Either(s, m, _), Value::Either(t, n, _)) if (s, m) == (t, n) => self.several(other, widen),
             (Value::Either(s, m, a), Value::Record(t, b)) | (Value::Record(t, b), Value::Either(s, m, a)) if s == t => {
                 Value::Either(s, m, if a == b { a } else { None })
             }
@@ -139,9 +252,18 @@ impl Value {
         }
     }
 
+    /// One of two places of the same memory.
+    fn several(self, other: Value, widen: bool) -> Value {
+        match (self.place(), other.place()) {
+            (Some((base, Some(one))), Some((_, Some(two)))) if !widen => Value::at(base, one.join(two)),
+            (Some((base, _)), _) => Value::at(base, None),
+            (None, _) => Value::Unknown,
+        }
+    }
+
     /// Something that was made of both.
     fn vague(self, other: Value) -> Value {
-        let on_stack = |value| matches!(value, Value::Stack(..) | Value::Unknown);
+        let on_stack = |value| matches!(value, Value::Stack(..) | Value::Every(Base::Stack(_), _) | Value::Unknown);
         if on_stack(self) || on_stack(other) { Value::Unknown } else { Value::Elsewhere }
     }
 
@@ -152,6 +274,10 @@ impl Value {
             offset?.checked_add(by)
         };
         match (self, other) {
+            (Value::Every(base, stride), by) | (by, Value::Every(base, stride)) => {
+                let start = moved(Some(stride.start), by).filter(|_| by.place().is_none());
+                Value::at(base, start.map(|start| Stride { start, ..stride }))
+            }
             (Value::Number(a, b), Value::Number(c, d)) => match (a.checked_add(c), b.checked_add(d)) {
                 (Some(low), Some(high)) => Value::Number(low, high),
                 // Both ends wrap around: a negative number was added.

@@ -31,6 +31,8 @@ pub(crate) struct Call<'a> {
     pub(crate) insn: usize,
     pub(crate) helper: Helper,
     pub(crate) arguments: &'a [Value; 5],
+    /// What made each argument.
+    pub(crate) made: [Made; 5],
     /// The start of the record that the dynptr among the arguments stands for.
     pub(crate) dynptr: Value,
 }
@@ -322,7 +324,17 @@ impl<'a> Walker<'a> {
                 (Insn::ALU | Insn::ALU64, _) => {
                     const MOV: u8 = 0xb0;
                     let moved = Some(state.made(insn.src)).filter(|_| insn.code & 0xf0 == MOV && insn.code & X != 0);
+                    let element = element(&state, facts.function, at, insn);
                     compute(&mut state, insn, facts.core.contains(&at));
+                    if let Some(element) = element {
+                        state.set(insn.dst, element);
+                    }
+                    // A copy of all of a register: 32 bits are where the others are 0.
+                    let copied = insn.code & 0xf0 == MOV && insn.code & X != 0 && insn.off == 0 && insn.dst != insn.src;
+                    let small = matches!(state.get(insn.src), Value::Number(_, high) if high <= u32::MAX.into());
+                    if copied && (insn.class() == Insn::ALU64 || small) {
+                        state.copied(insn.dst, insn.src);
+                    }
                     state.set_made(insn.dst, moved.filter(|made| made.by.is_some()).unwrap_or(Made::at(at)));
                 }
                 _ => {}
@@ -345,7 +357,8 @@ impl<'a> Walker<'a> {
                 let helper = Helper(insn.imm.cast_unsigned());
                 let dynptr = dynptr(helper, arguments, state);
                 if report {
-                    let call = Call { function: id, insn: at, helper, arguments: &arguments, dynptr };
+                    let made = [1, 2, 3, 4, 5].map(|register| state.made(register));
+                    let call = Call { function: id, insn: at, helper, arguments: &arguments, made, dynptr };
                     (self.report)(&Seen::Call(&call));
                 }
                 self.callbacks(helper, arguments, state, report);
@@ -542,7 +555,7 @@ fn load(state: &mut State, insn: Insn, index: usize, core: Option<Site>) {
         // What copies a struct is not known to store constants.
         (MEM, 4, Some(_)) if stored.value.as_constant().is_none() => stored.value.truncated(4),
         // The stack can hold addresses of the stack.
-        (MEM, 8, None) if matches!(base, Value::Stack(..) | Value::Unknown) => Value::Unknown,
+        (MEM, 8, None) if matches!(base.loose(), Value::Stack(..) | Value::Unknown) => Value::Unknown,
         (MEM, 8, None) => Value::Elsewhere,
         (MEM, bytes, _) => Value::ANY_NUMBER.truncated(bytes),
         _ => Value::ANY_NUMBER,
@@ -550,7 +563,14 @@ fn load(state: &mut State, insn: Insn, index: usize, core: Option<Site>) {
     state.set(insn.dst, value);
     state.mark(insn.dst, origin);
     let here = u32::try_from(index).ok();
-    state.set_made(insn.dst, if stored.made.by.is_some() { Made { read: stored.made.read.or(here), ..stored.made } } else { Made::at(index) });
+    state.set_made(
+        insn.dst,
+        if stored.made.by.is_some() {
+            Made { read: stored.made.read.or(here), ..stored.made }
+        } else {
+            Made::at(index)
+        },
+    );
 }
 
 fn store(state: &mut State, insn: Insn, core: bool) {
@@ -649,12 +669,59 @@ fn compute(state: &mut State, insn: Insn, core: bool) {
     state.mark(insn.dst, origin);
 }
 
+/// The address of an array's element: a pointer to the first, and a number that a shift, a product or a mask made.
+fn element(state: &State, function: &Function, at: usize, insn: Insn) -> Option<Value> {
+    const ADD_X: u8 = 0x0f;
+    let (left, right) = (state.get(insn.dst), state.get(insn.src));
+    let (pointer, number, register) = match (left, right) {
+        _ if insn.code != ADD_X => return None,
+        (_, Value::Number(low, high)) if low < high => (left, right, insn.src),
+        (Value::Number(low, high), _) if low < high => (right, left, insn.dst),
+        _ => return None,
+    };
+    // What a loop adds to each time is made in two places.
+    let Some(made) = state.made(register).by else {
+        return pointer.stepped(number, added(state, function, at, register)?);
+    };
+    let at = usize::try_from(made).ok()?;
+    let maker = function.insns.get(at)?;
+    let before = function.insns.get(at.checked_sub(1)?);
+    let bits = maker.imm.cast_unsigned();
+    let step = match maker.code {
+        // By a constant, 64 or 32 bits.
+        0x67 | 0x64 => 1u32.checked_shl(bits)?,
+        0x27 | 0x24 => bits,
+        0x57 | 0x54 => 1u32.checked_shl(bits.trailing_zeros())?,
+        // `x << 32 >> 29`: the upper half goes.
+        0x77 if before.is_some_and(|before| before.code == 0x67 && before.imm == 32 && before.dst == maker.dst) => {
+            1u32.checked_shl(32u32.checked_sub(bits)?)?
+        }
+        _ => 1,
+    };
+    pointer.indexed(number, step)
+}
+
+/// What the instructions behind this one add to a register, or to what it is a copy of.
+fn added(state: &State, function: &Function, at: usize, register: u8) -> Option<u32> {
+    const ADD_K: [u8; 2] = [0x07, 0x04];
+    /// Instructions of a loop's body that are looked at.
+    const NEAR: usize = 64;
+    let near = function.insns.get(at..)?.iter().take(NEAR);
+    let step = near.filter(|insn| ADD_K.contains(&insn.code) && state.alike(insn.dst, register));
+    step.map(|insn| u32::try_from(insn.imm).ok()).next().flatten().filter(|step| *step > 0)
+}
+
 /// The state behind a conditional jump, on one of its ways; `None`: that way is never taken.
 fn refined(state: &State, insn: Insn, op: u8, taken: bool) -> Option<State> {
     let mut state = state.clone();
-    let left = state.get(insn.dst);
-    let right =
-        if insn.code & X != 0 { state.get(insn.src).as_constant() } else { Some(i64::from(insn.imm).cast_unsigned()) };
+    let other =
+        if insn.code & X != 0 { state.get(insn.src) } else { Value::constant(i64::from(insn.imm).cast_unsigned()) };
+    // `5 > r1` says of r1 what `r1 < 5` does.
+    let turned = insn.code & X != 0 && other.as_constant().is_none() && state.get(insn.dst).as_constant().is_some();
+    let (register, left, right, op) = match turned {
+        true => (insn.src, other, state.get(insn.dst).as_constant(), mirrored(op)),
+        false => (insn.dst, state.get(insn.dst), other.as_constant(), op),
+    };
     let (low, high, right) = match (left, right) {
         (Value::Number(low, high), Some(right)) => (low, high, right),
         // What a helper returned, bounded from above: a number. A pointer is compared with 0 only.
@@ -695,8 +762,23 @@ fn refined(state: &State, insn: Insn, op: u8, taken: bool) -> Option<State> {
     if low > high {
         return None;
     }
-    state.set(insn.dst, Value::Number(low, high));
+    state.narrow(register, Value::Number(low, high));
     Some(state)
+}
+
+/// The comparison with its operands exchanged.
+fn mirrored(op: u8) -> u8 {
+    match op {
+        JGT => JLT,
+        JLT => JGT,
+        JGE => JLE,
+        JLE => JGE,
+        JSGT => JSLT,
+        JSLT => JSGT,
+        JSGE => JSLE,
+        JSLE => JSGE,
+        other => other,
+    }
 }
 
 /// The map that an argument stands for, and whether it is a map inside that one.

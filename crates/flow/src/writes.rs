@@ -7,7 +7,7 @@ use ringfence_uapi::Helper;
 
 use crate::origin::Origin;
 use crate::outputs::{self, Output, Size};
-use crate::value::{Made, Site, Value};
+use crate::value::{Base, Made, Site, Stride, Value};
 use crate::walk::{self, Call, Load, Seen, Store};
 
 /// Most writes that are remembered, most calls that send or fill, most bytes that one helper writes.
@@ -35,6 +35,17 @@ pub(crate) fn regions(pointer: Value) -> Vec<(Region, i64)> {
     }
 }
 
+/// The places of several elements.
+fn elements(pointer: Value) -> Vec<(Region, Stride)> {
+    let Value::Every(base, stride) = pointer else { return Vec::new() };
+    match base {
+        Base::Stack(frame) => vec![(Region::Frame(frame.of), stride)],
+        Base::MapValue(map) => vec![(Region::Value(map), stride)],
+        Base::Record(site) => vec![(Region::Record(site), stride)],
+        Base::Either(site, map) => vec![(Region::Record(site), stride), (Region::Value(map), stride)],
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum By {
     /// A store of a constant.
@@ -56,6 +67,10 @@ pub(crate) struct Write {
     pub(crate) made: Made,
     /// What it is a copy of.
     pub(crate) from: Option<(Region, i64)>,
+    /// It is in every element of an array, one at a time: the step, and how many there are, or 0.
+    pub(crate) every: Option<(u32, u32)>,
+    /// As many bytes as a number says, which are at most these.
+    pub(crate) most: bool,
 }
 
 impl Write {
@@ -120,12 +135,28 @@ impl Memory {
                 self.count = self.count.saturating_add(1);
             }
         }
+        for (region, stride) in elements(pointer) {
+            let write = Write { at: stride.start.into(), every: Some((stride.step, stride.count)), ..write };
+            if self.count < MAX_WRITES && self.writes.entry(region).or_default().insert(write) {
+                self.count = self.count.saturating_add(1);
+            }
+        }
     }
 
     fn read(&mut self, load: &Load) {
         for (region, at) in regions(load.from).into_iter().filter(|(region, _)| !matches!(region, Region::Frame(_))) {
             let Load { function, insn, bytes, .. } = *load;
-            let read = Write { at, bytes, function, insn, by: By::Read, made: Made::default(), from: None };
+            let read = Write {
+                at,
+                bytes,
+                function,
+                insn,
+                by: By::Read,
+                made: Made::default(),
+                from: None,
+                every: None,
+                most: false,
+            };
             if self.count < MAX_WRITES && self.reads.entry(region).or_default().insert(read) {
                 self.count = self.count.saturating_add(1);
             }
@@ -178,7 +209,7 @@ fn of_store(store: &Store) -> Write {
         _ => None,
     };
     let Store { function, insn, bytes, made, .. } = *store;
-    Write { at: 0, bytes, function, insn, by, made, from }
+    Write { at: 0, bytes, function, insn, by, made, from, every: None, most: false }
 }
 
 /// What a helper writes, and where.
@@ -206,7 +237,11 @@ fn of_helper(call: &Call<'_>) -> Option<(Value, Write)> {
         }
         _ => return None,
     };
-    let bytes = u32::try_from(bytes.as_constant()?).ok().filter(|bytes| (1..=MAX_BYTES).contains(bytes))?;
-    let by = By::Helper(call.helper);
-    Some((to, Write { at: 0, bytes, function: call.function, insn: call.insn, by, made: Made::default(), from }))
+    let most = bytes.as_constant().is_none();
+    let bytes = u32::try_from(bytes.range().1).ok().filter(|bytes| (1..=MAX_BYTES).contains(bytes))?;
+    let (by, from) = (By::Helper(call.helper), from.filter(|_| !most));
+    let place = call.arguments.iter().position(|argument| *argument == to);
+    let made = place.and_then(|at| call.made.get(at)).copied().unwrap_or_default();
+    let (function, insn) = (call.function, call.insn);
+    Some((to, Write { at: 0, bytes, function, insn, by, made, from, every: None, most }))
 }

@@ -168,10 +168,19 @@ fn alike(fact: char, kind: char) -> bool {
 fn kind_of_field(object: &Object, field: &Field) -> char {
     match field.meaning {
         Meaning::Text => 't',
-        Meaning::Bytes | Meaning::Words => 'b',
+        Meaning::Bytes | Meaning::Words | Meaning::Numbers(_) => 'b',
+        // Told one by one.
+        Meaning::Texts(_) => 'b',
         Meaning::Unsigned | Meaning::Signed => 'n',
         Meaning::Typed(ty) => kind_of(object.btf.as_ref().unwrap(), ty),
     }
+}
+
+/// Each text of an array of texts by itself.
+fn rows(field: &Field) -> Vec<Field> {
+    let Meaning::Texts(width) = field.meaning else { return vec![field.clone()] };
+    let row = |n: u32| Field { offset: field.offset + n * width, width, meaning: Meaning::Text, ..field.clone() };
+    (0..field.width / width).map(row).collect()
 }
 
 /// How a layout compares.
@@ -200,7 +209,8 @@ impl Score {
 
     pub(crate) fn of(object: &Object, layout: &Layout, facts: &[Fact]) -> Score {
         let mut score = Score { fields: facts.iter().filter(|fact| fact.3 != 's').count(), ..Score::default() };
-        let sure: Vec<_> = layout.fields.iter().filter(|field| field.certainty < Certainty::Guessed).collect();
+        let fields: Vec<Field> = layout.fields.iter().flat_map(rows).collect();
+        let sure: Vec<_> = fields.iter().filter(|field| field.certainty < Certainty::Guessed).collect();
         for field in &sure {
             let kind = kind_of_field(object, field);
             let name = field.name.as_deref().unwrap_or_default();
