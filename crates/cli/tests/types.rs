@@ -233,8 +233,9 @@ fn numbers_in_maps() {
     let has =
         |frames: &[Value], part: &str| frames.iter().any(|frame| frame.as_str().is_some_and(|f| f.contains(part)));
     assert!(has(&stack("kernel"), "syscall"), "{call}");
-    // The test calls the kernel itself, or through its C library.
-    assert!(has(&stack("user"), "types-") || has(&stack("user"), "libc"), "{call}");
+    // The test calls the kernel itself, or through its C library; without debugging information only their files are known.
+    let known = ["types-", "libc", "rustix::", "syscall", "start_thread"];
+    assert!(known.iter().any(|part| has(&stack("user"), part)), "{call}");
     assert!(of("waited")["value"].as_u64() > Some(10_000), "{:?}", of("waited"));
 
     let table = run(&object, &[]);

@@ -32,6 +32,16 @@ impl Meter {
         self.before = cpu_time();
     }
 
+    /// Whether the kernel measures programs.
+    pub(crate) fn measures_programs(&self) -> bool {
+        self.statistics.is_some()
+    }
+
+    /// CPU time of this process until now.
+    pub(crate) fn own_cpu(&self) -> Duration {
+        cpu_time().saturating_sub(self.before)
+    }
+
     /// Until now.
     pub(crate) fn read(&self, loaded: &Loaded) -> Result<Cost> {
         let (mut ns, mut runs) = (0, 0);
@@ -39,13 +49,13 @@ impl Meter {
             let info = program.info()?;
             (ns, runs) = (ns + info.run_time_ns, runs + info.run_count);
         }
-        let in_kernel = self.statistics.is_some().then(|| (Duration::from_nanos(ns), runs));
-        Ok(Cost { own_cpu: cpu_time().saturating_sub(self.before), in_kernel })
+        let in_kernel = self.measures_programs().then(|| (Duration::from_nanos(ns), runs));
+        Ok(Cost { own_cpu: self.own_cpu(), in_kernel })
     }
 }
 
 /// What this process has had of all CPUs.
-pub(crate) fn cpu_time() -> Duration {
+fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

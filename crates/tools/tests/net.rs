@@ -170,19 +170,25 @@ fn known_frames() -> Vec<Known> {
     ]
 }
 
-fn counted_as_what_it_is(frames: Frames, name: &str) {
-    let _alone = alone();
-    let wire = Wire::veth(name);
-    let watch = Watch::start(&Options { frames, ..options(&wire.near) }).unwrap();
-    assert_eq!(watch.devices()[0].frames, frames, "{:?}", watch.devices());
+/// Sends all of them; what they are, and how many.
+fn send_known(from: &Space) -> (Vec<Known>, u64) {
     let known = known_frames();
-    let (mut sender, _receiver) = channel(&wire.far);
+    let (mut sender, _receiver) = channel(from);
     for known in &known {
         for _ in 0..known.times {
             sender.send_to(&known.frame, None).unwrap().unwrap();
         }
     }
-    let total: u64 = known.iter().map(|known| known.times).sum();
+    let total = known.iter().map(|known| known.times).sum();
+    (known, total)
+}
+
+fn counted_as_what_it_is(frames: Frames, name: &str) {
+    let _alone = alone();
+    let wire = Wire::veth(name);
+    let watch = Watch::start(&Options { frames, ..options(&wire.near) }).unwrap();
+    assert_eq!(watch.devices()[0].frames, frames, "{:?}", watch.devices());
+    let (known, total) = send_known(&wire.far);
     let watched = arrived(watch, Direction::In, total);
     let total_of =
         |which: fn(&Known) -> bool| known.iter().filter(|known| which(known)).map(|known| known.times).sum::<u64>();
@@ -353,14 +359,7 @@ fn only_what_fits_the_filter_is_counted() {
     let wire = Wire::veth("neti");
     let filter = format!("in udp dport 1990-2010 host {FAR}").parse().unwrap();
     let watch = Watch::start(&Options { filter: Some(filter), ..options(&wire.near) }).unwrap();
-    let known = known_frames();
-    let (mut sender, _receiver) = channel(&wire.far);
-    let total: u64 = known.iter().map(|known| known.times).sum();
-    for known in &known {
-        for _ in 0..known.times {
-            sender.send_to(&known.frame, None).unwrap().unwrap();
-        }
-    }
+    let (_, total) = send_known(&wire.far);
     let end = Instant::now() + Duration::from_secs(10);
     let all = |place: &Place| place.packets + place.filtered;
     while all(place(&watch.so_far().unwrap(), Direction::In)) < total && Instant::now() < end {
@@ -398,14 +397,7 @@ fn samples_are_a_file_of_packets() {
     let sampling = Some(Sampling { every: 1, snap: 60 });
     let mut watch = Watch::start(&Options { sampling, ..options(&wire.near) }).unwrap();
     let mut capture = Capture::new(Vec::new(), watch.devices(), 60).unwrap();
-    let known = known_frames();
-    let (mut sender, _receiver) = channel(&wire.far);
-    let total: u64 = known.iter().map(|known| known.times).sum();
-    for known in &known {
-        for _ in 0..known.times {
-            sender.send_to(&known.frame, None).unwrap().unwrap();
-        }
-    }
+    let (known, total) = send_known(&wire.far);
     let end = Instant::now() + Duration::from_secs(10);
     while capture.written() < total && Instant::now() < end {
         watch.run(Duration::from_millis(20), |sample| capture.add(&sample).unwrap()).unwrap();

@@ -49,6 +49,11 @@ pub(super) fn measure(ringfence: Option<PathBuf>) -> Result<String> {
     let tools: &[(&str, &[&str])] = &[
         ("`run`, ten programs on system calls of a process that makes none", &["run", &object, "--set", "target=1"]),
         ("`profile --pid` of a process that sleeps", &["profile", "--pid", &pid, "-o", "folded"]),
+        (
+            "`trace` of two system calls of a process that sleeps (16 MB of its peak: the buffer of 8 MiB, mapped twice)",
+            &["trace", "syscalls:openat", "syscalls:read", "--pid", &pid],
+        ),
+        ("`net` on the loopback, without packets", &["net", "--dev", "lo", "--interval", "1h"]),
     ];
     let mut out = format!(
         "## At rest\n\n`cargo xtask bench rest --write`; {}; over {} s, {} s after the start, nothing printed. CPU as a share of one CPU. \

@@ -110,8 +110,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let settings = if args.only.is_empty() { settings } else { settings.only(args.only.iter().cloned()) };
     let settings = args.license.iter().fold(settings, |settings, text| settings.license(text));
     let mut plan = ringfence::plan(&source.object, &kernel, &settings).map_err(|error| failure(&error))?;
-    // Who says what to load knows what is left out.
-    for left_out in plan.left_out.iter().filter(|_| args.only.is_empty()) {
+    // Who says what to load knows what is left out; where nothing is left, the load says why.
+    let some = args.only.is_empty() && !plan.programs.is_empty();
+    for left_out in plan.left_out.iter().filter(|_| some) {
         say(&format!("{} is left out: {}", left_out.name, left_out.reason));
     }
     if args.keep_going {

@@ -22,7 +22,7 @@ use crate::tool::{Until, failure};
 use live::Display;
 
 /// The longest time between an event and its row.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(200);
 /// Turns at the end: nothing is sent any more.
 const MOST_TURNS: usize = 100_000;
 

@@ -28,9 +28,10 @@ use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
 
 use ringfence::hook::{Often, PerfEvent};
-use ringfence::{Events, Kernel, Kind, Link, Loaded, RunTimeStatistics, Settings};
+use ringfence::{Events, Kernel, Kind, Link, Loaded, Settings};
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::cost::Meter;
 use crate::error::Result;
 use crate::filter::Filter;
 use crate::symbols::Symbols;
@@ -167,8 +168,7 @@ pub struct Profiler {
     started: Instant,
     interval: Duration,
     next: Instant,
-    cpu_before: Duration,
-    statistics: Option<RunTimeStatistics>,
+    meter: Meter,
     loaded: Loaded,
 }
 
@@ -194,7 +194,7 @@ impl Profiler {
             .map_entries("mapped_files", if options.unwind == Unwind::Pointers { 1 } else { 1024 });
         *programs.settings() = options.filter.settings(settings)?;
         programs.rodata().set_shortest_ns(shortest).set_unwind_tables(options.unwind != Unwind::Pointers);
-        let statistics = ringfence::run_time_statistics().ok();
+        let mut meter = Meter::start();
         let loaded = programs.load()?;
         let tables = Tables::open(&loaded)?;
         let walker = Walker::new(options.unwind, &kernel, &loaded)?;
@@ -220,6 +220,7 @@ impl Profiler {
             }
         };
         let now = Instant::now();
+        meter.loaded();
         Ok(Profiler {
             links,
             events,
@@ -235,8 +236,7 @@ impl Profiler {
             started: now,
             interval,
             next: now + interval,
-            cpu_before: cpu_time(),
-            statistics,
+            meter,
             loaded,
         })
     }
@@ -335,9 +335,9 @@ impl Profiler {
         self.still_waiting()?;
         let counters = self.tables.counters()?;
         let summary = Summary { time, ..self.summary(counters)? };
-        let Profiler { stacks, mut symbols, loaded, tables, walker, events, statistics, .. } = self;
+        let Profiler { stacks, mut symbols, loaded, tables, walker, events, meter, .. } = self;
         // From here on nothing of ours is in the kernel.
-        drop((loaded, tables, walker, events, statistics));
+        drop((loaded, tables, walker, events, meter));
         Ok(Profile::of(stacks.values(), &mut symbols, summary))
     }
 
@@ -351,11 +351,7 @@ impl Profiler {
     }
 
     fn summary(&self, counters: Counters) -> Result<Summary> {
-        let (mut kernel_ns, mut runs) = (0, 0);
-        for program in self.loaded.programs() {
-            let info = program.info()?;
-            (kernel_ns, runs) = (kernel_ns + info.run_time_ns, runs + info.run_count);
-        }
+        let cost = self.meter.read(&self.loaded)?;
         Ok(Summary {
             clock: self.clock,
             frequency: self.frequency,
@@ -369,8 +365,8 @@ impl Profiler {
             lost_many: self.lost_many,
             missed_processes: self.missed + counters.lost_images,
             tables: self.walker.made(),
-            own_cpu: cpu_time().saturating_sub(self.cpu_before),
-            in_kernel: self.statistics.is_some().then(|| (Duration::from_nanos(kernel_ns), runs)),
+            own_cpu: cost.own_cpu,
+            in_kernel: cost.in_kernel,
             ..Summary::default()
         })
     }
@@ -428,9 +424,4 @@ fn room(options: &Options, cpus: u32) -> (u32, Duration) {
     let until_full = Duration::from_millis(wanted * 1000 / a_second.max(1));
     let interval = if options.off_cpu { INTERVALS.1 } else { until_full.clamp(INTERVALS.0, INTERVALS.1) };
     (u32::try_from(wanted).unwrap_or(u32::MAX), interval)
-}
-
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

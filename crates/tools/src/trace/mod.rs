@@ -24,9 +24,9 @@ mod user;
 use std::time::{Duration, Instant};
 
 use ringfence::hook::{Kprobe, Tracepoint, Uprobe, Usdt};
-use ringfence::{Events, Kernel, Link, Loader, Map, PerCpuTable, RunTimeStatistics};
+use ringfence::{Events, Kernel, Link, Loader, Map, PerCpuTable};
 
-use crate::cost::cpu_time;
+use crate::cost::Meter;
 use crate::error::Result;
 use crate::filter::Filter;
 use raw::{Counters, Loaded, Programs, REGISTERS};
@@ -135,7 +135,7 @@ impl Prepared {
     /// # Errors
     /// The filter names something that is not there; the kernel refuses (CAP_BPF and CAP_PERFMON are needed).
     pub fn start(mut self) -> Result<Tracer> {
-        let statistics = ringfence::run_time_statistics().ok();
+        let mut meter = Meter::start();
         let mut places: Vec<Place> = Vec::new();
         let mut buffer: Option<Map> = None;
         let mut targets = std::mem::take(&mut self.targets);
@@ -153,8 +153,8 @@ impl Prepared {
             attach(place, target, &mut links)?;
         }
         // Loading is over: from now on it is the work itself.
-        let cpu_before = cpu_time();
-        Ok(Tracer { links, events, places, targets, started: Instant::now(), cpu_before, statistics })
+        meter.loaded();
+        Ok(Tracer { links, events, places, targets, started: Instant::now(), meter })
     }
 
     /// Loads the object for one place: by the best kind of program that this kernel takes.
@@ -304,8 +304,7 @@ pub struct Tracer {
     places: Vec<Place>,
     targets: Vec<Target>,
     started: Instant,
-    cpu_before: Duration,
-    statistics: Option<RunTimeStatistics>,
+    meter: Meter,
 }
 
 impl Tracer {
@@ -358,7 +357,7 @@ impl Tracer {
                     unpaired: counters.unpaired,
                     under_way: counters.entered.saturating_sub(counters.taken + counters.lost),
                     missed,
-                    time: self.statistics.is_some().then(|| Duration::from_nanos(time)),
+                    time: self.meter.measures_programs().then(|| Duration::from_nanos(time)),
                 })
             })
             .collect()
@@ -388,7 +387,7 @@ impl Tracer {
 
     /// Time on a CPU that this process has taken since everything was attached.
     pub fn own_cpu(&self) -> Duration {
-        cpu_time().saturating_sub(self.cpu_before)
+        self.meter.own_cpu()
     }
 }
 
