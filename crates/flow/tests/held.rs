@@ -198,11 +198,11 @@ fn held(set: &str, programs: &[(&str, &[&str], Truth)]) -> Option<Score> {
 #[test]
 fn nothing_is_wrong() {
     let Some(sum) = held("held", PROGRAMS) else { return };
-    assert!(sum.placed * 100 >= sum.fields * 83 && sum.named * 100 >= sum.fields * 79, "{sum:?}");
+    assert!(sum.placed * 100 >= sum.fields * 92 && sum.named * 100 >= sum.fields * 90, "{sum:?}");
 }
 
 #[test]
 fn nothing_is_wrong_later() {
     let Some(sum) = held("held2", LATER) else { return };
-    assert!(sum.placed * 100 >= sum.fields * 60 && sum.named * 100 >= sum.fields * 58, "{sum:?}");
+    assert!(sum.placed * 100 >= sum.fields * 87 && sum.named * 100 >= sum.fields * 85, "{sum:?}");
 }

@@ -4,6 +4,7 @@
 
 mod fields;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use fields::{Score, hide, of_type};
@@ -11,9 +12,28 @@ use ringfence_flow::{Basis, Layout, Types, contents, event_types, layouts};
 use ringfence_object::Object;
 use ringfence_testing::all_objects;
 
+/// Scores by the set that an object is of, with how many layouts they are of.
+#[derive(Default)]
+struct Sums(BTreeMap<String, (usize, Score)>);
+
+impl Sums {
+    fn add(&mut self, set: &str, score: &Score) {
+        let (count, sum) = self.0.entry(set.to_owned()).or_default();
+        *count += 1;
+        sum.add(score);
+    }
+
+    fn check(&self, what: &str) {
+        for (set, (count, sum)) in &self.0 {
+            println!("{set}: {count} {what} of {} fields, {} placed, {} named", sum.fields, sum.placed, sum.named);
+            assert!(sum.wrong.is_empty(), "{set}: {sum:?}");
+        }
+    }
+}
+
 #[test]
 fn structs_that_are_known() {
-    let mut sums: Vec<(String, usize, Score)> = Vec::new();
+    let mut sums = Sums::default();
     for path in all_objects() {
         let set = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
         let Ok(bytes) = std::fs::read(&path) else { continue };
@@ -38,25 +58,16 @@ fn structs_that_are_known() {
             };
             let Some(layout) = all.iter().find(is_it) else { continue };
             let score = Score::of(&object, layout, &facts);
-            match sums.iter_mut().find(|(name, ..)| *name == set) {
-                Some((_, records, sum)) => {
-                    *records += 1;
-                    sum.add(&score);
-                }
-                None => sums.push((set.clone(), 1, score)),
-            }
+            sums.add(&set, &score);
         }
     }
-    for (set, records, sum) in &sums {
-        println!("{set}: {records} records of {} fields, {} placed, {} named", sum.fields, sum.placed, sum.named);
-        assert!(sum.wrong.is_empty(), "{set}: {sum:?}");
-    }
+    sums.check("records");
 }
 
 /// The values of maps, with no map's type told.
 #[test]
 fn values_of_maps() {
-    let mut sums: Vec<(String, usize, Score)> = Vec::new();
+    let mut sums = Sums::default();
     for path in all_objects() {
         let set = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
         let Ok(bytes) = std::fs::read(&path) else { continue };
@@ -75,17 +86,8 @@ fn values_of_maps() {
                 continue;
             }
             let score = Score::of(&hidden, &layout, &facts);
-            match sums.iter_mut().find(|(name, ..)| *name == set) {
-                Some((_, records, sum)) => {
-                    *records += 1;
-                    sum.add(&score);
-                }
-                None => sums.push((set.clone(), 1, score)),
-            }
+            sums.add(&set, &score);
         }
     }
-    for (set, values, sum) in &sums {
-        println!("{set}: {values} values of {} fields, {} placed, {} named", sum.fields, sum.placed, sum.named);
-        assert!(sum.wrong.is_empty(), "{set}: {sum:?}");
-    }
+    sums.check("values");
 }

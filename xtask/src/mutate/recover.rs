@@ -5,7 +5,7 @@ use super::{NUMBERS, Random, Shown};
 use crate::tools::parallel;
 use anyhow::{Result, ensure};
 use object::{Object as _, ObjectSection as _};
-use ringfence_flow::{event_types, layouts, outputs};
+use ringfence_flow::{contents, event_types, layouts, outputs, scalars};
 use ringfence_object::Object;
 use ringfence_testing::worked;
 use std::ops::Range;
@@ -120,6 +120,8 @@ fn recover(name: &str, mutant: &[u8]) -> Outcome {
         let Ok(object) = Object::parse(name, mutant) else { return Outcome::default() };
         let sends = !outputs(&object).is_empty();
         event_types(&object, None);
+        scalars(&object);
+        contents(&object);
         let mut fields = false;
         for layout in layouts(&object) {
             fields |= !layout.fields.is_empty();
