@@ -79,7 +79,7 @@ pub(crate) struct Reader<'a> {
     /// Answers that many writes ask for: members by function and variable, lines by function, file and number.
     members: RefCell<HashMap<(FunctionId, String), Option<Named>>>,
     lines: RefCell<HashMap<(FunctionId, u32, u32), bool>>,
-    known: RefCell<HashMap<Write, Option<Evidence>>>,
+    known: RefCell<HashMap<Write, Vec<Evidence>>>,
     /// Of [`MAX_STEPS`].
     steps: Cell<usize>,
 }
@@ -133,27 +133,104 @@ impl<'a> Reader<'a> {
             return (named, line, text);
         }
         // An initialiser is one statement for the compiler; the lines of what is stored are those of the members.
-        let made = write.made.and_then(|at| line_of(function, usize::try_from(at).ok()?));
-        let of = self.text(made);
-        match names::initialised(of) {
-            Some(named) if made != line || text.contains('{') => (Some(named), made, of),
-            _ => (names::set_by_macro(text), line, text),
+        for at in write.made.steps() {
+            let made = line_of(function, at);
+            let of = self.text(made);
+            // What is read back is used as it is; one value can be that of several members.
+            let whole = write.made.read.is_none_or(|read| at != read as usize) || names::plain(of);
+            if let Some(named) = names::initialised(of).filter(|_| whole && (made != line || text.contains('{'))) {
+                return (Some(named), made, of);
+            }
         }
+        let named = names::set_by_macro(text).filter(|named| !self.is_pointer(function, &named.name));
+        (named, line, text)
+    }
+
+    /// Whether some line reaches members through this name.
+    fn is_pointer(&self, function: &Function, name: &str) -> bool {
+        let Some(btf) = self.object.btf.as_ref() else { return false };
+        let through = |sign: &str| source::mentions(btf, function, &format!("{name}{sign}"));
+        self.spend(function.lines.len()) && (through("->") || through("."))
     }
 
     /// What a write says; it is `offset` bytes from the start of the record.
-    pub(crate) fn evidence(&self, write: &Write, offset: u32) -> Option<Evidence> {
+    pub(crate) fn evidence(&self, write: &Write, offset: u32) -> Vec<Evidence> {
         let known = self.known.borrow().get(write).cloned();
-        let mut evidence = match known {
-            Some(known) => known,
-            None => {
-                let evidence = self.read(write);
-                self.known.borrow_mut().insert(*write, evidence.clone());
-                evidence
+        let mut all = known.unwrap_or_else(|| {
+            let halves = self.halves(write);
+            let all = if halves.is_empty() { self.read(write).into_iter().collect() } else { halves };
+            self.known.borrow_mut().insert(*write, all.clone());
+            all
+        });
+        for evidence in &mut all {
+            evidence.field.offset = evidence.field.offset.saturating_add(offset);
+        }
+        all
+    }
+
+    /// Two members that are stored at once: the halves of what says who runs, in either order.
+    fn halves(&self, write: &Write) -> Vec<Evidence> {
+        let By::Store(origin) = write.by else { return Vec::new() };
+        let (upper, lower, turned) = match origin {
+            Origin::PidTgid => ("tgid", "pid", false),
+            Origin::TgidPid => ("tgid", "pid", true),
+            Origin::UidGid => ("gid", "uid", false),
+            Origin::GidUid => ("gid", "uid", true),
+            _ => return Vec::new(),
+        };
+        let Some(function) = self.object.functions.get(write.function.0).filter(|_| write.bytes == 8) else {
+            return Vec::new();
+        };
+        let (Some(own), Some(line), text) = self.named(function, write) else { return Vec::new() };
+        if !self.spend(function.lines.len().min(MAX_LINES)) {
+            return Vec::new();
+        }
+        // Members of the same struct in the lines around.
+        let near = function.lines.iter().take(MAX_LINES);
+        let near = near.filter(|other| other.file == line.file && other.line.abs_diff(line.line) <= 2);
+        let what = names::of_what(text);
+        let mut found: Vec<(String, names::Half)> = vec![(own.name, names::half(text))];
+        for other in near.filter(|other| other.line != line.line) {
+            let text = self.text(Some(*other));
+            let named = names::assigned(text, other.column.into()).filter(|named| named.base == own.base);
+            let Some(named) = named else { continue };
+            if names::of_what(text) == what && found.iter().all(|(name, _)| *name != named.name) {
+                found.push((named.name, names::half(text)));
             }
-        }?;
-        evidence.field.offset = offset;
-        Some(evidence)
+        }
+        let one = |upper: bool| {
+            let mut fitting = found.iter().filter(|(_, half)| (*half == names::Half::Upper) == upper);
+            fitting.next().filter(|_| fitting.next().is_none()).map(|(name, _)| name.clone())
+        };
+        let cut = found.iter().any(|(_, half)| *half != names::Half::Plain);
+        let (above, below) = match (one(true), one(false)) {
+            (Some(above), Some(below)) => ((above, false), (below, false)),
+            // Only one line was kept, and it says that it is of a half.
+            (Some(above), None) if found.len() == 1 => {
+                let below = if above == lower { "tid" } else { lower };
+                ((above, false), (below.to_owned(), true))
+            }
+            (None, Some(below)) if found.len() == 1 && cut => {
+                let above = if below == "tid" { "pid" } else { upper };
+                ((above.to_owned(), true), (below, false))
+            }
+            _ => return Vec::new(),
+        };
+        let lower_first = turned == self.object.big_endian;
+        let order = if lower_first { [below, above] } else { [above, below] };
+        let fields = order.into_iter().zip([0, 4]).map(|((name, by_origin), offset)| {
+            let (meaning, certainty) = (Meaning::Unsigned, Certainty::Likely);
+            Evidence::taken_over(Field {
+                offset,
+                width: 4,
+                name: Some(name),
+                by_origin,
+                meaning,
+                certainty,
+                line: Some(line),
+            })
+        });
+        fields.collect()
     }
 
     fn read(&self, write: &Write) -> Option<Evidence> {
@@ -163,13 +240,14 @@ impl<'a> Reader<'a> {
         let copies = text.contains("memcpy") || text.contains("memmove");
         let mut by_variable = false;
         if named.is_none() {
-            let made = write.made.and_then(|at| line_of(function, usize::try_from(at).ok()?));
-            let variable = match write.by {
-                By::Helper(_) => names::variable(text),
-                By::Store(_) => names::variable(text).or_else(|| names::variable(self.text(made))),
+            let of = |text: &str| names::variable(text).and_then(|variable| self.member_of(write.function, variable));
+            named = match write.by {
+                By::Helper(_) => of(text),
+                By::Store(_) => {
+                    of(text).or_else(|| write.made.steps().find_map(|at| of(self.text(line_of(function, at)))))
+                }
                 By::Constant(_) | By::Read => None,
             };
-            named = variable.and_then(|variable| self.member_of(write.function, variable));
             by_variable = named.is_some();
         }
         let core = line.filter(|line| line.line > 0).and_then(|line| self.core_of_line(function, line, write.insn));
@@ -178,6 +256,7 @@ impl<'a> Reader<'a> {
                 offset: 0,
                 width: write.bytes,
                 name: named.as_ref().map(|named| named.name.clone()),
+                by_origin: false,
                 meaning: Meaning::Unsigned,
                 certainty: Certainty::Certain,
                 line,
@@ -197,6 +276,7 @@ impl<'a> Reader<'a> {
         let by_origin = |field: &mut Field, name: &str| {
             if field.name.is_none() {
                 field.name = Some(name.to_owned());
+                field.by_origin = true;
                 field.certainty = Certainty::Likely;
             }
         };
@@ -260,6 +340,7 @@ impl<'a> Reader<'a> {
                 evidence.bounded = !said && !matches!(write.bytes, 1 | 2 | 4 | 8);
             }
             By::Store(origin) => match origin {
+                Origin::TgidPid | Origin::GidUid => return None,
                 Origin::PidTgid | Origin::UidGid if write.bytes == 8 => {
                     // Two halves that were stored at once look the same.
                     let halves = ["pid", "tid", "tgid", "uid", "gid"];
@@ -406,7 +487,8 @@ impl<'a> Reader<'a> {
             || there.any(|(at, line)| {
                 let end = function.lines.get(at.saturating_add(1)).map_or(function.insns.len(), |next| next.insn);
                 let insns = function.insns.get(line.insn..end).unwrap_or_default();
-                insns.iter().any(|insn| matches!(insn.class(), Insn::ST | Insn::STX))
+                // What a helper writes is written there, too.
+                insns.iter().any(|insn| matches!(insn.class(), Insn::ST | Insn::STX) || insn.is_helper_call())
             })
     }
 

@@ -54,6 +54,8 @@ pub struct Field {
     pub width: u32,
     /// Its name, where there is one.
     pub name: Option<String>,
+    /// The name says where the value comes from; the source was not seen to name it.
+    pub by_origin: bool,
     /// What it means.
     pub meaning: Meaning,
     /// How sure that is.

@@ -251,7 +251,7 @@ fn arrays_of_structs(all: &[Evidence], size: Size) -> Vec<Field> {
         let line = all.iter().find(|e| e.within.as_ref() == Some(name)).and_then(|e| e.field.line);
         if count > 1 && whole && ends {
             let (name, meaning, certainty) = (Some(name.clone()), Meaning::Bytes, Certainty::Likely);
-            found.push(Field { offset: start, width, name, meaning, certainty, line });
+            found.push(Field { offset: start, width, name, by_origin: false, meaning, certainty, line });
         }
     }
     found
@@ -294,8 +294,7 @@ fn arrays(mut elements: Vec<Evidence>, others: &[Evidence], size: Size) -> Vec<E
 
 /// What writes of the same bytes say together.
 fn agreed(same: Vec<Evidence>) -> Option<Evidence> {
-    let names: BTreeSet<&String> =
-        same.iter().filter(|e| e.field.certainty < Certainty::Guessed).filter_map(|e| e.field.name.as_ref()).collect();
+    let names = names(same.iter().map(|e| &e.field));
     let disagree = names.len() > 1 && {
         let certain: BTreeSet<_> = same
             .iter()
@@ -304,11 +303,18 @@ fn agreed(same: Vec<Evidence>) -> Option<Evidence> {
             .collect();
         certain.len() != 1
     };
-    let mut best = same.iter().min_by_key(|e| (e.field.certainty, e.field.meaning == Meaning::Unsigned))?.clone();
+    let mut best = same.iter().min_by_key(|e| (e.field.certainty, e.field.by_origin, e.field.meaning == Meaning::Unsigned))?.clone();
     if disagree {
         best.field.certainty = Certainty::Guessed;
     }
     Some(best)
+}
+
+/// The names that are said of one place: what the source names counts before what a value is.
+fn names<'a>(fields: impl Iterator<Item = &'a Field> + Clone) -> BTreeSet<&'a String> {
+    let sure = fields.filter(|field| field.certainty < Certainty::Guessed);
+    let said = sure.clone().any(|field| !field.by_origin && field.name.is_some());
+    sure.filter(|field| !said || !field.by_origin).filter_map(|field| field.name.as_ref()).collect()
 }
 
 /// Whether both can be records of one struct: nothing overlaps, and what is at one place has one name. `unions`: what
@@ -317,7 +323,7 @@ pub(crate) fn compatible(one: &[Field], other: &[Field], unions: bool) -> bool {
     let sure = |field: &&Field| field.certainty < Certainty::Guessed;
     one.iter().filter(sure).all(|a| {
         other.iter().filter(sure).all(|b| match (a.offset == b.offset, a.width == b.width) {
-            (true, true) => a.name == b.name,
+            (true, true) => a.name == b.name || a.by_origin != b.by_origin,
             (true, false) => unions || a.name == b.name || (has(one, b) && has(other, a)),
             (false, _) => a.end() <= b.offset || b.end() <= a.offset,
         })
@@ -336,10 +342,10 @@ pub(crate) fn merged(all: Vec<Vec<Field>>) -> Vec<Field> {
     }
     let mut fields: Vec<Field> = Vec::new();
     for same in by_range.into_values() {
-        let sure = same.iter().filter(|field| field.certainty < Certainty::Guessed);
-        let names: BTreeSet<_> = sure.filter_map(|field| field.name.as_ref()).collect();
-        let several = names.len() > 1;
-        let Some(mut field) = same.iter().min_by_key(|field| field.certainty).cloned() else { continue };
+        let several = names(same.iter()).len() > 1;
+        let Some(mut field) = same.iter().min_by_key(|field| (field.certainty, field.by_origin)).cloned() else {
+            continue;
+        };
         if several {
             // Several events in one buffer: the bytes are there, the name depends.
             field.certainty = Certainty::Guessed;

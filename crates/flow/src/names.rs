@@ -156,6 +156,45 @@ pub(crate) fn through(text: &str) -> Option<&str> {
     }
 }
 
+/// Which half of a number is assigned: `id >> 32` is the upper one, `(u32)id` and what has no sign of it the lower one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Half {
+    Upper,
+    /// The source cuts it.
+    Cut,
+    /// It may be all of the number.
+    Plain,
+}
+
+/// The half of a number that a line assigns.
+pub(crate) fn half(text: &str) -> Half {
+    let right = right_side(text).to_ascii_lowercase();
+    let cuts = ["(u32)", "(__u32)", "(uint32_t)", "(int)", "(pid_t)", "(uid_t)", "(unsigned int)", "& 0xffffffff"];
+    if right.replace(' ', "").contains(">>32") {
+        Half::Upper
+    } else if cuts.iter().any(|cut| right.contains(cut)) {
+        Half::Cut
+    } else {
+        Half::Plain
+    }
+}
+
+/// The variable or function whose value, or a part of it, is assigned: the last name that is no cast's.
+pub(crate) fn of_what(text: &str) -> Option<&str> {
+    let tokens = tokens(right_side(text));
+    let cast = |at: usize| tokens.get(at.saturating_add(1)).is_some_and(|next| *next == ")") && at > 0;
+    let name = |(at, token): &(usize, &&str)| is_name(token) && !cast(*at);
+    let found = tokens.iter().enumerate().rfind(name).map(|(_, token)| *token);
+    found
+}
+
+/// Whether a member is set to a variable as it is, or to a part of it.
+pub(crate) fn plain(text: &str) -> bool {
+    let right = right_side(text).trim_end().trim_end_matches([';', ',']);
+    let right = right.rsplit_once(')').map_or(right, |(cast, right)| if cast.starts_with('(') { right } else { "-" });
+    is_name(right) && right.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
 /// What is assigned, behind the first `=`.
 pub(crate) fn right_side(text: &str) -> &str {
     text.split_once('=').map_or("", |(_, right)| right.trim_start())

@@ -18,8 +18,12 @@ pub(crate) enum Origin {
     Tgid,
     /// Its lower half: the thread.
     Pid,
+    /// Both halves, turned round: two numbers that are stored at once.
+    TgidPid,
     /// `bpf_get_current_uid_gid`: both halves.
     UidGid,
+    /// Both halves, turned round.
+    GidUid,
     /// Its upper half.
     Gid,
     /// Its lower half.
@@ -97,6 +101,7 @@ impl Origin {
         const LSH: u8 = 0x60;
         const ARSH: u8 = 0xc0;
         const ADD: u8 = 0x00;
+        const OR: u8 = 0x40;
         const SUB: u8 = 0x10;
         const DIV: u8 = 0x30;
         match (op, self, by) {
@@ -119,6 +124,10 @@ impl Origin {
             (LSH, Origin::PidTgid, Some(32)) => Origin::Pid,
             (LSH, Origin::UidGid, Some(32)) => Origin::Uid,
             (RSH, Origin::Pid | Origin::Uid, Some(32)) => self,
+            (OR, Origin::Tgid, _) if from == Origin::Pid => Origin::TgidPid,
+            (OR, Origin::Pid, _) if from == Origin::Tgid => Origin::TgidPid,
+            (OR, Origin::Gid, _) if from == Origin::Uid => Origin::GidUid,
+            (OR, Origin::Uid, _) if from == Origin::Gid => Origin::GidUid,
             (ARSH, ..) => Origin::Signed,
             _ => Origin::Other,
         }

@@ -253,7 +253,7 @@ impl<'a> Recovery<'a> {
             let Some(bytes) = u32::try_from(to.saturating_sub(from)).ok().filter(|bytes| *bytes <= MAX_BYTES) else {
                 continue;
             };
-            let Some(insn) = pieces.iter().map(|piece| piece.made.map_or(piece.insn, |at| at as usize)).min() else {
+            let Some(insn) = pieces.iter().map(|piece| piece.made.steps().next().unwrap_or(piece.insn)).min() else {
                 continue;
             };
             let places = vec![(region, from.saturating_sub(away))];

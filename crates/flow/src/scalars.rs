@@ -209,7 +209,9 @@ fn quantity(object: &Object, origin: Origin, known: &BTreeMap<Place, Quantity>, 
             let first = *all.next()?;
             first.filter(|_| all.next().is_none())
         }
-        Origin::Other
+        Origin::TgidPid
+        | Origin::GidUid
+        | Origin::Other
         | Origin::Signed
         | Origin::UidGid
         | Origin::Gid

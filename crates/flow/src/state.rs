@@ -1,10 +1,20 @@
 //! Registers and spilled values at one instruction.
 
 use crate::origin::Origin;
-use crate::value::{Frame, Known, Value};
+use crate::value::{Frame, Known, Made, Value};
 
 /// Most spilled values that are remembered: the whole of the 512 bytes.
-const MAX_SLOTS: usize = 64;
+const MAX_SLOTS: usize = 128;
+
+/// A value that was stored in a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Slot {
+    /// Bytes from the frame's top.
+    at: i32,
+    /// 4 or 8.
+    bytes: i32,
+    known: Known,
+}
 
 /// What is known before an instruction runs.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -12,10 +22,10 @@ pub(crate) struct State {
     registers: [Value; 11],
     /// Where each register's value comes from.
     origins: [Origin; 11],
-    /// The instruction that computed or read each register's value, where all paths agree on one.
-    made: [Option<u32>; 11],
-    /// Spilled 8-byte values by their offset from the frame's top, sorted.
-    slots: Vec<(i32, Known)>,
+    /// What gave each register its value, where all paths agree.
+    made: [Made; 11],
+    /// Spilled values by their offset, sorted.
+    slots: Vec<Slot>,
     /// This function's.
     pub(crate) frame: Frame,
 }
@@ -30,12 +40,12 @@ impl State {
         if let Some(fp) = registers.last_mut() {
             *fp = Value::Stack(frame, Some(0));
         }
-        State { registers, origins: [Origin::Other; 11], made: [None; 11], slots: Vec::new(), frame }
+        State { registers, origins: [Origin::Other; 11], made: [Made::default(); 11], slots: Vec::new(), frame }
     }
 
     /// Memory that it takes.
     pub(crate) fn bytes(&self) -> usize {
-        size_of::<State>().saturating_add(self.slots.len().saturating_mul(size_of::<(i32, Known)>()))
+        size_of::<State>().saturating_add(self.slots.len().saturating_mul(size_of::<Slot>()))
     }
 
     /// Time to copy and compare it, in instructions that do neither.
@@ -53,15 +63,15 @@ impl State {
             *slot = value;
         }
         self.mark(register, Origin::Other);
-        self.set_made(register, None);
+        self.set_made(register, Made::default());
     }
 
-    /// The instruction of this function that made a register's value.
-    pub(crate) fn made(&self, register: u8) -> Option<u32> {
-        self.made.get(usize::from(register)).copied().flatten()
+    /// The instructions of this function that made a register's value.
+    pub(crate) fn made(&self, register: u8) -> Made {
+        self.made.get(usize::from(register)).copied().unwrap_or_default()
     }
 
-    pub(crate) fn set_made(&mut self, register: u8, by: Option<u32>) {
+    pub(crate) fn set_made(&mut self, register: u8, by: Made) {
         if let Some(slot) = self.made.get_mut(usize::from(register)) {
             *slot = by;
         }
@@ -82,27 +92,28 @@ impl State {
         [1, 2, 3, 4, 5].map(|register| self.get(register))
     }
 
-    /// A value of 8 bytes that was spilled here.
-    pub(crate) fn spilled(&self, offset: i32) -> Known {
-        let slot = self.slots.binary_search_by_key(&offset, |(at, _)| *at).ok().and_then(|at| self.slots.get(at));
-        slot.map_or(Known::NOTHING, |(_, known)| *known)
+    /// A value of so many bytes that was spilled here.
+    pub(crate) fn spilled(&self, offset: i32, bytes: u32) -> Known {
+        let slot = self.slots.binary_search_by_key(&offset, |slot| slot.at).ok().and_then(|at| self.slots.get(at));
+        slot.filter(|slot| slot.bytes.cast_unsigned() == bytes).map_or(Known::NOTHING, |slot| slot.known)
     }
 
     /// A register is stored in this function's frame.
     pub(crate) fn spill(&mut self, offset: i32, bytes: i32, known: Known) {
         self.clobber(offset, offset.saturating_add(bytes));
-        if bytes == 8
-            && known.value != Value::Unknown
+        let value = if bytes == 4 { known.value.truncated(4) } else { known.value };
+        if matches!(bytes, 4 | 8)
+            && value != Value::Unknown
             && self.slots.len() < MAX_SLOTS
-            && let Err(at) = self.slots.binary_search_by_key(&offset, |(at, _)| *at)
+            && let Err(at) = self.slots.binary_search_by_key(&offset, |slot| slot.at)
         {
-            self.slots.insert(at, (offset, known));
+            self.slots.insert(at, Slot { at: offset, bytes, known: Known { value, ..known } });
         }
     }
 
     /// Something unknown is written to `from..to` of this function's frame.
     pub(crate) fn clobber(&mut self, from: i32, to: i32) {
-        self.slots.retain(|(at, _)| at.saturating_add(8) <= from || *at >= to);
+        self.slots.retain(|slot| slot.at.saturating_add(slot.bytes) <= from || slot.at >= to);
     }
 
     /// A called function may have written through this pointer.
@@ -121,7 +132,7 @@ impl State {
     pub(crate) fn clobber_behind(&mut self, pointers: [Value; 5]) {
         let stack =
             |value: Value| matches!(value, Value::Stack(frame, _) if frame == self.frame) || value == Value::Unknown;
-        if pointers.into_iter().any(stack) && self.slots.iter().any(|(_, known)| stack(known.value)) {
+        if pointers.into_iter().any(stack) && self.slots.iter().any(|slot| stack(slot.known.value)) {
             self.slots.clear();
         }
         for pointer in pointers {
@@ -141,7 +152,7 @@ impl State {
             let before = *mine;
             mine.origin = met((mine.origin, mine.value), (theirs.origin, theirs.value));
             mine.value = mine.value.join(theirs.value, widen);
-            mine.made = mine.made.filter(|_| mine.made == theirs.made);
+            mine.made = mine.made.join(theirs.made);
             new |= *mine != before;
         };
         let registers = self.registers.iter_mut().zip(&mut self.origins).zip(&mut self.made);
@@ -151,9 +162,9 @@ impl State {
             joined(&mut mine, Known { value: theirs, origin: from, made: by });
             (*value, *origin, *made) = (mine.value, mine.origin, mine.made);
         }
-        self.slots.retain_mut(|(at, known)| {
-            joined(known, other.spilled(*at));
-            known.value != Value::Unknown
+        self.slots.retain_mut(|slot| {
+            joined(&mut slot.known, other.spilled(slot.at, slot.bytes.cast_unsigned()));
+            slot.known.value != Value::Unknown
         });
         new
     }

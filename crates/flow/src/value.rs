@@ -22,17 +22,41 @@ pub(crate) struct Site {
     pub(crate) insn: usize,
 }
 
+/// The instructions that gave a register its value.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub(crate) struct Made {
+    /// What computed it, or read it first.
+    pub(crate) by: Option<u32>,
+    /// What read it back from the stack first: spills and reloads that follow say nothing.
+    pub(crate) read: Option<u32>,
+}
+
+impl Made {
+    pub(crate) fn at(insn: usize) -> Made {
+        Made { by: u32::try_from(insn).ok(), read: None }
+    }
+
+    /// What both agree on.
+    pub(crate) fn join(self, other: Made) -> Made {
+        Made { by: self.by.filter(|_| self.by == other.by), read: self.read.filter(|_| self.read == other.read) }
+    }
+
+    /// The instructions, the last one first.
+    pub(crate) fn steps(self) -> impl Iterator<Item = usize> {
+        [self.read, self.by].into_iter().flatten().filter_map(|at| usize::try_from(at).ok())
+    }
+}
+
 /// A value, and where it comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Known {
     pub(crate) value: Value,
     pub(crate) origin: Origin,
-    /// The instruction that made it.
-    pub(crate) made: Option<u32>,
+    pub(crate) made: Made,
 }
 
 impl Known {
-    pub(crate) const NOTHING: Known = Known { value: Value::Unknown, origin: Origin::Other, made: None };
+    pub(crate) const NOTHING: Known = Known { value: Value::Unknown, origin: Origin::Other, made: Made { by: None, read: None } };
 }
 
 /// An abstract value. What it says is true of every run; [`Value::Unknown`] says nothing.

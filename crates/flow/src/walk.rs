@@ -12,7 +12,7 @@ use ringfence_uapi::{Helper, Insn};
 
 use crate::origin::Origin;
 use crate::state::State;
-use crate::value::{Frame, Known, Op, Site, Value};
+use crate::value::{Frame, Known, Made, Op, Site, Value};
 
 /// Instructions that are looked at for one program.
 const PER_PROGRAM: usize = 500_000;
@@ -44,8 +44,8 @@ pub(crate) struct Store {
     pub(crate) bytes: u32,
     pub(crate) value: Value,
     pub(crate) origin: Origin,
-    /// The instruction of this function that computed or read the value.
-    pub(crate) made: Option<u32>,
+    /// The instructions of this function that computed or read the value.
+    pub(crate) made: Made,
 }
 
 /// A load from memory.
@@ -296,7 +296,7 @@ impl<'a> Walker<'a> {
                 }
                 (Insn::LD, _) if insn.is_ld_imm64() => {
                     state.set(insn.dst, immediate(facts, at, insn));
-                    state.set_made(insn.dst, u32::try_from(at).ok());
+                    state.set_made(insn.dst, Made::at(at));
                     at = next.saturating_add(1);
                     continue;
                 }
@@ -321,9 +321,9 @@ impl<'a> Walker<'a> {
                 }
                 (Insn::ALU | Insn::ALU64, _) => {
                     const MOV: u8 = 0xb0;
-                    let moved = state.made(insn.src).filter(|_| insn.code & 0xf0 == MOV && insn.code & X != 0);
+                    let moved = Some(state.made(insn.src)).filter(|_| insn.code & 0xf0 == MOV && insn.code & X != 0);
                     compute(&mut state, insn, facts.core.contains(&at));
-                    state.set_made(insn.dst, moved.or(u32::try_from(at).ok()));
+                    state.set_made(insn.dst, moved.filter(|made| made.by.is_some()).unwrap_or(Made::at(at)));
                 }
                 _ => {}
             }
@@ -335,7 +335,7 @@ impl<'a> Walker<'a> {
     fn call(&mut self, id: FunctionId, facts: &Facts<'a>, at: usize, insn: Insn, state: &mut State, report: bool) {
         let arguments = state.arguments();
         let mut origin = Origin::Other;
-        let mut made = None;
+        let mut made = Made::default();
         let result = match (facts.targets.get(&at), insn.src) {
             (Some(Target::Call(callee)), _) => {
                 state.clobber_behind(arguments);
@@ -360,7 +360,7 @@ impl<'a> Walker<'a> {
                     state.spill(to, 8, Known { value: Value::Record(site, Some(0)), ..Known::NOTHING });
                 }
                 origin = Origin::of_helper(helper, arguments);
-                made = u32::try_from(at).ok();
+                made = Made::at(at);
                 returned(helper, arguments, dynptr, site)
             }
             (Some(Target::Extern(function)), _)
@@ -405,7 +405,7 @@ const SLICES: &[&str] = &["bpf_dynptr_slice", "bpf_dynptr_slice_rdwr"];
 /// What the dynptr at this place on the stack stands for.
 fn held(pointer: Value, state: &State) -> Value {
     match pointer {
-        Value::Stack(frame, Some(at)) if frame == state.frame => match state.spilled(at).value {
+        Value::Stack(frame, Some(at)) if frame == state.frame => match state.spilled(at, 8).value {
             record @ Value::Record(..) => record,
             _ => Value::Unknown,
         },
@@ -514,15 +514,15 @@ fn own_frame(state: &State, base: Value, insn: Insn) -> Option<i32> {
 fn written(state: &State, insn: Insn, function: FunctionId, at: usize, core: bool) -> Store {
     let to = state.get(insn.dst).add(Value::constant(i64::from(insn.off).cast_unsigned()));
     let (value, origin, made) = match insn.class() {
-        Insn::ST if !core => (Value::constant(i64::from(insn.imm).cast_unsigned()), Origin::Other, None),
+        Insn::ST if !core => (Value::constant(i64::from(insn.imm).cast_unsigned()), Origin::Other, Made::default()),
         // What an atomic operation leaves is computed.
         Insn::STX if insn.code & 0xe0 == 0x60 => (state.get(insn.src), state.origin(insn.src), state.made(insn.src)),
         // A sum of durations is one.
         Insn::STX => match state.origin(insn.src) {
-            elapsed @ Origin::Elapsed(_) if insn.imm & !1 == 0 => (Value::Unknown, elapsed, None),
-            _ => (Value::Unknown, Origin::Other, None),
+            elapsed @ Origin::Elapsed(_) if insn.imm & !1 == 0 => (Value::Unknown, elapsed, Made::default()),
+            _ => (Value::Unknown, Origin::Other, Made::default()),
         },
-        _ => (Value::Unknown, Origin::Other, None),
+        _ => (Value::Unknown, Origin::Other, Made::default()),
     };
     Store { function, insn: at, to, bytes: access_bytes(insn), value, origin, made }
 }
@@ -532,13 +532,15 @@ fn load(state: &mut State, insn: Insn, index: usize, core: Option<Site>) {
     const MEMSX: u8 = 0x80;
     let base = state.get(insn.src);
     let at = own_frame(state, base, insn);
-    let spilled =
-        at.map(|at| state.spilled(at)).filter(|known| access_bytes(insn) == 8 && known.value != Value::Unknown);
+    let stored = at.map_or(Known::NOTHING, |at| state.spilled(at, access_bytes(insn)));
+    let spilled = Some(stored).filter(|known| access_bytes(insn) == 8 && known.value != Value::Unknown);
     let signed = insn.code & 0xe0 == MEMSX;
     let origin =
         spilled.map_or_else(|| Origin::loaded(base, insn.off, access_bytes(insn), core, signed), |known| known.origin);
     let value = match (insn.code & 0xe0, access_bytes(insn), at) {
-        (MEM, 8, Some(at)) => state.spilled(at).value,
+        (MEM, 8, Some(at)) => state.spilled(at, 8).value,
+        // What copies a struct is not known to store constants.
+        (MEM, 4, Some(_)) if stored.value.as_constant().is_none() => stored.value.truncated(4),
         // The stack can hold addresses of the stack.
         (MEM, 8, None) if matches!(base, Value::Stack(..) | Value::Unknown) => Value::Unknown,
         (MEM, 8, None) => Value::Elsewhere,
@@ -547,7 +549,8 @@ fn load(state: &mut State, insn: Insn, index: usize, core: Option<Site>) {
     };
     state.set(insn.dst, value);
     state.mark(insn.dst, origin);
-    state.set_made(insn.dst, spilled.and_then(|known| known.made).or(u32::try_from(index).ok()));
+    let here = u32::try_from(index).ok();
+    state.set_made(insn.dst, if stored.made.by.is_some() { Made { read: stored.made.read.or(here), ..stored.made } } else { Made::at(index) });
 }
 
 fn store(state: &mut State, insn: Insn, core: bool) {

@@ -7,7 +7,7 @@ use ringfence_uapi::Helper;
 
 use crate::origin::Origin;
 use crate::outputs::{self, Output, Size};
-use crate::value::{Site, Value};
+use crate::value::{Made, Site, Value};
 use crate::walk::{self, Call, Load, Seen, Store};
 
 /// Most writes that are remembered, most calls that send or fill, most bytes that one helper writes.
@@ -52,8 +52,8 @@ pub(crate) struct Write {
     pub(crate) function: FunctionId,
     pub(crate) insn: usize,
     pub(crate) by: By,
-    /// The instruction that computed or read what is stored.
-    pub(crate) made: Option<u32>,
+    /// The instructions that computed or read what is stored.
+    pub(crate) made: Made,
     /// What it is a copy of.
     pub(crate) from: Option<(Region, i64)>,
 }
@@ -125,7 +125,7 @@ impl Memory {
     fn read(&mut self, load: &Load) {
         for (region, at) in regions(load.from).into_iter().filter(|(region, _)| !matches!(region, Region::Frame(_))) {
             let Load { function, insn, bytes, .. } = *load;
-            let read = Write { at, bytes, function, insn, by: By::Read, made: None, from: None };
+            let read = Write { at, bytes, function, insn, by: By::Read, made: Made::default(), from: None };
             if self.count < MAX_WRITES && self.reads.entry(region).or_default().insert(read) {
                 self.count = self.count.saturating_add(1);
             }
@@ -208,5 +208,5 @@ fn of_helper(call: &Call<'_>) -> Option<(Value, Write)> {
     };
     let bytes = u32::try_from(bytes.as_constant()?).ok().filter(|bytes| (1..=MAX_BYTES).contains(bytes))?;
     let by = By::Helper(call.helper);
-    Some((to, Write { at: 0, bytes, function: call.function, insn: call.insn, by, made: None, from }))
+    Some((to, Write { at: 0, bytes, function: call.function, insn: call.insn, by, made: Made::default(), from }))
 }

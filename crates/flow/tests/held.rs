@@ -48,18 +48,28 @@ const PROGRAMS: &[(&str, &[&str], Truth)] = &[
     ("asm.s", &[], Facts(&["tgid 0 4 n, pid 4 4 n, ts 8 8 n, uid 16 4 n, low 20 2 n, zero 22 2 n, comm 24 16 t"])),
 ];
 
+/// The second set (tests/objects/held2), written when recovery was as good as it is on the first.
+///
+/// The first score, before any rule was changed for these: 151 fields, 61 % in place, 58 % named, 4 misnamed, nothing wrong.
+const LATER: &[(&str, &[&str], Truth)] = &[
+    ("literal.c", &["-O2", "-mcpu=v3"], Structs(&["event"])),
+    ("scratch.c", &["-O2", "-mcpu=v2"], Structs(&["exec_data_t"])),
+    ("states.c", &["-O2", "-mcpu=v3"], Structs(&["tcp_event"])),
+    ("dns.c", &["-Os", "-mcpu=v3"], Structs(&["packet_meta"])),
+    ("opens.c", &["-O2", "-mcpu=v4"], Structs(&["file_event"])),
+    ("sched.c", &["-O1", "-mcpu=v3"], Structs(&["switch_t", "wakeup_t", "stat_t"])),
+    ("tail.c", &["-O2", "-mcpu=v1"], Structs(&["ssl_event"])),
+    ("bio.c", &["-O3", "-mcpu=v3"], Structs(&["io_event"])),
+];
+
 /// What is not right yet: program, and what is said.
 const NOT_RIGHT: &[(&str, &str)] = &[];
 
 // The first score, before any rule was changed for these: 135 fields, 67 % in place, 63 % named, 5 misnamed; wrong: a byte of a packed
 // number and two bit-fields taken for fields of one byte, a text taken for bytes.
 
-fn source(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/objects/held").join(name)
-}
-
-fn compiled(name: &str, flags: &[&str]) -> Option<Vec<u8>> {
-    let source = source(name);
+fn compiled(set: &str, name: &str, flags: &[&str]) -> Option<Vec<u8>> {
+    let source: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/objects").join(set).join(name);
     match name.ends_with(".o") {
         true => Some(std::fs::read(source).unwrap()),
         false => ringfence_testing::compile(&source, &[&["-target", "bpfel"], flags].concat()),
@@ -73,15 +83,18 @@ fn members(btf: &Btf, ty: TypeId, base: u32, facts: &mut Vec<Fact>) {
         let at = base + member.bit_offset / 8;
         let size = u32::try_from(btf.size_of(member.ty).unwrap()).unwrap();
         let kind = match btf.resolve(member.ty).unwrap().def {
-            // Bit-fields are parts of bytes: no field can be theirs.
-            _ if member.bit_size > 0 => continue,
+            // Bit-fields are parts of bytes: no field can be theirs. Padding is left out.
+            _ if member.bit_size > 0 || member.name.starts_with("pad") || member.name == "reserved" => continue,
             Def::Struct(_) | Def::Union(_) => {
+                // The whole of it is right, too.
+                facts.push((member.name.to_owned(), at, size, 's'));
                 members(btf, member.ty, at, facts);
                 continue;
             }
             Def::Array(array) => match btf.resolve(array.element).unwrap().def {
                 Def::Struct(_) => {
                     let each = size / array.len;
+                    facts.push((member.name.to_owned(), at, size, 's'));
                     (0..array.len).for_each(|n| members(btf, array.element, at + n * each, facts));
                     continue;
                 }
@@ -146,12 +159,12 @@ fn score(elf: &[u8], name: &str, truth: &Truth) -> Score {
     sum
 }
 
-#[test]
-fn nothing_is_wrong() {
+/// Every program in every way; nothing that is said is wrong.
+fn held(set: &str, programs: &[(&str, &[&str], Truth)]) -> Option<Score> {
     let mut sum = Score::default();
     let mut wrong = Vec::new();
-    for (name, flags, truth) in PROGRAMS {
-        let Some(elf) = compiled(name, flags) else { return };
+    for (name, flags, truth) in programs {
+        let elf = compiled(set, name, flags)?;
         let one = score(&elf, name, truth);
         print!("{}", one.row(name));
         sum.add(&one);
@@ -165,7 +178,7 @@ fn nothing_is_wrong() {
                 ["-O3", "-mcpu=v3"],
                 ["-Os", "-mcpu=v3"],
             ] {
-                let Some(elf) = compiled(name, &[*flags, &way].concat()) else { return };
+                let elf = compiled(set, name, &[*flags, &way].concat())?;
                 ways.push((format!("{way:?}"), score(&elf, name, truth)));
             }
         }
@@ -177,6 +190,19 @@ fn nothing_is_wrong() {
     }
     println!("{} fields, {} in place, {} named, misnamed {:?}", sum.fields, sum.placed, sum.named, sum.misnamed);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // As far as it is; the aim is nine in ten in place, 85 in a hundred named.
+    Some(sum)
+}
+
+// As far as it is; the aim is nine in ten in place, 85 in a hundred named.
+
+#[test]
+fn nothing_is_wrong() {
+    let Some(sum) = held("held", PROGRAMS) else { return };
     assert!(sum.placed * 100 >= sum.fields * 83 && sum.named * 100 >= sum.fields * 79, "{sum:?}");
+}
+
+#[test]
+fn nothing_is_wrong_later() {
+    let Some(sum) = held("held2", LATER) else { return };
+    assert!(sum.placed * 100 >= sum.fields * 60 && sum.named * 100 >= sum.fields * 58, "{sum:?}");
 }
