@@ -303,7 +303,10 @@ fn agreed(same: Vec<Evidence>) -> Option<Evidence> {
             .collect();
         certain.len() != 1
     };
-    let mut best = same.iter().min_by_key(|e| (e.field.certainty, e.field.by_origin, e.field.meaning == Meaning::Unsigned))?.clone();
+    let mut best = same
+        .iter()
+        .min_by_key(|e| (e.field.certainty, e.field.by_origin, e.field.meaning == Meaning::Unsigned))?
+        .clone();
     if disagree {
         best.field.certainty = Certainty::Guessed;
     }

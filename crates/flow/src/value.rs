@@ -56,7 +56,8 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    pub(crate) const NOTHING: Known = Known { value: Value::Unknown, origin: Origin::Other, made: Made { by: None, read: None } };
+    pub(crate) const NOTHING: Known =
+        Known { value: Value::Unknown, origin: Origin::Other, made: Made { by: None, read: None } };
 }
 
 /// An abstract value. What it says is true of every run; [`Value::Unknown`] says nothing.

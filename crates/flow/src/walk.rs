@@ -550,7 +550,14 @@ fn load(state: &mut State, insn: Insn, index: usize, core: Option<Site>) {
     state.set(insn.dst, value);
     state.mark(insn.dst, origin);
     let here = u32::try_from(index).ok();
-    state.set_made(insn.dst, if stored.made.by.is_some() { Made { read: stored.made.read.or(here), ..stored.made } } else { Made::at(index) });
+    state.set_made(
+        insn.dst,
+        if stored.made.by.is_some() {
+            Made { read: stored.made.read.or(here), ..stored.made }
+        } else {
+            Made::at(index)
+        },
+    );
 }
 
 fn store(state: &mut State, insn: Insn, core: bool) {
