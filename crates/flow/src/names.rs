@@ -231,9 +231,8 @@ pub(crate) fn half(text: &str) -> Half {
 pub(crate) fn of_what(text: &str) -> Option<&str> {
     let tokens = tokens(right_side(text));
     let cast = |at: usize| tokens.get(at.saturating_add(1)).is_some_and(|next| *next == ")") && at > 0;
-    let name = |(at, token): &(usize, &&str)| is_name(token) && !cast(*at);
-    let (_, found) = tokens.iter().enumerate().rfind(name)?;
-    Some(found)
+    let at = (0..tokens.len()).rfind(|at| tokens.get(*at).is_some_and(|token| is_name(token)) && !cast(*at))?;
+    tokens.get(at).copied()
 }
 
 /// Whether a member is set to a variable as it is, or to a part of it.
