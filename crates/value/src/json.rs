@@ -23,7 +23,7 @@ impl Sink for Writer<'_> {
         self.out.put("}");
     }
 
-    fn open_list(&mut self, step: &Step) {
+    fn open_list(&mut self, step: &Step, _: usize) {
         self.out.put(&step.key);
         self.out.put("[");
     }

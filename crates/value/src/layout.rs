@@ -176,7 +176,8 @@ pub(crate) trait Sink {
     fn leaf(&mut self, step: &Step, value: Scalar<'_>);
     fn open_record(&mut self, step: &Step);
     fn close_record(&mut self);
-    fn open_list(&mut self, step: &Step);
+    /// `bytes`: how many elements, where each is an unsigned byte; else 0.
+    fn open_list(&mut self, step: &Step, bytes: usize);
     fn element(&mut self, index: usize);
     fn close_list(&mut self);
 }
@@ -305,7 +306,9 @@ impl Layout {
                         (true, fits) => fits.unwrap_or(0).min(len),
                         (false, _) => len,
                     };
-                    sink.open_list(step);
+                    let element = self.steps.get(next).map(|element| element.what);
+                    let of_bytes = matches!(element, Some(What::Leaf(Leaf::Unsigned(Width { bytes: 1, .. }))));
+                    sink.open_list(step, if of_bytes { len } else { 0 });
                     for index in 0..len {
                         sink.element(index);
                         self.follow(next, end, bytes, start.saturating_add(index.saturating_mul(stride)), sink);

@@ -92,11 +92,13 @@ pub(crate) struct Cells<'a> {
     clock: Option<&'a Clock>,
     /// How many lists we are in: they share one cell.
     lists: usize,
+    /// The innermost is of so many bytes that they are shown as one, in hexadecimal.
+    bytes: bool,
 }
 
 impl<'a> Cells<'a> {
     pub(crate) fn new(row: &'a mut Row, clock: Option<&'a Clock>) -> Self {
-        Cells { row, clock, lists: 0 }
+        Cells { row, clock, lists: 0, bytes: false }
     }
 
     /// Inside a list, members carry their names.
@@ -114,7 +116,10 @@ impl<'a> Cells<'a> {
 impl Sink for Cells<'_> {
     fn leaf(&mut self, step: &Step, value: Scalar<'_>) {
         self.label(step);
-        cell(value, self.clock, &mut self.row.text);
+        match value {
+            Scalar::Unsigned(byte) if self.bytes => text::push_byte(&mut self.row.text, byte.to_le_bytes()[0]),
+            value => cell(value, self.clock, &mut self.row.text),
+        }
         if self.lists == 0 {
             self.row.end_cell();
         }
@@ -133,20 +138,25 @@ impl Sink for Cells<'_> {
         }
     }
 
-    fn open_list(&mut self, step: &Step) {
+    fn open_list(&mut self, step: &Step, bytes: usize) {
+        /// Fewer are a few numbers.
+        const LONG: usize = 8;
         self.label(step);
-        self.row.text.push('[');
+        self.bytes = bytes >= LONG;
+        self.row.text.push_str(if self.bytes { "0x" } else { "[" });
         self.lists = self.lists.saturating_add(1);
     }
 
     fn element(&mut self, index: usize) {
-        if index > 0 {
+        if index > 0 && !self.bytes {
             self.row.text.push(' ');
         }
     }
 
     fn close_list(&mut self) {
-        self.row.text.push(']');
+        if !std::mem::take(&mut self.bytes) {
+            self.row.text.push(']');
+        }
         self.lists = self.lists.saturating_sub(1);
         if self.lists == 0 {
             self.row.end_cell();

@@ -83,7 +83,7 @@ pub(crate) fn push_ipv6(out: &mut impl Put, address: [u8; 16]) {
 
 const HEX: &str = "0123456789abcdef";
 
-fn push_byte(out: &mut impl Put, byte: u8) {
+pub(crate) fn push_byte(out: &mut impl Put, byte: u8) {
     let digit = |value: u8| {
         let at = usize::from(value);
         HEX.get(at..at.saturating_add(1)).unwrap_or_default()

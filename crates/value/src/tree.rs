@@ -219,7 +219,7 @@ impl Sink for Builder {
         self.close();
     }
 
-    fn open_list(&mut self, step: &Step) {
+    fn open_list(&mut self, step: &Step, _: usize) {
         self.open.push((step.name.to_string(), Value::List(Vec::new())));
     }
 

@@ -3,7 +3,7 @@
 
 mod common;
 
-use ringfence_btf::Kind;
+use ringfence_btf::{Array, Builder, Int, Kind, Member, New};
 use ringfence_value::{Clock, Error, Histogram, Layout, Options, Row, Short};
 use serde_json::{Value as Json, json};
 
@@ -335,4 +335,23 @@ fn values_of_maps_need_no_struct() {
     assert_eq!(section.size(), 88);
     assert_eq!(json(&section, &[0; 88])["b"], json!(0));
     assert!(section.columns().contains(&"a.p.x".to_owned()));
+}
+
+#[test]
+fn many_bytes_are_one_number_in_rows() {
+    let mut builder = Builder::new();
+    let byte = Int { size: 1, bits: 8, offset: 0, signed: false, char: false, bool: false };
+    let (element, index) =
+        (builder.add("__u8", New::Int(byte)), builder.add("__u32", New::Int(Int { size: 4, bits: 32, ..byte })));
+    let few = builder.add("", New::Array(Array { element, index, len: 7 }));
+    let many = builder.add("", New::Array(Array { element, index, len: 8 }));
+    let member = |name, ty, bit_offset| Member { name, ty, bit_offset, bit_size: 0 };
+    let members = [member("few", few, 0), member("many", many, 56)];
+    let ty = builder.add("event", New::Struct { size: 15, members: &members });
+    let layout = Layout::compile(&builder.build().unwrap(), ty).unwrap();
+    let bytes: Vec<u8> = (250..=255).chain(0..9).collect();
+    let cells = row(&layout, &bytes, None);
+    let shown: Vec<&str> = cells.iter().map(|(_, cell)| &**cell).collect();
+    assert_eq!(shown, ["[250 251 252 253 254 255 0]", "0x0102030405060708"]);
+    assert_eq!(json(&layout, &bytes)["many"], json!([1, 2, 3, 4, 5, 6, 7, 8]), "numbers for a script");
 }

@@ -22,7 +22,7 @@ pub struct Contents {
     /// What the slots of histograms stand for in this object.
     pub scale: Scale,
     pub tables: Vec<Table>,
-    meanings: Meanings,
+    pub meanings: Meanings,
 }
 
 /// An entry as a person reads it.
@@ -211,7 +211,7 @@ impl Table {
         let value = if self.map.is_per_cpu() { None } else { decoded(&self.value, value) };
         let sides: Vec<_> =
             [(Side::Key, key), (Side::Value, value)].into_iter().filter_map(|(side, v)| Some((side, v?))).collect();
-        if let Some(command) = sides.iter().find_map(|(side, value)| meanings.command(name, *side, value)) {
+        if let Some(command) = sides.iter().find_map(|(side, value)| meanings.scalars.command(name, *side, value)) {
             line.extend_from_slice(format!(",\"_comm\":{}", serde_json::Value::from(command)).as_bytes());
         }
         let stacks = sides.iter().flat_map(|(side, value)| meanings.stacks(name, *side, value)).collect::<Vec<_>>();

@@ -7,10 +7,46 @@ use ringfence_value::Value;
 
 use super::stacks::{Names, Stack};
 
+/// What the numbers of maps mean: map, side, member, meaning.
+#[derive(Clone, Default)]
+pub struct Scalars(Vec<(String, Side, String, Quantity)>);
+
+impl Scalars {
+    fn of(object: &Object) -> Scalars {
+        let scalars = ringfence_flow::scalars(object).into_iter();
+        let named = |scalar: ringfence_flow::Scalar| {
+            Some((object.maps.get(scalar.map.0)?.name.clone(), scalar.side, scalar.path, scalar.quantity))
+        };
+        Scalars(scalars.filter_map(named).collect())
+    }
+
+    fn within<'a>(&'a self, map: &'a str, side: Side) -> impl Iterator<Item = (&'a str, Quantity)> {
+        let here = move |(of, on, ..): &&(String, Side, String, Quantity)| of == map && *on == side;
+        self.0.iter().filter(here).map(|(_, _, path, quantity)| (path.as_str(), *quantity))
+    }
+
+    /// The command of the process that a key or value is about, where it runs.
+    pub fn command(&self, map: &str, side: Side, value: &Value) -> Option<String> {
+        command(self.process(map, side, value)?)
+    }
+
+    fn process(&self, map: &str, side: Side, value: &Value) -> Option<u32> {
+        self.within(map, side).find_map(|(path, quantity)| {
+            let number = leaf(value, path)?.as_u64()?;
+            match quantity {
+                Quantity::Process => u32::try_from(number).ok(),
+                Quantity::ProcessAndThread => u32::try_from(number >> 32).ok(),
+                Quantity::Thread | Quantity::KernelStack | Quantity::UserStack | Quantity::Elapsed(_) => None,
+            }
+        })
+    }
+}
+
 /// What is known of the numbers of all maps.
 #[derive(Default)]
 pub struct Meanings {
-    scalars: Vec<(String, Side, String, Quantity)>,
+    /// Needs no names of functions.
+    pub scalars: Scalars,
     /// The map that holds stacks; where there are several, none is known to be meant.
     stacks: Option<Map>,
     names: Names,
@@ -23,23 +59,14 @@ impl Meanings {
         if raw {
             return Meanings { raw, ..Meanings::default() };
         }
-        let scalars = ringfence_flow::scalars(object).into_iter();
-        let named = |scalar: ringfence_flow::Scalar| {
-            Some((object.maps.get(scalar.map.0)?.name.clone(), scalar.side, scalar.path, scalar.quantity))
-        };
         let mut stacks = loaded.maps().iter().filter(|map| map.kind() == MapType::STACK_TRACE);
         let first = stacks.next().filter(|_| stacks.next().is_none());
-        Meanings { scalars: scalars.filter_map(named).collect(), stacks: first.cloned(), names: Names::default(), raw }
-    }
-
-    fn within<'a>(&'a self, map: &'a str, side: Side) -> impl Iterator<Item = (&'a str, Quantity)> {
-        let here = move |(of, on, ..): &&(String, Side, String, Quantity)| of == map && *on == side;
-        self.scalars.iter().filter(here).map(|(_, _, path, quantity)| (path.as_str(), *quantity))
+        Meanings { scalars: Scalars::of(object), stacks: first.cloned(), names: Names::default(), raw }
     }
 
     /// The stacks that a key or value names.
     pub fn stacks(&self, map: &str, side: Side, value: &Value) -> Vec<Stack> {
-        let process = self.process(map, side, value);
+        let process = self.scalars.process(map, side, value);
         let stack = |(path, quantity): (&str, Quantity)| {
             let user = match quantity {
                 Quantity::KernelStack => false,
@@ -56,12 +83,7 @@ impl Meanings {
             let path = if path.is_empty() { if user { "user" } else { "kernel" } } else { path };
             Some(Stack { path: path.to_owned(), frames })
         };
-        self.within(map, side).filter_map(stack).collect()
-    }
-
-    /// The command of the process that a key or value is about, where it runs.
-    pub fn command(&self, map: &str, side: Side, value: &Value) -> Option<String> {
-        command(self.process(map, side, value)?)
+        self.scalars.within(map, side).filter_map(stack).collect()
     }
 
     /// The same value, with words in the place of numbers that mean something.
@@ -72,7 +94,7 @@ impl Meanings {
         }
         // The record may say it itself.
         let has_text = ["comm", "task"].iter().any(|name| value.get(name).is_some_and(|text| text.as_str().is_some()));
-        for (path, quantity) in self.within(map, side) {
+        for (path, quantity) in self.scalars.within(map, side) {
             let Some(leaf) = leaf_mut(&mut shown, path) else { continue };
             let words = leaf.as_u64().and_then(|number| match quantity {
                 Quantity::Process | Quantity::Thread if !has_text => {
@@ -113,17 +135,6 @@ impl Meanings {
             Value::Record(members) => members.iter_mut().for_each(|(_, one)| self.functions(one)),
             _ => {}
         }
-    }
-
-    fn process(&self, map: &str, side: Side, value: &Value) -> Option<u32> {
-        self.within(map, side).find_map(|(path, quantity)| {
-            let number = leaf(value, path)?.as_u64()?;
-            match quantity {
-                Quantity::Process => u32::try_from(number).ok(),
-                Quantity::ProcessAndThread => u32::try_from(number >> 32).ok(),
-                Quantity::Thread | Quantity::KernelStack | Quantity::UserStack | Quantity::Elapsed(_) => None,
-            }
-        })
     }
 }
 
@@ -171,12 +182,12 @@ mod tests {
             ("m".to_owned(), Side::Key, "task.pid".to_owned(), Quantity::Process),
             ("m".to_owned(), Side::Value, String::new(), Quantity::Elapsed(1000)),
         ];
-        let meanings = Meanings { scalars, ..Meanings::default() };
+        let meanings = Meanings { scalars: Scalars(scalars), ..Meanings::default() };
         let inner = Value::Record(vec![("pid".to_owned(), Value::Unsigned(pid.into()))]);
         let key = Value::Record(vec![("task".to_owned(), inner)]);
         let shown = meanings.worded("m", Side::Key, &key).to_string();
         assert!(shown.starts_with(&format!("{{task={{pid={pid} (")), "{shown}");
-        assert_eq!(meanings.command("m", Side::Key, &key), command(pid));
+        assert_eq!(meanings.scalars.command("m", Side::Key, &key), command(pid));
         assert_eq!(meanings.worded("m", Side::Value, &Value::Unsigned(1500)).to_string(), "1.50 ms");
         assert_eq!(meanings.worded("other", Side::Value, &Value::Unsigned(1500)).to_string(), "1500");
         let raw = Meanings { raw: true, ..meanings };

@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ringfence::{Events, Loaded, Seen};
+use ringfence_flow::Side;
 use ringfence_uapi::MapType;
 use ringfence_value::{Scale, Value, per_cpu};
 
 use super::maps::{Contents, Table};
+use super::meaning::Scalars;
 use super::rows::{Counts, Rows};
 use crate::exit::Failure;
 use crate::metrics::{Endpoint, Kind, Labels, Page, Sample, label, name};
@@ -49,9 +51,12 @@ impl Metrics {
     pub fn start(address: SocketAddr, contents: Contents) -> Result<Metrics, Failure> {
         let published = Arc::new(Mutex::new(Published::default()));
         let source = Arc::clone(&published);
+        // The names of functions stay with the thread that prints.
+        let Contents { tables, scale, meanings, .. } = contents;
+        let scalars = meanings.scalars;
         let endpoint = Endpoint::start(address, move |page| {
             source.lock().unwrap_or_else(PoisonError::into_inner).add(page);
-            contents.tables.iter().for_each(|table| add_map(page, table, contents.scale));
+            tables.iter().for_each(|table| add_map(page, table, scale, &scalars));
         })?;
         Ok(Metrics { endpoint, published, last: None })
     }
@@ -123,7 +128,7 @@ fn dropped(page: &mut Page, map: &str, number: u64) {
 }
 
 /// The series of one map: as many as fit, of the keys that are there now.
-fn add_map(page: &mut Page, table: &Table, scale: Scale) {
+fn add_map(page: &mut Page, table: &Table, scale: Scale, scalars: &Scalars) {
     let map = &table.map;
     let Ok(mut entries) = map.entries() else { return };
     let sparse =
@@ -145,7 +150,13 @@ fn add_map(page: &mut Page, table: &Table, scale: Scale) {
         let mut labels = Labels::new();
         if !table.data {
             match table.key.as_ref().and_then(|layout| layout.value(key).ok()) {
-                Some(key) => key_labels("", &key, &mut labels),
+                Some(key) => {
+                    key_labels("", &key, &mut labels);
+                    let command = scalars.command(map.name(), Side::Key, &key);
+                    if let Some(command) = command.filter(|_| labels.iter().all(|(name, _)| name != "comm")) {
+                        labels.push(label("comm", &command));
+                    }
+                }
                 None => {
                     let mut hex = String::new();
                     ringfence_value::hex_line(key, &mut hex);
@@ -205,7 +216,10 @@ impl Walk<'_> {
                 let mut labels = labels.clone();
                 for (name, member) in members {
                     if matches!(member, Value::Text(_) | Value::Address(_) | Value::Mac(_)) {
-                        labels.push(label(name, &member.to_string()));
+                        // What the record says counts before what the process is called now.
+                        let own = label(name, &member.to_string());
+                        labels.retain(|(name, _)| *name != own.0);
+                        labels.push(own);
                     }
                 }
                 for (member, value) in members {

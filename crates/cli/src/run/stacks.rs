@@ -14,7 +14,8 @@ const MOST_PROCESSES: usize = 4096;
 /// Frames of one stack: more only where `kernel.perf_event_max_stack` was raised.
 const MOST_FRAMES: usize = 1024;
 /// Ends of the names of members that hold a stack, where they are lists of 64-bit numbers.
-const NAMES: &[&str] = &["stack", "stacks", "stack_trace", "stacktrace", "trace", "callchain", "frames", "ips"];
+const NAMES: &[&str] =
+    &["stack", "stacks", "stack_trace", "stacktrace", "trace", "callchain", "frames", "ips", "callers", "backtrace"];
 /// Members that say whose it is, the best first.
 const PROCESSES: &[&str] = &["tgid", "pid"];
 
