@@ -50,7 +50,7 @@ pub(super) fn measure(ringfence: Option<PathBuf>) -> Result<String> {
         ("`run`, ten programs on system calls of a process that makes none", &["run", &object, "--set", "target=1"]),
         ("`profile --pid` of a process that sleeps", &["profile", "--pid", &pid, "-o", "folded"]),
         (
-            "`trace` of two system calls of a process that sleeps (16 MB of its peak: the buffer of 8 MiB, mapped twice)",
+            "`trace` of two system calls of a process that sleeps (1 MB of its peak: the buffer of 512 KiB, mapped twice)",
             &["trace", "syscalls:openat", "syscalls:read", "--pid", &pid],
         ),
         ("`net` on the loopback, without packets", &["net", "--dev", "lo", "--interval", "1h"]),

@@ -61,8 +61,8 @@ pub struct Args {
     /// Print numbers as they are: no addresses, times, error names by the names of fields.
     #[arg(long)]
     raw: bool,
-    /// Mebibytes of the buffer between the kernel and this command.
-    #[arg(long, value_name = "MIB", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    /// Size of the buffer between the kernel and this command: 512K, 8M (8: the same), up to 1024M.
+    #[arg(long, value_name = "SIZE", default_value = "512K", value_parser = size)]
     buffer: u32,
     /// Serve counts, durations and what --count-by has as Prometheus metrics at this address (or port of this machine), under /metrics.
     #[arg(long, value_name = "ADDRESS", value_parser = crate::metrics::address)]
@@ -90,7 +90,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         durations: args.latency || args.shape.names("duration_ns"),
         histogram: args.latency,
         myself: false,
-        buffer: args.buffer << 20,
+        buffer: args.buffer,
     };
     let prepared = Prepared::of(&options).map_err(failure)?;
     let choices = choices(&prepared);
@@ -211,6 +211,16 @@ impl Running {
         say(&format!("{places} let go, nothing is left in the kernel"));
         Ok(())
     }
+}
+
+/// Bytes: `512K`, `8M`, `8`.
+fn size(text: &str) -> Result<u32, String> {
+    let (number, unit) = match text.strip_suffix(['K', 'k']) {
+        Some(number) => (number, 10),
+        None => (text.strip_suffix(['M', 'm']).unwrap_or(text), 20),
+    };
+    let bytes = number.parse::<u32>().ok().and_then(|number| number.checked_mul(1 << unit));
+    bytes.filter(|bytes| (64 << 10..=1 << 30).contains(bytes)).ok_or_else(|| "from 64K to 1024M".to_owned())
 }
 
 fn choices(prepared: &Prepared) -> Choices {

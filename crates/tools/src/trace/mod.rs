@@ -34,8 +34,8 @@ pub use spec::Spec;
 use target::Hook;
 pub use target::Target;
 
-/// Bytes of the buffer for events.
-const BUFFER: u32 = 8 << 20;
+/// Bytes of the buffer for events: memory that counts twice, since both halves of it are mapped one behind the other.
+const BUFFER: u32 = 512 << 10;
 /// A part of it that wakes the reader; less is read after a short time.
 const WAKE_PART: u32 = 16;
 /// Calls that may be under way at a place.
@@ -62,7 +62,7 @@ pub struct Options {
     pub histogram: bool,
     /// What this process does is watched, too: whoever prints events would otherwise make more of them.
     pub myself: bool,
-    /// Bytes of the buffer for events, rounded up to a power of two; 0: 8 MiB.
+    /// Bytes of the buffer for events, rounded up to a power of two; 0: 512 KiB.
     pub buffer: u32,
 }
 
