@@ -79,7 +79,7 @@ struct event {
 	__u32 target; /* which place */
 	__s32 kernel; /* bytes of the stacks, or the error */
 	__s32 user;
-	__u32 unused;
+	__u32 index; /* which function, where one place is several of them */
 };
 
 /* A call that has not returned. */
@@ -88,7 +88,8 @@ struct call {
 	__u64 arguments[ARGUMENTS];
 };
 
-/* Of one thread those of other frames are other ones: the place of its stack tells them apart. */
+/* Of one thread those of other frames are other ones: the place of its stack tells them apart. Of several functions it
+ * is not known alike at both ends: there `stack` is the function, and of calls inside of calls of it the last one is kept. */
 struct frame {
 	__u64 thread;
 	__u64 stack;
@@ -352,7 +353,8 @@ static __always_inline void fetch(void *ctx, char *record, const __u64 *argument
 	}
 }
 
-static __always_inline void emit(void *ctx, struct counters *totals, const __u64 *arguments, __u64 ret, __u64 duration)
+static __always_inline void emit(void *ctx, struct counters *totals, const __u64 *arguments, __u64 ret, __u64 duration,
+				 __u32 index)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
 	struct event *event;
@@ -374,7 +376,7 @@ static __always_inline void emit(void *ctx, struct counters *totals, const __u64
 	event->target = target;
 	event->kernel = 0;
 	event->user = 0;
-	event->unused = 0;
+	event->index = index;
 	fetch(ctx, (char *)event, arguments, ret);
 	if (kernel_bytes)
 		event->kernel = bpf_get_stack(ctx, (char *)event + kernel_at, kernel_bytes, 0);
@@ -386,17 +388,20 @@ static __always_inline void emit(void *ctx, struct counters *totals, const __u64
 	bpf_ringbuf_submit(event, flags);
 }
 
-static __always_inline void keep(struct counters *totals, struct call *call, __u64 stack)
+static __always_inline void keep(struct counters *totals, struct call *call, __u64 stack, bool may_nest)
 {
 	struct frame frame = { .thread = bpf_get_current_pid_tgid(), .stack = stack };
+	bool again = may_nest && bpf_map_lookup_elem(&calls, &frame);
 
 	call->since = bpf_ktime_get_ns();
 	if (bpf_map_update_elem(&calls, &frame, call, BPF_ANY))
 		return;
-	totals->entered++;
+	/* Of the other one the return is without its call. */
+	if (!again)
+		totals->entered++;
 }
 
-static __always_inline void returned(void *ctx, struct counters *totals, __u64 stack, __u64 ret)
+static __always_inline void returned(void *ctx, struct counters *totals, __u64 stack, __u64 ret, __u32 index)
 {
 	struct frame frame = { .thread = bpf_get_current_pid_tgid(), .stack = stack };
 	struct call *kept = bpf_map_lookup_elem(&calls, &frame), call;
@@ -411,7 +416,7 @@ static __always_inline void returned(void *ctx, struct counters *totals, __u64 s
 	call = *kept;
 	bpf_map_delete_elem(&calls, &frame);
 	if (!histogram) {
-		emit(ctx, totals, call.arguments, ret, duration);
+		emit(ctx, totals, call.arguments, ret, duration, index);
 		return;
 	}
 	for (int shift = 32; shift; shift >>= 1) {
@@ -434,7 +439,7 @@ int on_tracepoint(void *ctx)
 	__u64 none[ARGUMENTS] = {};
 
 	if (totals)
-		emit(ctx, totals, none, 0, 0);
+		emit(ctx, totals, none, 0, 0, 0);
 	return 0;
 }
 
@@ -457,7 +462,7 @@ int on_sys_enter(void *ctx)
 		return 0;
 	if (argument_count && argument_count <= ARGUMENTS)
 		bpf_probe_read_kernel(call.arguments, argument_count * sizeof(__u64), ctx + CALL_ARGUMENTS);
-	keep(totals, &call, 0);
+	keep(totals, &call, 0, false);
 	return 0;
 }
 
@@ -467,7 +472,7 @@ int on_sys_exit(struct sys_exit *ctx)
 	struct counters *totals = wanted();
 
 	if (totals)
-		returned(ctx, totals, 0, ctx->ret);
+		returned(ctx, totals, 0, ctx->ret, 0);
 	return 0;
 }
 
@@ -480,7 +485,7 @@ static __always_inline void from_registers(void *ctx, __u64 *arguments)
 	}
 }
 
-static __always_inline int begins(void *ctx)
+static __always_inline int begins(void *ctx, __u32 index)
 {
 	struct counters *totals = wanted();
 	__u64 arguments[ARGUMENTS] = {};
@@ -488,7 +493,7 @@ static __always_inline int begins(void *ctx)
 	if (!totals)
 		return 0;
 	from_registers(ctx, arguments);
-	emit(ctx, totals, arguments, 0, 0);
+	emit(ctx, totals, arguments, 0, 0, index);
 	return 0;
 }
 
@@ -497,20 +502,20 @@ static __always_inline int returns(void *ctx)
 	struct counters *totals = wanted();
 
 	if (totals)
-		returned(ctx, totals, of_registers(ctx, stack_at) - return_pops, of_registers(ctx, return_at));
+		returned(ctx, totals, of_registers(ctx, stack_at) - return_pops, of_registers(ctx, return_at), 0);
 	return 0;
 }
 
 SEC("kprobe")
 int on_function(void *ctx)
 {
-	return begins(ctx);
+	return begins(ctx, 0);
 }
 
 SEC("uprobe.s")
 int on_user_function(void *ctx)
 {
-	return begins(ctx);
+	return begins(ctx, 0);
 }
 
 SEC("kprobe")
@@ -522,7 +527,7 @@ int on_function_enter(void *ctx)
 	if (!totals)
 		return 0;
 	from_registers(ctx, call.arguments);
-	keep(totals, &call, of_registers(ctx, stack_at));
+	keep(totals, &call, of_registers(ctx, stack_at), false);
 	return 0;
 }
 
@@ -536,6 +541,39 @@ SEC("uretprobe.s")
 int on_user_function_return(void *ctx)
 {
 	return returns(ctx);
+}
+
+/* Several functions by one program: their cookies are their numbers. */
+SEC("kprobe.multi")
+int on_functions(void *ctx)
+{
+	return begins(ctx, bpf_get_attach_cookie(ctx));
+}
+
+SEC("kprobe.multi")
+int on_functions_enter(void *ctx)
+{
+	struct counters *totals = wanted_call();
+	struct call call = {};
+
+	if (!totals)
+		return 0;
+	from_registers(ctx, call.arguments);
+	keep(totals, &call, bpf_get_attach_cookie(ctx), true);
+	return 0;
+}
+
+SEC("kretprobe.multi")
+int on_functions_return(void *ctx)
+{
+	struct counters *totals = wanted();
+	__u64 index;
+
+	if (!totals)
+		return 0;
+	index = bpf_get_attach_cookie(ctx);
+	returned(ctx, totals, index, of_registers(ctx, return_at), index);
+	return 0;
 }
 
 static __always_inline void from_trampoline(void *ctx, __u64 *arguments)
@@ -556,7 +594,7 @@ int on_fentry(void *ctx)
 	if (!totals)
 		return 0;
 	from_trampoline(ctx, arguments);
-	emit(ctx, totals, arguments, 0, 0);
+	emit(ctx, totals, arguments, 0, 0, 0);
 	return 0;
 }
 
@@ -570,7 +608,7 @@ int on_fexit(void *ctx)
 		return 0;
 	from_trampoline(ctx, arguments);
 	bpf_get_func_ret(ctx, &ret);
-	emit(ctx, totals, arguments, ret, 0);
+	emit(ctx, totals, arguments, ret, 0, 0);
 	return 0;
 }
 
@@ -589,7 +627,7 @@ static __always_inline int static_probe(struct pt_regs *ctx)
 		bpf_usdt_arg(ctx, i, &value);
 		arguments[i] = value;
 	}
-	emit(ctx, totals, arguments, 0, 0);
+	emit(ctx, totals, arguments, 0, 0, 0);
 	return 0;
 }
 

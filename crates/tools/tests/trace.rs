@@ -191,6 +191,46 @@ fn kernel_functions_by_their_types() {
 }
 
 #[test]
+fn kernel_functions_by_pattern() {
+    let _alone = alone();
+    mount_tracefs();
+    if !has_kprobes() {
+        return;
+    }
+    let _ = Command::new("ip").args(["link", "set", "lo", "up"]).status();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let connect = || drop(TcpStream::connect(listener.local_addr().unwrap()).expect("a connection"));
+    // A few, each with its own arguments.
+    let run = watch(&options(&["kprobe:tcp_conn*"]), connect).unwrap();
+    println!("tcp_conn*: {} places, {:?}", run.how.len(), run.how);
+    assert!(run.how.len() < 16 && run.events.iter().any(|(_, event)| event.get("sk.daddr").is_some()));
+    assert!(Prepared::of(&options(&["kprobe:no_such_function_*"])).unwrap_err().to_string().contains("no such"));
+    assert!(Prepared::of(&options(&["kprobe:*"])).unwrap_err().to_string().contains("functions fit"));
+    // Many, by one program.
+    let run = match watch(&options(&["kprobe:tcp_*", "kretprobe:tcp_*"]), connect) {
+        Ok(run) => run,
+        Err(error) if error.to_string().contains("5.18") => return println!("skipped: {error}"),
+        Err(error) => panic!("{error}"),
+    };
+    for (place, how) in run.how.iter().enumerate() {
+        assert!(how.contains("kprobe.multi"), "{how}");
+        let of = |name: &str| {
+            let mut mine = run.events.iter().filter(|(at, _)| *at == place).map(|(_, event)| event);
+            mine.find(|event| text(event, "function") == name)
+        };
+        let connect = of("tcp_connect").expect("tcp_connect");
+        assert!(text(connect, "arg0").starts_with("0xffff"), "{connect}");
+        assert!(of("tcp_close").is_some() && run.events.len() > 10);
+        if place == 1 {
+            let (took, ret) = (number(connect, "duration_ns"), number(connect, "ret"));
+            assert!(took > 1000 && took < 10_000_000_000 && ret == 0, "{connect}");
+        }
+        let seen = run.seen[place];
+        assert_eq!(seen.reached, seen.sent + seen.lost + seen.filtered + seen.unpaired, "{seen:?}");
+    }
+}
+
+#[test]
 fn a_million_events_are_accounted_for() {
     const EVENTS: u64 = 1_000_000;
     let _alone = alone();

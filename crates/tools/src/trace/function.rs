@@ -83,9 +83,6 @@ pub(super) fn target(
     let found = find(name, kernel).map_err(fail)?;
     let bare = name.split_once(':').map_or(name, |(_, bare)| bare);
     let Some((btf, function)) = found else {
-        if bare.contains('*') {
-            return Err(fail("patterns of kernel functions are not taken; name each".into()));
-        }
         let known = std::fs::read_to_string("/proc/kallsyms").unwrap_or_default();
         let names = known.lines().filter_map(|line| {
             let mut words = line.split_ascii_whitespace().skip(1);

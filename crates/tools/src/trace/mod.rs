@@ -15,6 +15,7 @@
 
 mod format;
 mod function;
+mod functions;
 mod raw;
 mod record;
 mod spec;
@@ -23,7 +24,7 @@ mod user;
 
 use std::time::{Duration, Instant};
 
-use ringfence::hook::{Kprobe, Tracepoint, Uprobe, Usdt};
+use ringfence::hook::{Kprobe, KprobeMulti, Tracepoint, Uprobe, Usdt};
 use ringfence::{Events, Kernel, Link, Loader, Map, PerCpuTable};
 
 use crate::cost::Meter;
@@ -179,6 +180,8 @@ impl Prepared {
             Hook::Usdt { .. } if target.sleeps => (&["on_usdt_sleeping"], None),
             Hook::Kprobe { .. } | Hook::Uprobe { .. } => (&["on_function"], None),
             Hook::KprobePair { .. } | Hook::UprobePair { .. } => (&["on_function_enter", "on_function_return"], None),
+            Hook::Functions { .. } => (&["on_functions"], None),
+            Hook::FunctionPairs { .. } => (&["on_functions_enter", "on_functions_return"], None),
             Hook::Fentry { function } => (&["on_fentry"], Some(function)),
             Hook::Fexit { function } => (&["on_fexit"], Some(function)),
             Hook::Usdt { .. } => (&["on_usdt"], None),
@@ -269,6 +272,13 @@ fn attach(place: &Place, target: &mut Target, links: &mut Vec<Link>) -> Result<(
             add(programs.on_function_return()?.attach_to(&Kprobe::new(function).at_return())?);
             add(programs.on_function_enter()?.attach_to(&Kprobe::new(function))?);
         }
+        Hook::Functions { functions } => {
+            add(programs.on_functions()?.attach_to(&numbered(functions))?);
+        }
+        Hook::FunctionPairs { functions } => {
+            add(programs.on_functions_return()?.attach_to(&numbered(functions).at_return())?);
+            add(programs.on_functions_enter()?.attach_to(&numbered(functions))?);
+        }
         Hook::Fentry { .. } => add(programs.on_fentry()?.attach()?),
         Hook::Fexit { .. } => add(programs.on_fexit()?.attach()?),
         Hook::Uprobe { file, function, .. } => {
@@ -287,6 +297,11 @@ fn attach(place: &Place, target: &mut Target, links: &mut Vec<Link>) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Functions whose programs get their numbers.
+fn numbered(functions: &[String]) -> KprobeMulti {
+    KprobeMulti::functions(functions).cookies(0..functions.len() as u64)
 }
 
 #[derive(Debug)]

@@ -22,6 +22,7 @@ const DURATION: u32 = 48;
 pub(super) const TARGET: usize = 56;
 pub(super) const KERNEL: usize = 60;
 pub(super) const USER: usize = 64;
+pub(super) const INDEX: u32 = 68;
 
 /// Names that every event has.
 pub(super) const COMMON: [&str; 6] = ["ts_ns", "pid", "tid", "uid", "cpu", "comm"];

@@ -10,7 +10,7 @@ use super::format::{self, Field, Where};
 use super::function;
 use super::record::{Done, From, LIST, Read, Record};
 use super::spec::{By, Place, Reading, Spec, TEXT};
-use super::{Options, user};
+use super::{Options, functions, user};
 use crate::error::{Error, Result};
 
 /// Places that one run watches.
@@ -62,6 +62,14 @@ pub(super) enum Hook {
     /// Both ends of a kernel function.
     KprobePair {
         function: String,
+    },
+    /// Several kernel functions by one program; the order numbers them.
+    Functions {
+        functions: Vec<String>,
+    },
+    /// Both ends of several.
+    FunctionPairs {
+        functions: Vec<String>,
     },
     Fentry {
         function: String,
@@ -165,6 +173,9 @@ fn of(spec: &Spec, options: &Options, kernel: &Kernel) -> Result<Vec<Target>> {
         }
         Place::Function { name, ret, by } => {
             let trampoline = *by == By::Trampoline;
+            if name.contains('*') {
+                return functions::targets(spec, name, *ret, trampoline, options, kernel);
+            }
             function::target(spec, name, *ret, trampoline, options, kernel).map(|target| vec![target])
         }
         Place::User { file, function, ret } => user::function(spec, file, function, *ret).map(|target| vec![target]),
