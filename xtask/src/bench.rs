@@ -6,6 +6,7 @@ mod page;
 mod profile;
 mod rest;
 mod table;
+mod trace;
 
 use crate::objects::{clang, libbpf_headers};
 use crate::tools::{bytes, cargo, command, finish, root, run as execute, target};
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     let names = || {
-        format!("load, profile, rest, {}", table::BENCHES.iter().map(|bench| bench.name).collect::<Vec<_>>().join(", "))
+        format!("load, profile, rest, trace, {}", table::BENCHES.iter().map(|bench| bench.name).collect::<Vec<_>>().join(", "))
     };
     let what = arguments.subcommand()?.with_context(|| format!("which one? {}", names()))?;
     let rounds: usize = arguments.opt_value_from_str("--rounds")?.unwrap_or(31);
@@ -27,6 +28,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
         None if what == "load" => load::measure(&build()?, rounds)?,
         // Each round takes most of a minute.
         None if what == "profile" => profile::measure(rounds.min(5), ringfence)?,
+        None if what == "trace" => trace::measure(rounds.min(7), ringfence)?,
         None if what == "rest" => rest::measure(ringfence)?,
         None => bail!("there is no `bench {what}`: {}", names()),
     };
