@@ -16,7 +16,10 @@ use std::path::{Path, PathBuf};
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     let names = || {
-        format!("load, profile, rest, trace, {}", table::BENCHES.iter().map(|bench| bench.name).collect::<Vec<_>>().join(", "))
+        format!(
+            "load, profile, rest, trace, {}",
+            table::BENCHES.iter().map(|bench| bench.name).collect::<Vec<_>>().join(", ")
+        )
     };
     let what = arguments.subcommand()?.with_context(|| format!("which one? {}", names()))?;
     let rounds: usize = arguments.opt_value_from_str("--rounds")?.unwrap_or(31);

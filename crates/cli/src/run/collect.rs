@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use ringfence_value::{Clock, Row, SortKey};
 
+use super::stacks::{self, Stack};
 use super::wanted::View;
 
 /// Events that --sort keeps.
@@ -130,6 +131,7 @@ pub struct Count {
 
 struct Counted {
     row: Row,
+    stacks: Vec<Stack>,
     key: SortKey,
     count: u64,
 }
@@ -138,6 +140,7 @@ struct Counted {
 pub struct Line<'a> {
     pub json: &'a [u8],
     pub row: &'a Row,
+    pub stacks: &'a [Stack],
     pub count: u64,
 }
 
@@ -147,13 +150,17 @@ impl Count {
         Count { order, top, counts, bytes: 0, scratch, columns: Vec::new(), dropped: 0 }
     }
 
-    /// Counts an event that is as long as its type.
-    pub fn add(&mut self, view: &View, bytes: &[u8], clock: &Clock) {
+    /// Counts an event that is as long as its type. `stacks`: those that tell it from others, too.
+    pub fn add(&mut self, view: &View, bytes: &[u8], stacks: Vec<Stack>, clock: &Clock) {
         let Some(layout) = &view.layout else { return };
         self.scratch.clear();
         // JSON has the types that cells have lost, and no clock.
         if layout.json(bytes, &mut self.scratch).is_err() {
             return;
+        }
+        if !stacks.is_empty() && self.scratch.pop().is_some() {
+            // Of an object the brace that ends it.
+            self.scratch.extend_from_slice(format!(",\"_stacks\":{}}}", stacks::json(&stacks)).as_bytes());
         }
         if let Some(counted) = self.counts.get_mut(&*self.scratch) {
             counted.count += 1;
@@ -174,7 +181,7 @@ impl Count {
         }
         self.bytes += size;
         let key = view.order.as_ref().map_or(SortKey::Nothing, |field| field.sort_key(bytes));
-        self.counts.insert(self.scratch.as_slice().into(), Counted { row, key, count: 1 });
+        self.counts.insert(self.scratch.as_slice().into(), Counted { row, stacks, key, count: 1 });
     }
 
     /// The lines in order, and how many there are in all.
@@ -191,7 +198,9 @@ impl Count {
         });
         let lines = all.into_iter().take(self.top.unwrap_or(usize::MAX));
         (
-            lines.map(|(json, counted)| Line { json, row: &counted.row, count: counted.count }).collect(),
+            lines
+                .map(|(json, counted)| Line { json, row: &counted.row, stacks: &counted.stacks, count: counted.count })
+                .collect(),
             self.counts.len(),
         )
     }
@@ -262,7 +271,7 @@ mod tests {
         let clock = Clock { now_ns: 0, offset_ns: 0, zone_seconds: 0 };
         let mut count = Count::new(None, Some(1));
         let keys = MOST_KEYS as u32 + 10;
-        (0..keys).chain([3, 3]).for_each(|n| count.add(&view, &n.to_le_bytes(), &clock));
+        (0..keys).chain([3, 3]).for_each(|n| count.add(&view, &n.to_le_bytes(), Vec::new(), &clock));
         assert_eq!(count.dropped, 10);
         let (lines, all) = count.first();
         assert_eq!((lines.len(), all), (1, MOST_KEYS));

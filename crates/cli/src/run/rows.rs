@@ -1,5 +1,6 @@
 //! Events and printed lines, as they come: table rows, JSON lines or YAML documents.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
 use std::time::{Duration, Instant};
@@ -213,7 +214,10 @@ impl Rows {
             }
             match &mut self.collection {
                 Some(Collection::Sort(sort)) => return sort.add(number, at, &shape.view, bytes),
-                Some(Collection::Count(count)) => return count.add(&shape.view, bytes, &self.clock),
+                Some(Collection::Count(count)) => {
+                    let stacks = self.behind.as_mut().map(|behind| behind(number, bytes)).unwrap_or_default();
+                    return count.add(&shape.view, bytes, stacks, &self.clock);
+                }
                 None => {}
             }
         }
@@ -331,7 +335,14 @@ impl Rows {
                 let cells = line.row.cells().map(str::to_owned);
                 std::iter::once(line.count.to_string()).chain(cells).collect::<Vec<_>>()
             });
-            self.out.extend_from_slice(output::columns(&head, rows).as_bytes());
+            let mut text = String::new();
+            let table = output::columns(&head, rows);
+            let stacks = std::iter::once(&[][..]).chain(lines.iter().map(|line| line.stacks));
+            for (line, stacks) in table.lines().zip(stacks) {
+                let _ = writeln!(text, "{line}");
+                stacks.iter().for_each(|stack| stack.draw(&mut text));
+            }
+            self.out.extend_from_slice(text.as_bytes());
             if lines.len() < all {
                 self.out.extend_from_slice(format!("  and {} more\n", all - lines.len()).as_bytes());
             }
@@ -367,8 +378,20 @@ impl Rows {
         let (lines, all) = count.first();
         let dropped = (all.saturating_sub(most.min(lines.len())) as u64).saturating_add(count.dropped);
         let cells = |row: &Row| row.cells().map(str::to_owned).collect();
-        let lines = lines.iter().take(most).map(|line| (cells(line.row), line.count)).collect();
-        Counts { columns: count.columns.clone(), lines, dropped }
+        let mut merged: Vec<(Vec<String>, u64)> = Vec::new();
+        let mut places: HashMap<Vec<String>, usize> = HashMap::new();
+        for line in lines.iter().take(most) {
+            // Lines that differ in their stacks alone are one series.
+            let cells: Vec<String> = cells(line.row);
+            match places.get(&cells).and_then(|at| merged.get_mut(*at)) {
+                Some((_, sum)) => *sum = sum.saturating_add(line.count),
+                None => {
+                    places.insert(cells.clone(), merged.len());
+                    merged.push((cells, line.count));
+                }
+            }
+        }
+        Counts { columns: count.columns.clone(), lines: merged, dropped }
     }
 
     /// What the footer says of events that were not printed.

@@ -11,7 +11,7 @@ use object::elf::{
 use object::read::elf::{ElfFile, ElfFile32, ElfFile64, FileHeader, ProgramHeader, SectionHeader, Sym};
 use object::{FileKind, ReadCacheRange, ReadRef};
 
-use super::{Binary, go, notes};
+use super::{Binary, go, notes, paths};
 use crate::error::Cause;
 use crate::glob;
 
@@ -87,11 +87,6 @@ impl<'a> Place<'a> {
     fn is(&self, function: &Function) -> bool {
         function.name == self.symbol && self.version.is_none_or(|version| version == function.version)
     }
-}
-
-/// The path of a function of Rust, without the hash that the compiler adds.
-fn rust_path(symbol: &str) -> Option<String> {
-    rustc_demangle::try_demangle(symbol).ok().map(|name| format!("{name:#}"))
 }
 
 fn number(text: &str) -> Option<u64> {
@@ -266,14 +261,15 @@ impl<'a> Image<'a> {
         })
     }
 
-    /// A function of Rust by its path in the source, `demo::work`: its symbol has more in it.
+    /// A function of Rust or C++ by its path in the source, `demo::work`: its symbol has more in it.
     fn demangled(&self, text: &str) -> Option<Result<u64, Cause>> {
         let place = Place::parse(text);
-        let (_, last) = place.symbol.rsplit_once("::")?;
+        let word = paths::word(place.symbol);
         let mut candidates = Vec::new();
         for table in [SHT_SYMTAB, SHT_DYNSYM] {
-            let functions = self.functions(table).ok()?.iter().filter(|function| function.name.contains(last));
-            candidates.extend(functions.filter(|function| rust_path(&function.name).as_deref() == Some(place.symbol)));
+            let functions = self.functions(table).ok()?.iter().filter(|function| function.name.contains(word));
+            candidates
+                .extend(functions.filter(|function| paths::path(&function.name).as_deref() == Some(place.symbol)));
         }
         (!candidates.is_empty()).then(|| self.choose(text, &candidates))
     }
@@ -326,7 +322,8 @@ impl<'a> Image<'a> {
             }
         }
         let near = if place.symbol.contains("::") {
-            let paths: Vec<String> = tables().take(MAX_NEAR).filter_map(|function| rust_path(&function.name)).collect();
+            let paths: Vec<String> =
+                tables().take(MAX_NEAR).filter_map(|function| paths::path(&function.name)).collect();
             crate::near::nearest(place.symbol, paths.iter().map(String::as_str))
         } else {
             crate::near::nearest(place.symbol, tables().take(MAX_NEAR).map(|function| function.name.as_str()))

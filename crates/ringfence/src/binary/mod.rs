@@ -3,6 +3,7 @@
 mod elf;
 mod go;
 mod notes;
+mod paths;
 mod step;
 mod zip;
 
