@@ -101,6 +101,11 @@ fn opened_files_as_strace_would_show_them() {
         table.starts_with("COUNT") && table.lines().any(|line| line.contains("cat") && line.contains("-2 ENOENT")),
         "{table}"
     );
+    let counts = ["syscalls:openat", "--comm", "cat", "--count-by", "comm", "--stack", "kernel"];
+    let (table, _) = traced(&counts, cat);
+    assert!(table.lines().any(|line| line.starts_with("    kernel   ") && line.contains("syscall")), "{table}");
+    let (all, _) = events(&counts, cat);
+    assert!(all[0]["_count"].as_u64() > Some(1) && all[0]["_stacks"]["kernel"].is_array(), "{all:?}");
     let (table, _) = traced(&["syscalls:openat", "syscalls:close", "--comm", "cat", "--latency"], cat);
     assert!(table.contains("syscalls:openat: ") && table.contains(" us ") && table.contains("|**"), "{table}");
 }
@@ -146,6 +151,14 @@ fn functions_and_static_probes_of_programs() {
         .map(|event| (text(event, "text"), number(event, "number"), number(event, "small")))
         .collect();
     assert_eq!(probed, [("static", 0, 200), ("static", -1, 201), ("static", -2, 202), ("static", -3, 203)]);
+
+    // Nobody says what it takes: the program's debug information does.
+    let plain = format!("uretprobe:{name}:factorial");
+    let (all, said) = events(&[&plain, &format!("uprobe:{name}:greet")], || run(&file, &["2"]));
+    assert!(said.contains("greet(name:str,times:i32)") && said.contains("factorial(n:i32)=i32"), "{said}");
+    let greeted = all.iter().filter(|event| event.get("times").is_some()).map(|event| text(event, "name"));
+    assert_eq!(greeted.collect::<Vec<_>>(), ["even", "odd"]);
+    assert!(all.iter().any(|event| event.get("n").is_some() && number(event, "ret") == 1), "{all:?}");
 
     let (all, _) = events(&[&greet, "--stack", "user"], || run(&file, &["1"]));
     let frame = all[0]["_stacks"]["user"][0].as_str().expect("a frame");

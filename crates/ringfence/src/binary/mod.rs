@@ -110,12 +110,12 @@ impl Binary {
         let landing = slow.iter().all(|(code, _)| code.starts_with(&step::ENDBR64));
         let count = match (slow.len(), offsets.len()) {
             (0, _) => return None,
-            (1, 1) => "the place".to_owned(),
-            (slow, all) => format!("{slow} of {all} places"),
+            (1, 1) => "the place begins".to_owned(),
+            (slow, all) => format!("{slow} of {all} places begin"),
         };
         let hint = if landing { "; it is endbr64: FUNCTION+4 is a cheaper place where a push follows" } else { "" };
         Some(format!(
-            "{count} in {} begin with an instruction that the CPU has to step through: each hit costs some 15 us in the place of 1{hint}",
+            "{count} with an instruction that the CPU has to step through ({}): each hit costs some 15 us in the place of 1{hint}",
             self.path.display()
         ))
     }

@@ -17,7 +17,18 @@ pub(super) fn path(symbol: &str) -> Option<String> {
     if !symbol.starts_with("_Z") {
         return None;
     }
-    Symbol::new(symbol).ok()?.demangle_with_options(&DemangleOptions::new().no_params().no_return_type()).ok()
+    let options = DemangleOptions::new().no_params().no_return_type();
+    Symbol::new(symbol).ok()?.demangle_with_options(&options).ok().map(without_tags)
+}
+
+/// `Shop::name[abi:cxx11]`: nobody writes that in a source.
+fn without_tags(mut path: String) -> String {
+    while let Some(start) = path.find("[abi:")
+        && let Some(length) = path.get(start..).and_then(|rest| rest.find(']'))
+    {
+        path.replace_range(start..=start + length, "");
+    }
+    path
 }
 
 /// What a symbol of a function of this path has in it, whatever else there is.
@@ -36,6 +47,7 @@ mod tests {
             ("_ZN4demo4work17h0123456789abcdefE", Some("demo::work")),
             ("_RNvC6_123foo3bar", Some("123foo::bar")),
             ("_ZN4Shop4sellEPKci", Some("Shop::sell")),
+            ("_ZN4Shop4nameB5cxx11Ei", Some("Shop::name")),
             ("_Z4worki", Some("work")),
             ("_Z3maxIiET_S0_S0_", Some("max<int>")),
             ("work", None),

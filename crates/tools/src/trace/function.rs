@@ -170,7 +170,7 @@ pub(super) fn target(
 fn untyped(spec: &Spec, name: &str, ret: bool) -> Result<Target> {
     let mut record = Record::new(None);
     let arguments =
-        if ret { given(&mut record, &spec.arguments) } else { user::arguments(&mut record, &spec.arguments, 3) };
+        if ret { given(&mut record, &spec.arguments, 0) } else { user::arguments(&mut record, &spec.arguments, 3) };
     let (hook, how) = match ret {
         false => (Hook::Kprobe { function: name.to_owned() }, "a kprobe"),
         true => (Hook::KprobePair { function: name.to_owned() }, "a kprobe and a kretprobe"),

@@ -13,6 +13,7 @@
 //! # }
 //! ```
 
+mod dwarf;
 mod format;
 mod function;
 mod functions;

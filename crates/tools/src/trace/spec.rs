@@ -82,6 +82,10 @@ impl Reading {
         READINGS.iter().find(|(name, _)| *name == text).map(|(_, reading)| *reading)
     }
 
+    pub(super) fn name(self) -> &'static str {
+        READINGS.iter().find(|(_, reading)| *reading == self).map_or("", |(name, _)| name)
+    }
+
     /// Registers that it takes.
     pub(super) fn registers(self) -> u8 {
         if matches!(self, Reading::Sized(_)) { 2 } else { 1 }

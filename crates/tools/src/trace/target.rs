@@ -432,9 +432,9 @@ fn elsewhere(record: &mut Record, field: &Field, from: From) {
     record.show(&field.name, ty, at);
 }
 
-/// Arguments that the user names, from these registers or arguments on.
-pub(super) fn given(record: &mut Record, arguments: &[(String, Reading)]) -> u8 {
-    let mut next = 0;
+/// Arguments that the user names, from this register or argument on.
+pub(super) fn given(record: &mut Record, arguments: &[(String, Reading)], first: u8) -> u8 {
+    let mut next = first;
     for (name, reading) in arguments {
         value(record, name, *reading, From::Argument(next), next + 1);
         next += reading.registers();
