@@ -14,7 +14,7 @@ use crate::evidence::{Evidence, Reader};
 use crate::kinds::Sent;
 use crate::layout::{Certainty, Field, Layout, Meaning};
 use crate::merge::{merged, resolved};
-use crate::outputs::Size;
+use crate::outputs::{self, Output, Size};
 use crate::tags::Constants;
 use crate::uses::uses;
 use crate::walk;
@@ -29,9 +29,13 @@ const MAX_SOURCES: usize = 256;
 /// From how far away fields are taken: a copy of a copy of a copy.
 const MAX_COPIES: u8 = 3;
 
-/// What is known of the records of every call that sends some.
-pub(crate) fn sent(object: &Object) -> Vec<Sent> {
+/// Every call that sends records, as [`outputs::outputs`] has them, and what is known of those records.
+pub(crate) fn sent(object: &Object) -> (Vec<Output>, Vec<Sent>) {
+    if !outputs::any(object) {
+        return (Vec::new(), Vec::new());
+    }
     let mut recovery = Recovery::of(object);
+    let outputs = std::mem::take(&mut recovery.reader.memory.outputs);
     let all = std::mem::take(&mut recovery.reader.memory.sent);
     let of_map = all.iter().filter_map(|(output, taken)| Some((output.map?, output.size, taken)));
     let known = |(map, size, taken): (MapId, Size, &Taken)| {
@@ -42,7 +46,7 @@ pub(crate) fn sent(object: &Object) -> Vec<Sent> {
         }
         Sent { map, size, call: (taken.function, taken.insn), fields, constants }
     };
-    of_map.map(known).collect()
+    (outputs, of_map.map(known).collect())
 }
 
 /// What the values of the object's maps hold, as far as it can be told from what programs write to them and read.

@@ -47,6 +47,7 @@ fn the_line_names_it() {
 fn the_bytes_have_a_type() {
     assert_eq!(choice("values"), (Size::Exact(56), is("value", Basis::Data)));
     assert_eq!(choice("globals"), (Size::Exact(72), is("global", Basis::Data)));
+    assert_eq!(choice("members"), (Size::Between(0, 56), is("typedef_inner_t", Basis::Data)));
 }
 
 #[test]
