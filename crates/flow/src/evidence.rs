@@ -331,11 +331,7 @@ impl<'a> Reader<'a> {
                         by_origin(field, "comm");
                         Meaning::Text
                     }
-                    Helper::PROBE_READ_STR
-                    | Helper::PROBE_READ_USER_STR
-                    | Helper::PROBE_READ_KERNEL_STR
-                    | Helper::D_PATH
-                    | Helper::SNPRINTF => Meaning::Text,
+                    text if is_text(text) => Meaning::Text,
                     // What is in the bytes was written elsewhere.
                     Helper::DYNPTR_WRITE if !matches!(write.bytes, 1 | 2 | 4 | 8) => {
                         evidence.copy = true;
@@ -624,7 +620,7 @@ impl<'a> Reader<'a> {
         Some(match btf.resolve(ty).ok()?.def {
             // A pointer is shown as the number that it is.
             Def::Ptr(_) => Meaning::Unsigned,
-            Def::Array(array) if btf.size_of(array.element) == Ok(1) && is_text(btf, array.element) => Meaning::Text,
+            Def::Array(array) if btf.size_of(array.element) == Ok(1) && is_char(btf, array.element) => Meaning::Text,
             _ => Meaning::Typed(ty),
         })
     }
@@ -661,8 +657,18 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn is_text(btf: &Btf, element: TypeId) -> bool {
+fn is_char(btf: &Btf, element: TypeId) -> bool {
     btf.resolve(element).is_ok_and(|ty| matches!(ty.def, Def::Int(int) if int.char || int.signed))
+}
+
+/// What this helper writes is text.
+pub(crate) fn is_text(helper: Helper) -> bool {
+    #[rustfmt::skip]
+    const TEXT: &[Helper] = &[
+        Helper::GET_CURRENT_COMM, Helper::PROBE_READ_STR, Helper::PROBE_READ_USER_STR, Helper::PROBE_READ_KERNEL_STR,
+        Helper::D_PATH, Helper::SNPRINTF,
+    ];
+    TEXT.contains(&helper)
 }
 
 /// The member at the end of a CO-RE access path.
