@@ -379,7 +379,7 @@ impl<'a> Reader<'a> {
                 Origin::Time if write.bytes == 8 => by_origin(field, "ts"),
                 Origin::Cpu => by_origin(field, "cpu"),
                 Origin::StackId | Origin::UserStackId => {
-                    by_origin(field, "stack_id");
+                    by_origin(field, if origin == Origin::StackId { "kernel_stack_id" } else { "user_stack_id" });
                     field.meaning = Meaning::Signed;
                 }
                 Origin::CgroupId => by_origin(field, "cgroup_id"),
@@ -406,7 +406,16 @@ impl<'a> Reader<'a> {
                         field.certainty = self.copied(Region::Value(map), at, bytes);
                     }
                 },
-                Origin::Memory(bytes) | Origin::Stack(_, _, bytes) | Origin::Context(bytes) if bytes == write.bytes => {
+                // All of a global variable.
+                Origin::Data(map, at, bytes) if bytes == write.bytes && self.number_at(map, at, bytes).is_some() => {
+                    field.meaning = self.number_at(map, at, bytes).map_or(Meaning::Unsigned, |(_, meaning)| meaning);
+                }
+                Origin::Memory(bytes)
+                | Origin::Data(_, _, bytes)
+                | Origin::Stack(_, _, bytes)
+                | Origin::Context(bytes)
+                    if bytes == write.bytes =>
+                {
                     // What was read for this line alone was one number; else two may have been copied at once.
                     let macros = ["BPF_CORE_READ(", "BPF_PROBE_READ(", "BPF_CORE_READ_USER("];
                     let right = names::right_side(text);
@@ -425,6 +434,7 @@ impl<'a> Reader<'a> {
                     }
                 }
                 Origin::Memory(_)
+                | Origin::Data(..)
                 | Origin::Stack(..)
                 | Origin::Context(_)
                 | Origin::MapValue(..)
@@ -642,6 +652,23 @@ impl<'a> Reader<'a> {
         let core =
             function.core.iter().find(|core| core.insn == site.insn && core.kind == CoreKind::FieldByteOffset)?;
         member(self.object.btf.as_ref()?, core.ty, &core.access)
+    }
+
+    /// The line of a store sets all of what this pointer leads to: `*value = x`.
+    pub(crate) fn stores_through(&self, write: &Write, pointer: &str) -> bool {
+        let line = self.object.functions.get(write.function.0).and_then(|function| line_of(function, write.insn));
+        matches!(source::tokens(self.text(line)).as_slice(), ["*", name, "=", ..] if *name == pointer)
+    }
+
+    /// The global variable at this place, if it is a number of this size.
+    pub(crate) fn number_at(&self, map: MapId, at: i32, bytes: u32) -> Option<(&str, Meaning)> {
+        let at = u32::try_from(at).ok()?;
+        let global = self.object.globals.iter().find(|global| (global.map, global.offset) == (map, at))?;
+        let ty = global.ty.filter(|_| global.size == bytes)?;
+        match self.object.btf.as_ref()?.resolve(ty).ok()?.def {
+            Def::Int(_) | Def::Enum(_) | Def::Ptr(_) => Some((global.name.as_str(), self.typed(ty, bytes)?)),
+            _ => None,
+        }
     }
 
     fn member_of_value(&self, map: MapId, at: i32) -> Option<(String, TypeId)> {

@@ -168,15 +168,21 @@ impl<'a> Recovery<'a> {
         let object = self.reader.object;
         let (btf, function, line) = (object.btf.as_ref()?, object.functions.get(output.function.0)?, output.line?);
         self.reader.spend(function.lines.len().min(source::MAX_LINES)).then_some(())?;
-        let name = source::sent_variable(btf, function, &line, output.kind.helper())?;
-        let number = source::declared_number(btf, function, &name).filter(|(width, _)| *width == bytes);
-        let text = |write: &Write| write.bytes == bytes && matches!(write.by, By::Helper(by) if evidence::is_text(by));
-        let meaning = match number {
-            Some((_, true)) => Meaning::Signed,
-            Some((_, false)) => Meaning::Unsigned,
+        let global = match place {
+            (Region::Data(map), at) => self.reader.number_at(*map, i32::try_from(*at).ok()?, bytes),
+            _ => None,
+        };
+        let (name, meaning) = match global {
+            Some((name, meaning)) => (name.to_owned(), meaning),
             None => {
-                let writes = self.reaching(place.0, place.1, taken);
-                writes.0.iter().any(text).then_some(Meaning::Text)?
+                let name = source::sent_variable(btf, function, &line, output.kind.helper())?;
+                let number = source::declared_number(btf, function, &name).filter(|(width, _)| *width == bytes);
+                let meaning = match number {
+                    Some((_, true)) => Meaning::Signed,
+                    Some((_, false)) => Meaning::Unsigned,
+                    None => self.stored_at_once(*place, taken, &name)?,
+                };
+                (name, meaning)
             }
         };
         match fields.as_mut_slice() {
@@ -194,6 +200,16 @@ impl<'a> Recovery<'a> {
             }),
         }
         Some(())
+    }
+
+    /// What all of a record is that one write fills: text of a helper, or a number through a pointer of this name.
+    fn stored_at_once(&mut self, (region, start): (Region, i64), taken: &Taken, name: &str) -> Option<Meaning> {
+        let writes = self.reaching(region, start, taken);
+        writes.0.iter().filter(|write| write.bytes == taken.bytes).find_map(|write| match write.by {
+            By::Helper(by) if evidence::is_text(by) => Some(Meaning::Text),
+            By::Store(_) | By::Constant(_) => self.reader.stores_through(write, name).then_some(Meaning::Unsigned),
+            By::Helper(_) | By::Read => None,
+        })
     }
 
     /// The bytes that a call sends every time.
