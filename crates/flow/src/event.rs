@@ -6,13 +6,14 @@
 //! | # | what is known | choice |
 //! |---|---|---|
 //! | 1 | the line of the call names a struct (`sizeof(struct e)`, `struct e *p = reserve(..)`, or the variable that it sends is declared as one), the BTF has it, and its size fits | that struct ([`Basis::Source`]) |
-//! | 2 | the bytes are a map's value or a global variable of a struct type, and its size fits | that type ([`Basis::Data`]) |
+//! | 2 | the bytes are a map's value or a global variable of a struct type, or a member of one, and its size fits | that type ([`Basis::Data`]) |
 //! | 3 | as 2, but the record is smaller, and the line names that very type: the program sends the first part of it | that type |
 //! | 4 | the line names a struct that no BTF has, or that has another size | none; [`EventChoice::said`] tells the name |
-//! | 5 | the line names nothing (it is a wrapper's, or a part of it was not kept), but the function declares a variable of one struct that is named like an event, and its size fits | that struct ([`Basis::Declared`]) |
-//! | 6 | a global variable is a pointer to a struct that is not the kernel's and whose size is the record's (`const struct event *unused;`) | that struct ([`Basis::Global`]) |
-//! | 7 | a struct that is not the kernel's has exactly the record's size and a name that events have (`event`, `*_event`, `data_t`, the map's name in the singular, ..) | that struct ([`Basis::Name`]) |
-//! | 8 | anything else, the size alone above all | none |
+//! | 5 | the line sends a variable that is a number of this size | none |
+//! | 6 | the line names nothing (it is a wrapper's, or a part of it was not kept), but the function declares a variable of one struct that is named like an event, and its size fits | that struct ([`Basis::Declared`]) |
+//! | 7 | a global variable is a pointer to a struct that is not the kernel's and whose size is the record's (`const struct event *unused;`) | that struct ([`Basis::Global`]) |
+//! | 8 | a struct that is not the kernel's has exactly the record's size and a name that events have (`event`, `*_event`, `data_t`, the map's name in the singular, ..) | that struct ([`Basis::Name`]) |
+//! | 9 | anything else, the size alone above all | none |
 //!
 //! A struct that the code contradicts is no candidate ([`EventChoice::contradicted`]): a field that is certain goes to a
 //! place that is no member of it, or that it has under another name. Calls that name different structs for records of one
@@ -34,7 +35,7 @@ use ringfence_uapi::MapType;
 use crate::contradict;
 use crate::kinds::{self, Sent};
 use crate::layout::Layout;
-use crate::outputs::{self, Output, Size, Source};
+use crate::outputs::{Output, Size, Source};
 use crate::recover;
 use crate::source::{self, Named};
 use crate::tags::Tag;
@@ -125,13 +126,13 @@ pub fn event_types(object: &Object, debug: Option<&Btf>) -> Vec<EventChoice> {
     // A map that could not be told from the code is the one that there is.
     let mut rings = (0..object.maps.len()).map(MapId).filter(|id| is_ring(object, *id));
     let only = rings.next().filter(|_| rings.next().is_none());
-    for output in outputs::outputs(object) {
+    let (outputs, sent) = recover::sent(object);
+    for output in outputs {
         if let Some(map) = output.map.or(only) {
             groups.entry((map, output.size)).or_default().push(output);
         }
     }
     let world = World::new(object, debug);
-    let sent = if groups.is_empty() { Vec::new() } else { recover::sent(object) };
     let mut choices = Vec::new();
     for ((map, size), outputs) in groups {
         let here: Vec<&Sent> = sent.iter().filter(|sent| (sent.map, sent.size) == (map, size)).collect();
@@ -234,7 +235,8 @@ impl<'a> World<'a> {
             candidates.extend(self.of_data(output, size, &named));
         }
         let mut hint = None;
-        if candidates.is_empty() && said.is_empty() {
+        let number = outputs.iter().any(|output| self.is_number(output, size));
+        if candidates.is_empty() && said.is_empty() && !number {
             for output in &outputs {
                 match self.declared(output, map).as_slice() {
                     [name] => {
@@ -246,10 +248,10 @@ impl<'a> World<'a> {
                 }
             }
         }
-        if candidates.is_empty() && said.is_empty() {
+        if candidates.is_empty() && said.is_empty() && !number {
             candidates.extend(self.of_globals(size));
         }
-        if candidates.is_empty() && said.is_empty() {
+        if candidates.is_empty() && said.is_empty() && !number {
             candidates.extend(self.of_names(map, size));
         }
         // One struct with two reasons is one candidate, with the stronger.
@@ -327,16 +329,21 @@ impl<'a> World<'a> {
     fn named_in_source(&self, output: &Output) -> Vec<Named> {
         let (Some(btf), Some(line)) = (self.object.btf.as_ref(), output.line.as_ref()) else { return Vec::new() };
         let Some(function) = self.lines_of(output) else { return Vec::new() };
-        let helper = match output.kind {
-            outputs::Kind::RingReserveDynptr => "bpf_ringbuf_reserve_dynptr",
-            outputs::Kind::RingReserve => "bpf_ringbuf_reserve",
-            outputs::Kind::RingOutput => "bpf_ringbuf_output",
-            outputs::Kind::PerfOutput => "bpf_perf_event_output",
-        };
-        let mut named = source::types_of_call(btf, function, line, helper);
+        let mut named = source::types_of_call(btf, function, line, output.kind.helper());
         // `__u32 *p` declares nothing that has members.
-        named.retain(|named| !matches!(named, Named::Typedef(name) if is_scalar(btf, name)));
+        named.retain(
+            |named| !matches!(named, Named::Typedef(name) if is_scalar(btf, name) || source::number(&[name]).is_some()),
+        );
         named
+    }
+
+    /// The line sends a variable that is declared as a number of this size.
+    fn is_number(&self, output: &Output, size: Size) -> bool {
+        let (Some(btf), Some(line)) = (self.object.btf.as_ref(), output.line.as_ref()) else { return false };
+        let Some(function) = self.lines_of(output) else { return false };
+        source::sent_variable(btf, function, line, output.kind.helper())
+            .and_then(|variable| source::declared_number(btf, function, &variable))
+            .is_some_and(|(bytes, _)| size == Size::Exact(bytes))
     }
 
     /// What the function declares that is named like an event.
@@ -373,16 +380,25 @@ impl<'a> World<'a> {
     /// The type of the bytes themselves.
     fn of_data(&self, output: &Output, size: Size, named: &[Named]) -> Option<Candidate> {
         let btf = self.object.btf.as_ref()?;
-        let ty = match output.source {
-            Source::MapValue(map, Some(0)) => self.object.maps.get(map.0)?.value_type?,
+        let (ty, offset) = match output.source {
+            Source::MapValue(map, Some(at)) => (self.object.maps.get(map.0)?.value_type?, u32::try_from(at).ok()?),
             Source::Data(map, offset) => {
-                let mut globals = self.object.globals.iter();
-                globals.find(|global| global.map == map && global.offset == offset)?.ty?
+                let mut globals = self.object.globals.iter().filter(|global| global.map == map);
+                let holds = |at: u32, bytes: u32| offset.checked_sub(at).is_some_and(|inside| inside < bytes);
+                let global = globals.find(|global| holds(global.offset, global.size))?;
+                (global.ty?, offset.checked_sub(global.offset)?)
             }
             Source::MapValue(..) | Source::Reserved | Source::Stack(_) | Source::Unknown => return None,
         };
+        beginning_at(btf, ty, offset.into()).into_iter().find_map(|ty| self.of_type(btf, ty, size, named))
+    }
+
+    /// This type, if the record is one, or as the line says the first part of one.
+    fn of_type(&self, btf: &Btf, ty: TypeId, size: Size, named: &[Named]) -> Option<Candidate> {
         let alias = btf.get(ty).map_or("", |ty| ty.name);
-        let (ty, name) = composite(btf, ty)?;
+        let (bare, name) = composite(btf, ty)?;
+        // One without a name is known as the typedef.
+        let ty = if btf.get(bare).is_ok_and(|ty| ty.name.is_empty()) { ty } else { bare };
         let first_part = named.iter().any(|named| named.name() == name || named.name() == alias)
             && size != Size::Unknown
             && btf.size_of(ty).is_ok_and(|bytes| bytes > most(size).into());
@@ -459,6 +475,39 @@ fn composite(btf: &Btf, ty: TypeId) -> Option<(TypeId, String)> {
         };
     }
     None
+}
+
+/// What begins so many bytes into a type, the outermost first: itself, or members of members.
+fn beginning_at(btf: &Btf, ty: TypeId, mut offset: u64) -> Vec<TypeId> {
+    let mut found = Vec::new();
+    let mut next = Some(ty);
+    for _ in 0..32 {
+        let Some(ty) = next.take() else { break };
+        if offset == 0 {
+            found.push(ty);
+        }
+        match btf.resolve(ty).map(|ty| ty.def) {
+            Ok(Def::Struct(body) | Def::Union(body)) => {
+                for member in body.members().flatten() {
+                    let inside = offset.checked_sub(u64::from(member.bit_offset / 8));
+                    let bytes = btf.size_of(member.ty).unwrap_or(0);
+                    if let Some(inside) = inside.filter(|inside| *inside < bytes) {
+                        (next, offset) = (Some(member.ty), inside);
+                        break;
+                    }
+                }
+            }
+            Ok(Def::Array(array)) => {
+                let each = btf.size_of(array.element).unwrap_or(0);
+                next = offset.checked_rem(each).map(|inside| {
+                    offset = inside;
+                    array.element
+                });
+            }
+            _ => {}
+        }
+    }
+    found
 }
 
 fn exact(btf: &Btf, ty: TypeId, size: Size) -> bool {

@@ -331,11 +331,7 @@ impl<'a> Reader<'a> {
                         by_origin(field, "comm");
                         Meaning::Text
                     }
-                    Helper::PROBE_READ_STR
-                    | Helper::PROBE_READ_USER_STR
-                    | Helper::PROBE_READ_KERNEL_STR
-                    | Helper::D_PATH
-                    | Helper::SNPRINTF => Meaning::Text,
+                    text if is_text(text) => Meaning::Text,
                     // What is in the bytes was written elsewhere.
                     Helper::DYNPTR_WRITE if !matches!(write.bytes, 1 | 2 | 4 | 8) => {
                         evidence.copy = true;
@@ -383,7 +379,7 @@ impl<'a> Reader<'a> {
                 Origin::Time if write.bytes == 8 => by_origin(field, "ts"),
                 Origin::Cpu => by_origin(field, "cpu"),
                 Origin::StackId | Origin::UserStackId => {
-                    by_origin(field, "stack_id");
+                    by_origin(field, if origin == Origin::StackId { "kernel_stack_id" } else { "user_stack_id" });
                     field.meaning = Meaning::Signed;
                 }
                 Origin::CgroupId => by_origin(field, "cgroup_id"),
@@ -410,7 +406,16 @@ impl<'a> Reader<'a> {
                         field.certainty = self.copied(Region::Value(map), at, bytes);
                     }
                 },
-                Origin::Memory(bytes) | Origin::Stack(_, _, bytes) | Origin::Context(bytes) if bytes == write.bytes => {
+                // All of a global variable.
+                Origin::Data(map, at, bytes) if bytes == write.bytes && self.number_at(map, at, bytes).is_some() => {
+                    field.meaning = self.number_at(map, at, bytes).map_or(Meaning::Unsigned, |(_, meaning)| meaning);
+                }
+                Origin::Memory(bytes)
+                | Origin::Data(_, _, bytes)
+                | Origin::Stack(_, _, bytes)
+                | Origin::Context(bytes)
+                    if bytes == write.bytes =>
+                {
                     // What was read for this line alone was one number; else two may have been copied at once.
                     let macros = ["BPF_CORE_READ(", "BPF_PROBE_READ(", "BPF_CORE_READ_USER("];
                     let right = names::right_side(text);
@@ -429,6 +434,7 @@ impl<'a> Reader<'a> {
                     }
                 }
                 Origin::Memory(_)
+                | Origin::Data(..)
                 | Origin::Stack(..)
                 | Origin::Context(_)
                 | Origin::MapValue(..)
@@ -624,7 +630,7 @@ impl<'a> Reader<'a> {
         Some(match btf.resolve(ty).ok()?.def {
             // A pointer is shown as the number that it is.
             Def::Ptr(_) => Meaning::Unsigned,
-            Def::Array(array) if btf.size_of(array.element) == Ok(1) && is_text(btf, array.element) => Meaning::Text,
+            Def::Array(array) if btf.size_of(array.element) == Ok(1) && is_char(btf, array.element) => Meaning::Text,
             _ => Meaning::Typed(ty),
         })
     }
@@ -648,6 +654,23 @@ impl<'a> Reader<'a> {
         member(self.object.btf.as_ref()?, core.ty, &core.access)
     }
 
+    /// The line of a store sets all of what this pointer leads to: `*value = x`.
+    pub(crate) fn stores_through(&self, write: &Write, pointer: &str) -> bool {
+        let line = self.object.functions.get(write.function.0).and_then(|function| line_of(function, write.insn));
+        matches!(source::tokens(self.text(line)).as_slice(), ["*", name, "=", ..] if *name == pointer)
+    }
+
+    /// The global variable at this place, if it is a number of this size.
+    pub(crate) fn number_at(&self, map: MapId, at: i32, bytes: u32) -> Option<(&str, Meaning)> {
+        let at = u32::try_from(at).ok()?;
+        let global = self.object.globals.iter().find(|global| (global.map, global.offset) == (map, at))?;
+        let ty = global.ty.filter(|_| global.size == bytes)?;
+        match self.object.btf.as_ref()?.resolve(ty).ok()?.def {
+            Def::Int(_) | Def::Enum(_) | Def::Ptr(_) => Some((global.name.as_str(), self.typed(ty, bytes)?)),
+            _ => None,
+        }
+    }
+
     fn member_of_value(&self, map: MapId, at: i32) -> Option<(String, TypeId)> {
         let btf = self.object.btf.as_ref()?;
         let ty = self.object.maps.get(map.0)?.value_type?;
@@ -661,8 +684,18 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn is_text(btf: &Btf, element: TypeId) -> bool {
+fn is_char(btf: &Btf, element: TypeId) -> bool {
     btf.resolve(element).is_ok_and(|ty| matches!(ty.def, Def::Int(int) if int.char || int.signed))
+}
+
+/// What this helper writes is text.
+pub(crate) fn is_text(helper: Helper) -> bool {
+    #[rustfmt::skip]
+    const TEXT: &[Helper] = &[
+        Helper::GET_CURRENT_COMM, Helper::PROBE_READ_STR, Helper::PROBE_READ_USER_STR, Helper::PROBE_READ_KERNEL_STR,
+        Helper::D_PATH, Helper::SNPRINTF,
+    ];
+    TEXT.contains(&helper)
 }
 
 /// The member at the end of a CO-RE access path.

@@ -27,7 +27,7 @@ pub(crate) struct Sent {
 ///
 /// Different records of one size in one map have a layout each, with a [`Tag`] that tells them apart.
 pub fn layouts(object: &Object) -> Vec<Layout> {
-    let sent = recover::sent(object);
+    let (_, sent) = recover::sent(object);
     let mut groups: BTreeMap<(MapId, Size), Vec<&Sent>> = BTreeMap::new();
     for sent in &sent {
         groups.entry((sent.map, sent.size)).or_default().push(sent);

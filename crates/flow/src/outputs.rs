@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use ringfence_object::{Function, FunctionId, Line, MapId, Object};
-use ringfence_uapi::Helper;
+use ringfence_uapi::{Helper, Insn};
 
 use crate::value::Value;
 use crate::walk;
@@ -44,6 +44,18 @@ pub enum Kind {
     PerfOutput,
 }
 
+impl Kind {
+    /// The helper, as sources call it.
+    pub(crate) fn helper(self) -> &'static str {
+        match self {
+            Kind::RingReserveDynptr => "bpf_ringbuf_reserve_dynptr",
+            Kind::RingReserve => "bpf_ringbuf_reserve",
+            Kind::RingOutput => "bpf_ringbuf_output",
+            Kind::PerfOutput => "bpf_perf_event_output",
+        }
+    }
+}
+
 /// Bytes of a record.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Size {
@@ -74,39 +86,74 @@ pub enum Source {
 ///
 /// A function that is called with different maps or sizes has several for one instruction.
 pub fn outputs(object: &Object) -> Vec<Output> {
-    let mut found = Vec::new();
-    let mut seen = HashSet::new();
-    let complete = walk::calls(object, &mut |call| {
+    if !any(object) {
+        return Vec::new();
+    }
+    let mut calls = Calls::default();
+    let complete = walk::calls(object, &mut |call| calls.take(object, call));
+    calls.all(object, complete)
+}
+
+/// There is a call that may send.
+pub(crate) fn any(object: &Object) -> bool {
+    let sends = |insn: &Insn| insn.is_helper_call() && SENDING.contains(&Helper(insn.imm.cast_unsigned()));
+    object.functions.iter().any(|function| function.insns.iter().any(sends))
+}
+
+/// What [`output`] knows.
+const SENDING: &[Helper] = &[
+    Helper::RINGBUF_RESERVE,
+    Helper::RINGBUF_RESERVE_DYNPTR,
+    Helper::RINGBUF_OUTPUT,
+    Helper::PERF_EVENT_OUTPUT,
+    Helper::SKB_OUTPUT,
+    Helper::XDP_OUTPUT,
+];
+
+/// The calls that a walk comes across.
+#[derive(Default)]
+pub(crate) struct Calls {
+    found: Vec<Output>,
+    seen: HashSet<(FunctionId, usize, Option<MapId>, bool, Size, Source)>,
+}
+
+impl Calls {
+    pub(crate) fn take(&mut self, object: &Object, call: &walk::Call<'_>) {
         if let Some(output) = output(object, call)
-            && seen.insert((output.function, output.insn, output.map, output.inner, output.size, output.source))
+            && self.seen.insert((output.function, output.insn, output.map, output.inner, output.size, output.source))
         {
-            found.push(output);
+            self.found.push(output);
         }
-    });
-    if !complete {
-        // The walk gave up somewhere: calls that it did not reach are still calls.
-        let known: HashSet<_> = found.iter().map(|output: &Output| (output.function, output.insn)).collect();
-        for (id, function) in object.functions.iter().enumerate() {
-            for (at, insn) in function.insns.iter().enumerate().filter(|(_, insn)| insn.is_helper_call()) {
-                let function = FunctionId(id);
-                let helper = Helper(insn.imm.cast_unsigned());
-                let arguments = &[Value::Unknown; 5];
-                let call = walk::Call {
-                    function,
-                    insn: at,
-                    helper,
-                    arguments,
-                    made: Default::default(),
-                    dynptr: Value::Unknown,
-                };
-                if !known.contains(&(function, at)) {
-                    found.extend(output(object, &call));
-                }
+    }
+
+    /// Those, and where the walk gave up somewhere, the calls that it did not reach.
+    pub(crate) fn all(self, object: &Object, complete: bool) -> Vec<Output> {
+        let mut found = self.found;
+        if !complete {
+            found.extend(unreached(object, &found));
+        }
+        found.sort_by_key(|output| (output.function, output.insn, output.map, output.size));
+        found
+    }
+}
+
+/// The calls among an object's instructions that are none of these; of what they send nothing is known.
+fn unreached(object: &Object, found: &[Output]) -> Vec<Output> {
+    let known: HashSet<_> = found.iter().map(|output| (output.function, output.insn)).collect();
+    let mut others = Vec::new();
+    for (id, function) in object.functions.iter().enumerate() {
+        for (at, insn) in function.insns.iter().enumerate().filter(|(_, insn)| insn.is_helper_call()) {
+            let function = FunctionId(id);
+            let helper = Helper(insn.imm.cast_unsigned());
+            let arguments = &[Value::Unknown; 5];
+            let made = Default::default();
+            let call = walk::Call { function, insn: at, helper, arguments, made, dynptr: Value::Unknown };
+            if !known.contains(&(function, at)) {
+                others.extend(output(object, &call));
             }
         }
     }
-    found.sort_by_key(|output| (output.function, output.insn, output.map, output.size));
-    found
+    others
 }
 
 pub(crate) fn output(object: &Object, call: &walk::Call<'_>) -> Option<Output> {

@@ -15,7 +15,7 @@ use crate::state::State;
 use crate::value::{Frame, Known, Made, Op, Site, Value};
 
 /// Instructions that are looked at for one program.
-const PER_PROGRAM: usize = 500_000;
+const PER_PROGRAM: usize = 1_000_000;
 /// Instructions that are looked at for one object.
 const IN_ALL: usize = 2_000_000;
 /// Most nested calls (`MAX_CALL_FRAMES` in include/linux/bpf_verifier.h).
@@ -435,30 +435,33 @@ fn dynptr(helper: Helper, arguments: [Value; 5], state: &State) -> Value {
     }
 }
 
+/// Helpers that write to no memory that they are given. Of their arguments some are none: what is left in the registers.
+#[rustfmt::skip]
+const READS: &[Helper] = &[
+    Helper::MAP_LOOKUP_ELEM, Helper::MAP_UPDATE_ELEM, Helper::MAP_DELETE_ELEM, Helper::MAP_PUSH_ELEM, Helper::MAP_LOOKUP_PERCPU_ELEM,
+    Helper::PERF_EVENT_OUTPUT, Helper::SKB_OUTPUT, Helper::XDP_OUTPUT,
+    Helper::RINGBUF_OUTPUT, Helper::RINGBUF_RESERVE, Helper::RINGBUF_SUBMIT, Helper::RINGBUF_DISCARD, Helper::RINGBUF_QUERY,
+    Helper::RINGBUF_RESERVE_DYNPTR, Helper::RINGBUF_SUBMIT_DYNPTR, Helper::RINGBUF_DISCARD_DYNPTR,
+    Helper::DYNPTR_WRITE, Helper::DYNPTR_DATA,
+    Helper::TRACE_PRINTK, Helper::TRACE_VPRINTK, Helper::SEQ_PRINTF, Helper::SEQ_WRITE,
+    Helper::KTIME_GET_NS, Helper::KTIME_GET_BOOT_NS, Helper::KTIME_GET_COARSE_NS, Helper::KTIME_GET_TAI_NS, Helper::JIFFIES64,
+    Helper::GET_CURRENT_PID_TGID, Helper::GET_CURRENT_UID_GID, Helper::GET_CURRENT_TASK, Helper::GET_CURRENT_TASK_BTF,
+    Helper::GET_CURRENT_CGROUP_ID, Helper::GET_CURRENT_ANCESTOR_CGROUP_ID, Helper::CURRENT_TASK_UNDER_CGROUP,
+    Helper::GET_SMP_PROCESSOR_ID, Helper::GET_NUMA_NODE_ID, Helper::GET_PRANDOM_U32,
+    Helper::GET_ATTACH_COOKIE, Helper::GET_FUNC_IP, Helper::GET_FUNC_ARG_CNT, Helper::GET_RETVAL, Helper::SET_RETVAL,
+    Helper::GET_STACKID, Helper::TASK_PT_REGS, Helper::TAIL_CALL, Helper::STRNCMP, Helper::PROBE_WRITE_USER,
+    Helper::SPIN_LOCK, Helper::SPIN_UNLOCK, Helper::PER_CPU_PTR, Helper::THIS_CPU_PTR,
+    Helper::SEND_SIGNAL, Helper::SEND_SIGNAL_THREAD, Helper::OVERRIDE_RETURN, Helper::REDIRECT, Helper::CSUM_DIFF,
+    Helper::GET_SOCKET_COOKIE, Helper::GET_SOCKET_UID, Helper::GET_NETNS_COOKIE, Helper::SOCK_FROM_FILE, Helper::SK_FULLSOCK,
+    Helper::TASK_STORAGE_GET, Helper::CGRP_STORAGE_GET, Helper::INODE_STORAGE_GET, Helper::SK_STORAGE_GET,
+];
+
 /// What a helper may have written to this function's frame.
 fn clobber(helper: Helper, arguments: [Value; 5], state: &mut State) {
     let [first, second, third, ..] = arguments;
     let bytes = |size: Value| size.as_constant().and_then(|size| i32::try_from(size).ok());
     match helper {
-        // They read what they are given.
-        Helper::MAP_LOOKUP_ELEM
-        | Helper::MAP_UPDATE_ELEM
-        | Helper::MAP_DELETE_ELEM
-        | Helper::MAP_PUSH_ELEM
-        | Helper::PERF_EVENT_OUTPUT
-        | Helper::SKB_OUTPUT
-        | Helper::XDP_OUTPUT
-        | Helper::RINGBUF_OUTPUT
-        | Helper::RINGBUF_RESERVE
-        | Helper::RINGBUF_SUBMIT
-        | Helper::RINGBUF_DISCARD
-        | Helper::RINGBUF_RESERVE_DYNPTR
-        | Helper::RINGBUF_SUBMIT_DYNPTR
-        | Helper::RINGBUF_DISCARD_DYNPTR
-        | Helper::DYNPTR_WRITE
-        | Helper::DYNPTR_DATA
-        | Helper::TRACE_PRINTK
-        | Helper::TRACE_VPRINTK => {}
+        reads if READS.contains(&reads) => {}
         Helper::PROBE_READ
         | Helper::PROBE_READ_STR
         | Helper::PROBE_READ_USER

@@ -103,6 +103,8 @@ pub(crate) struct Taken {
 pub(crate) struct Memory {
     pub(crate) writes: BTreeMap<Region, BTreeSet<Write>>,
     pub(crate) reads: BTreeMap<Region, BTreeSet<Write>>,
+    /// The calls that send.
+    pub(crate) outputs: Vec<Output>,
     /// Records on their way out.
     pub(crate) sent: Vec<(Output, Taken)>,
     /// Values on their way into maps.
@@ -115,10 +117,12 @@ pub(crate) struct Memory {
 impl Memory {
     pub(crate) fn of(object: &Object) -> Memory {
         let mut memory = Memory::default();
-        walk::walk(object, &mut |seen| match seen {
+        let mut calls = outputs::Calls::default();
+        let complete = walk::walk(object, &mut |seen| match seen {
             Seen::Store(store) => memory.written(store.to, of_store(store)),
             Seen::Load(load) => memory.read(load),
             Seen::Call(call) => {
+                calls.take(object, call);
                 memory.sends(object, call);
                 memory.fills(object, call);
                 if let Some((pointer, write)) = of_helper(call) {
@@ -126,6 +130,7 @@ impl Memory {
                 }
             }
         });
+        memory.outputs = calls.all(object, complete);
         memory
     }
 
