@@ -47,8 +47,8 @@ pub struct Rows {
     left_out: LeftOut,
     /// What the name of the source is called in JSON.
     key: &'static str,
-    /// Tables of several sources have one head, and `name=value` behind what all events have.
-    lines: bool,
+    /// Tables of several sources have one head, and `name=value` behind what all events have; the width of the sources' names.
+    lines: Option<usize>,
     behind: Option<Behind>,
 }
 
@@ -138,7 +138,10 @@ impl Rows {
         // Where a row would not fit the terminal, columns only tear it apart.
         let widest = rows.sources.iter().flat_map(|source| &source.shapes).map(Shape::width).max().unwrap_or(0);
         let narrow = output::terminal_width().is_some_and(|width| widest > width);
-        Rows { lines: rows.sources.len() > 1 || narrow, behind, ..rows }
+        let longest = rows.sources.iter().map(|source| source.map.chars().count()).max().unwrap_or(0);
+        let names = longest.clamp("PROBE".len(), WIDEST);
+        let lines = (rows.sources.len() > 1 || narrow).then_some(names);
+        Rows { lines, behind, ..rows }
     }
 
     fn of<'a>(
@@ -191,7 +194,7 @@ impl Rows {
             torn: 0,
             left_out: LeftOut::default(),
             key,
-            lines: false,
+            lines: None,
             behind: None,
         }
     }
@@ -264,14 +267,14 @@ impl Rows {
             }
             Format::Table => layout.row(bytes, Some(&self.clock), &mut self.row).map(|()| {
                 widen(&mut shape.columns, &self.row);
-                if self.lines {
+                if let Some(width) = self.lines {
                     // The only place needs no name.
                     let name = if source.tag.is_empty() { "" } else { &source.map };
                     if self.head.is_none() {
-                        shape.line_head(!name.is_empty(), &mut self.out);
+                        shape.line_head((!name.is_empty()).then_some(width), &mut self.out);
                     }
                     self.head = Some((number, at));
-                    shape.line(name, &self.row, &mut self.out);
+                    shape.line((name, width), &self.row, &mut self.out);
                 } else if self.head != Some((number, at)) {
                     self.head = Some((number, at));
                     if !source.tag.is_empty() {
@@ -280,7 +283,7 @@ impl Rows {
                     }
                     shape.head(&mut self.out);
                 }
-                if !self.lines {
+                if self.lines.is_none() {
                     shape.cells(&self.row, &mut self.out);
                 }
                 let mut text = String::new();
@@ -538,8 +541,6 @@ impl Shape {
 
 /// What all events of all sources have.
 const SHARED: &[&str] = &["TS_NS", "PID", "TID", "UID", "CPU", "COMM"];
-/// Width of the column that names the source.
-const SOURCE: usize = 24;
 
 impl Shape {
     fn shared(&self) -> usize {
@@ -552,25 +553,25 @@ impl Shape {
         self.columns.iter().map(|column| if text(column) { 24 } else { column.width.max(8) } + 2).sum()
     }
 
-    fn line_head(&self, named: bool, out: &mut Vec<u8>) {
+    fn line_head(&self, named: Option<usize>, out: &mut Vec<u8>) {
         for column in self.columns.iter().take(self.shared()) {
             cell(&column.head, column.width, false, out);
         }
-        if named {
-            cell("PROBE", SOURCE, false, out);
+        if let Some(width) = named {
+            cell("PROBE", width, false, out);
         }
         cell("FIELDS", 0, true, out);
         out.push(b'\n');
     }
 
-    fn line(&self, source: &str, row: &Row, out: &mut Vec<u8>) {
+    fn line(&self, (source, width): (&str, usize), row: &Row, out: &mut Vec<u8>) {
         let shared = self.shared();
         let mut cells = self.columns.iter().zip(row.cells());
         for (column, text) in cells.by_ref().take(shared) {
             cell(text, column.width, false, out);
         }
         if !source.is_empty() {
-            cell(source, SOURCE, shared == self.columns.len(), out);
+            cell(source, width, shared == self.columns.len(), out);
         }
         for (at, (column, text)) in cells.enumerate() {
             if at > 0 {
@@ -715,7 +716,7 @@ mod tests {
             torn: 0,
             left_out: LeftOut::default(),
             key: "_map",
-            lines: false,
+            lines: None,
             behind: None,
         }
     }

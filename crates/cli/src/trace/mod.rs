@@ -29,12 +29,13 @@ const MOST_TURNS: usize = 100_000;
 /// Shows what happens at places of the kernel and of programs, with its arguments. Ctrl-C or --for ends it.
 ///
 /// SPEC is one of
-///   syscalls:openat               a system call with its return; patterns as `syscalls:open*`
-///   sched:sched_switch, sched:*   tracepoints, by category and name
-///   kprobe:tcp_connect            a function of the kernel; kretprobe: with what it gives
-///   uprobe:FILE:FUNCTION          a function of a program or library; uretprobe: with what it gives.
-///                                 FUNCTION(name:str,count:u32)=TYPE says what it takes and gives
-///   usdt:FILE:PROVIDER:NAME       a static probe
+///   syscalls:openat, syscalls:open*    system calls with their returns
+///   sched:sched_switch, sched:*        tracepoints, by category and name
+///   kprobe:tcp_connect, kprobe:tcp_*   functions of the kernel; kretprobe: with what they give
+///   uprobe:FILE:FUNCTION               a function of a program or library; uretprobe: with what it gives.
+///                                      FUNCTION(name:str,count:u32)=TYPE says what it takes and gives,
+///                                      where the program's debug information does not
+///   usdt:FILE:PROVIDER:NAME            a static probe
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
@@ -46,7 +47,7 @@ pub struct Args {
     /// Show this member of what an argument of a kernel function leads to, instead of the usual ones: `sk->__sk_common.skc_daddr`.
     #[arg(long = "arg", value_name = "ARG->MEMBER")]
     paths: Vec<String>,
-    /// Show the stack at each event.
+    /// Show the stack at each event; with --count-by, count by it, too.
     #[arg(long, value_enum, value_name = "SIDE")]
     stack: Option<Side>,
     /// Show how long calls take, as histograms that are counted in the kernel, instead of each event.

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 
 use ringfence::Kernel;
+use ringfence_btf::Def;
 use ringfence_kernel::Feature;
 
 use super::record::{INDEX, Record};
@@ -34,7 +34,7 @@ pub(super) fn targets(
     kernel: &Kernel,
 ) -> Result<Vec<Target>> {
     let fail = |why: String| Error::Spec { spec: spec.text.clone(), why };
-    let Matching { names, twice } = matching(spec, pattern, kernel)?;
+    let Matching { names, twice } = matching(pattern, kernel);
     if names.is_empty() {
         let twice = if twice > 0 { " of a name that no other has" } else { "" };
         return Err(fail(format!("this kernel has no such functions{twice} that can be traced")));
@@ -90,39 +90,44 @@ struct Matching {
     twice: usize,
 }
 
-fn matching(spec: &Spec, pattern: &str, kernel: &Kernel) -> Result<Matching> {
-    let fail = |why: String| Error::Spec { spec: spec.text.clone(), why };
+fn matching(pattern: &str, kernel: &Kernel) -> Matching {
     let (module, pattern) = match pattern.split_once(':') {
         Some((module, pattern)) => (Some(module).filter(|module| *module != "vmlinux"), pattern),
         None => (None, pattern),
     };
-    let list = Path::new(kernel.tracefs().map_err(|error| fail(error.to_string()))?).join("available_filter_functions");
-    let text = fs::read_to_string(&list).map_err(|error| match error.kind() {
-        ErrorKind::PermissionDenied => {
-            Error::MayNotRead { path: list.clone(), how: "root, or CAP_DAC_READ_SEARCH".into() }
-        }
-        ErrorKind::NotFound => {
-            fail("this kernel does not list the functions that can be traced (CONFIG_DYNAMIC_FTRACE); name each".into())
-        }
-        _ => fail(format!("{}: {error}", list.display())),
-    })?;
-    let mut counts: HashMap<&str, usize> = HashMap::new();
-    let mut names: Vec<&str> = Vec::new();
-    for line in text.lines() {
-        let mut words = line.split_ascii_whitespace();
-        let Some(name) = words.next() else { continue };
-        let of = words.next().and_then(|word| word.strip_prefix('[')?.strip_suffix(']'));
-        let fits = module.is_none_or(|module| of == Some(module)) && matches(pattern, name);
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    let mut names: Vec<String> = Vec::new();
+    let mut add = |name: &str| {
         // `.cold` parts and clones are no functions of the source, and places of discarded code are none at all.
-        if fits && !name.contains('.') && !name.starts_with("__ftrace_invalid_address__") {
-            let count = counts.entry(name).or_default();
+        if matches(pattern, name) && !name.contains('.') && !name.starts_with("__ftrace_invalid_address__") {
+            let count = counts.entry(name.to_owned()).or_default();
             *count += 1;
             if *count == 1 {
-                names.push(name);
+                names.push(name.to_owned());
             }
         }
+    };
+    let list = kernel.tracefs().ok().and_then(|tracefs| {
+        // Functions that can be traced, each with its module.
+        fs::read_to_string(Path::new(tracefs).join("available_filter_functions")).ok()
+    });
+    match (list, kernel.btf()) {
+        (Some(text), _) => text.lines().for_each(|line| {
+            let mut words = line.split_ascii_whitespace();
+            let Some(name) = words.next() else { return };
+            let of = words.next().and_then(|word| word.strip_prefix('[')?.strip_suffix(']'));
+            if module.is_none_or(|module| of == Some(module)) {
+                add(name);
+            }
+        }),
+        // Where that may not be read: all that the kernel's types describe.
+        (None, Ok(Some(btf))) if module.is_none() => {
+            btf.own_types().flatten().filter(|ty| matches!(ty.def, Def::Func { .. })).for_each(|ty| add(ty.name));
+        }
+        (None, _) => {}
     }
-    let alone = |name: &&str| counts.get(name) == Some(&1);
-    let twice = names.iter().filter(|name| !alone(name)).count();
-    Ok(Matching { names: names.into_iter().filter(alone).map(str::to_owned).collect(), twice })
+    let alone = |name: &String| counts.get(name) == Some(&1);
+    let all = names.len();
+    names.retain(alone);
+    Matching { twice: all - names.len(), names }
 }
