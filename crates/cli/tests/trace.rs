@@ -160,6 +160,9 @@ fn functions_and_static_probes_of_programs() {
     assert_eq!(greeted.collect::<Vec<_>>(), ["even", "odd"]);
     assert!(all.iter().any(|event| event.get("n").is_some() && number(event, "ret") == 1), "{all:?}");
 
+    let (counts, _) = traced(&[&format!("uprobe:{name}:factorial"), "--latency"], || run(&file, &["1"]));
+    assert!(counts.contains("factorial: 3 calls"), "{counts}");
+
     let (all, _) = events(&[&greet, "--stack", "user"], || run(&file, &["1"]));
     let frame = all[0]["_stacks"]["user"][0].as_str().expect("a frame");
     assert!(frame.starts_with("greet traced.c:"), "{frame}");
@@ -278,6 +281,7 @@ fn what_is_not_there_is_said_with_what_is() {
         (&["kprobe:tcp_connect=str"], 2, "is at its start"),
         (&["syscalls:openat", "--where", "filname == 'a'"], 2, "filename"),
         (&["syscalls:openat", "--latency", "--count-by", "comm"], 2, "--latency"),
+        (&["sched:sched_switch", "--latency"], 2, "takes no time"),
         (&["syscalls:openat", "--arg", "sk->x"], 2, "ARGUMENT->MEMBER"),
         (&["syscalls:openat", "--pid", "4194305"], 1, "there is no process 4194305"),
         (&[], 2, "<SPEC>"),

@@ -180,6 +180,9 @@ fn kernel_functions_by_their_types() {
     let (_, event) = &run.events[0];
     assert_eq!((number(event, "skc_dport"), number(event, "sk_type")), (port, 1), "{event}");
     assert!(text(event, "name").starts_with("TCP"), "{event}");
+    let histogram = Options { histogram: true, durations: true, ..options(&["kprobe:tcp_connect"]) };
+    let run = watch(&histogram, connect).unwrap();
+    assert_eq!((run.seen[0].sent, run.events.len()), (1, 0), "{:?}", run.seen);
     for (path, said) in [("sk->sk_typ", "sk_type"), ("socket->x", "argument of that name"), ("sk", "ARGUMENT->MEMBER")]
     {
         let options = Options { paths: vec![path.to_owned()], ..options(&["kprobe:tcp_connect"]) };

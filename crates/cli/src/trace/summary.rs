@@ -15,7 +15,7 @@ pub fn of(tracer: &Tracer, rows: &Rows, time: Duration) -> ringfence_tools::Resu
     let all = tracer.seen()?;
     let sum = |of: fn(&Seen) -> u64| all.iter().map(of).sum::<u64>();
     let mut out = format!(
-        "{:.1} s; {} events, {} of them not wanted, {} shown or counted, lost: {}",
+        "{:.1} s; {} events, {} not wanted, {} shown or counted, lost: {}",
         time.as_secs_f64(),
         sum(|seen| seen.reached),
         sum(|seen| seen.filtered),
@@ -49,7 +49,7 @@ pub fn of(tracer: &Tracer, rows: &Rows, time: Duration) -> ringfence_tools::Resu
         Some(kernel) => {
             let runs = sum(|seen| seen.reached).max(1);
             let each = kernel.as_nanos() / u128::from(runs);
-            format!("{:.1} ms in the kernel ({each} ns an event)", kernel.as_secs_f64() * 1e3)
+            format!("{:.1} ms in the kernel ({each} ns each)", kernel.as_secs_f64() * 1e3)
         }
         None => "time in the kernel is not known (kernel.bpf_stats_enabled)".to_owned(),
     };

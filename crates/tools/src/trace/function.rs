@@ -120,7 +120,7 @@ pub(super) fn target(
     // A struct that is handed over as it is takes registers in ways of its own.
     let plain = |ty: TypeId| btf.size_of(ty).is_ok_and(|size| size <= 8);
     let simple = parameters.iter().take_while(|(_, ty)| plain(*ty)).count();
-    let pair = ret && options.durations;
+    let pair = ret && (options.durations || options.histogram);
     let most = if trampoline { MOST_ARGUMENTS } else { IN_REGISTERS };
     for (n, (name, ty)) in parameters.iter().take(simple.min(most)).enumerate() {
         let from = From::Argument(n as u8);

@@ -107,6 +107,23 @@ impl Target {
         Ok(Target { name, how, notes, types: done.types.clone(), ty: done.ty, fields, done, hook, arguments, sleeps })
     }
 
+    /// Whether it has a beginning and an end.
+    fn lasts(&self) -> bool {
+        match self.hook {
+            Hook::Syscall { .. } | Hook::KprobePair { .. } | Hook::FunctionPairs { .. } | Hook::UprobePair { .. } => {
+                true
+            }
+            Hook::Tracepoint { .. }
+            | Hook::SyscallStart { .. }
+            | Hook::Kprobe { .. }
+            | Hook::Functions { .. }
+            | Hook::Fentry { .. }
+            | Hook::Fexit { .. }
+            | Hook::Uprobe { .. }
+            | Hook::Usdt { .. } => false,
+        }
+    }
+
     /// In another way, where the kernel refuses this one.
     pub(super) fn otherwise(&self) -> Option<Target> {
         let mut other = self.clone();
@@ -131,7 +148,16 @@ impl Target {
 pub(super) fn all(options: &Options, kernel: &Kernel) -> Result<Vec<Target>> {
     let mut targets: Vec<Target> = Vec::new();
     for spec in &options.specs {
-        for target in of(spec, options, kernel)? {
+        let mut found = of(spec, options, kernel)?;
+        if options.histogram {
+            found.retain(Target::lasts);
+            if found.is_empty() {
+                let why =
+                    "this happens at one moment, and takes no time: durations are those of system calls and functions";
+                return Err(Error::Spec { spec: spec.text.clone(), why: why.into() });
+            }
+        }
+        for target in found {
             if !targets.iter().any(|other| other.hook == target.hook) {
                 targets.push(target);
             }
@@ -172,13 +198,15 @@ fn of(spec: &Spec, options: &Options, kernel: &Kernel) -> Result<Vec<Target>> {
                 .collect()
         }
         Place::Function { name, ret, by } => {
-            let trampoline = *by == By::Trampoline;
+            let (ret, trampoline) = (*ret || options.histogram, *by == By::Trampoline);
             if name.contains('*') {
-                return functions::targets(spec, name, *ret, trampoline, options, kernel);
+                return functions::targets(spec, name, ret, trampoline, options, kernel);
             }
-            function::target(spec, name, *ret, trampoline, options, kernel).map(|target| vec![target])
+            function::target(spec, name, ret, trampoline, options, kernel).map(|target| vec![target])
         }
-        Place::User { file, function, ret } => user::function(spec, file, function, *ret).map(|target| vec![target]),
+        Place::User { file, function, ret } => {
+            user::function(spec, file, function, *ret || options.histogram).map(|target| vec![target])
+        }
         Place::Usdt { file, provider, name } => user::usdt(spec, file, provider, name).map(|target| vec![target]),
     }
 }
