@@ -41,6 +41,19 @@ const TELLING: &[(&str, &[(&str, &str)])] = &[
     ("linux_binprm", &[("filename", "filename")]),
     ("bio", &[("sector", "bi_iter.bi_sector"), ("size", "bi_iter.bi_size")]),
     ("super_block", &[("id", "s_id")]),
+    ("kiocb", &[("name", "ki_filp->f_path.dentry->d_name.name"), ("pos", "ki_pos")]),
+    ("iov_iter", &[("count", "count")]),
+    ("msghdr", &[("count", "msg_iter.count"), ("flags", "msg_flags")]),
+    ("sockaddr", &[("family", "sa_family")]),
+    ("request", &[("sector", "__sector"), ("size", "__data_len")]),
+    ("block_device", &[("dev", "bd_dev")]),
+    ("vm_area_struct", &[("start", "vm_start"), ("end", "vm_end")]),
+    ("cred", &[("uid", "uid.val"), ("gid", "gid.val")]),
+    ("cgroup", &[("name", "kn->name")]),
+    ("module", &[("name", "name")]),
+    ("net", &[("inum", "ns.inum")]),
+    ("bpf_map", &[("name", "name")]),
+    ("bpf_prog", &[("name", "aux->name")]),
 ];
 
 /// Where a path from a value leads.
@@ -334,4 +347,23 @@ fn near(btf: &Btf, ty: TypeId, name: &str) -> String {
     let near = ringfence_plan::near::nearest(first, names.iter().copied());
     let near = if near.is_empty() { names.iter().take(8).map(|name| (*name).to_owned()).collect() } else { near };
     format!("; it has {}", near.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_that_tell_are_there() {
+        let kernel = Kernel::running();
+        let Ok(Some(btf)) = kernel.btf() else { return println!("skipped: this kernel has no types") };
+        for (name, members) in TELLING {
+            let Some(ty) = btf.find(name, Kind::Struct) else { continue };
+            for (_, path) in *members {
+                let (first, rest) = path.split_once("->").unwrap_or((path, ""));
+                let field = btf.find_member(ty, first).unwrap_or_else(|error| panic!("{name}: {path}: {error}"));
+                assert!(rest.is_empty() || follow(btf, field.ty, rest).is_ok(), "{name}: {path}");
+            }
+        }
+    }
 }
