@@ -151,7 +151,11 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        if named.is_some() || !matches!(write.by, By::Store(_)) {
+        if named.is_some() || !matches!(write.by, By::Store(_) | By::Constant(_)) {
+            return (named, line, text);
+        }
+        let named = self.set_by_macro(function, text);
+        if matches!(write.by, By::Constant(_)) || named.is_some() {
             return (named, line, text);
         }
         // An initialiser is one statement for the compiler; the lines of what is stored are those of the members.
@@ -164,8 +168,12 @@ impl<'a> Reader<'a> {
                 return (Some(named), made, of);
             }
         }
-        let named = names::set_by_macro(text, &|name| self.is_pointer(function, name));
-        (named, line, text)
+        (None, line, text)
+    }
+
+    /// The member that a macro in this line sets.
+    fn set_by_macro(&self, function: &Function, text: &str) -> Option<Named> {
+        names::set_by_macro(text, &|name| self.is_pointer(function, name))
     }
 
     /// Whether some line reaches members through this name.
@@ -344,8 +352,9 @@ impl<'a> Reader<'a> {
                     Helper::GET_STACK | Helper::GET_TASK_STACK if write.bytes.is_multiple_of(8) => Meaning::Words,
                     _ => {
                         let typed = core.as_ref().and_then(|(_, ty)| self.typed(*ty, write.bytes));
-                        let plain =
-                            if matches!(write.bytes, 1 | 2 | 4 | 8) { Meaning::Unsigned } else { Meaning::Bytes };
+                        let number =
+                            matches!(write.bytes, 1 | 2 | 4 | 8) && !named.as_ref().is_some_and(|named| named.array);
+                        let plain = if number { Meaning::Unsigned } else { Meaning::Bytes };
                         typed.unwrap_or(if texty(field.name.as_deref()) { Meaning::Text } else { plain })
                     }
                 };
@@ -511,7 +520,12 @@ impl<'a> Reader<'a> {
         let Some(line) = line.filter(|line| line.line > 0) else { return false };
         // Several statements, several members.
         let plain = text.replace("==", "").replace("!=", "").replace("<=", "").replace(">=", "");
-        if plain.matches('=').count() != 1 || plain.matches(';').count() > 1 || text.trim_end().ends_with('{') {
+        let of = self.object.functions.get(function.0);
+        let sets = match plain.matches('=').count() {
+            0 => of.is_some_and(|function| self.set_by_macro(function, text).is_some()),
+            count => count == 1,
+        };
+        if !sets || plain.matches(';').count() > 1 || text.trim_end().ends_with('{') {
             return false;
         }
         self.accounted_for(function, line.file, line.line.saturating_add(1))
@@ -534,7 +548,8 @@ impl<'a> Reader<'a> {
         let there = all.get(&(file, number)).map_or(&[][..], Vec::as_slice);
         let mut there = there.iter().filter_map(|at| Some((*at, function.lines.get(*at)?))).peekable();
         let Some((_, first)) = there.peek() else { return false };
-        let member = names::assigned(self.text(Some(**first)), 1).is_some();
+        let text = self.text(Some(**first));
+        let member = names::assigned(text, 1).is_some() || self.set_by_macro(function, text).is_some();
         !member
             || there.any(|(at, line)| {
                 let end = function.lines.get(at.saturating_add(1)).map_or(function.insns.len(), |next| next.insn);
