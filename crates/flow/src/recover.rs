@@ -172,8 +172,8 @@ impl<'a> Recovery<'a> {
             (Region::Data(map), at) => self.reader.number_at(*map, i32::try_from(*at).ok()?, bytes),
             _ => None,
         };
-        let (name, meaning) = match global {
-            Some((name, meaning)) => (name.to_owned(), meaning),
+        let (name, meaning, by_origin) = match global {
+            Some((name, meaning)) => (name.to_owned(), meaning, true),
             None => {
                 let name = source::sent_variable(btf, function, &line, output.kind.helper())?;
                 let number = source::declared_number(btf, function, &name).filter(|(width, _)| *width == bytes);
@@ -182,18 +182,18 @@ impl<'a> Recovery<'a> {
                     Some((_, false)) => Meaning::Unsigned,
                     None => self.stored_at_once(*place, taken, &name)?,
                 };
-                (name, meaning)
+                (name, meaning, false)
             }
         };
         match fields.as_mut_slice() {
             // What it is was found out; the source calls it this.
-            [field] if field.by_origin => (field.name, field.by_origin) = (Some(name), false),
+            [field] if field.by_origin => (field.name, field.by_origin) = (Some(name), by_origin),
             [_, ..] => {}
             [] => fields.push(Field {
                 offset: 0,
                 width: bytes,
                 name: Some(name),
-                by_origin: false,
+                by_origin,
                 meaning,
                 certainty: Certainty::Likely,
                 line: Some(line),
