@@ -445,6 +445,10 @@ fn somebody_elses_program_stays() {
     let kernel = Kernel::running();
     let plan = ringfence::plan(&object, &kernel, &Settings::new()).unwrap();
     let loaded = ringfence::load(&plan, &kernel).unwrap();
+    // A device of the same number elsewhere, which has nothing to do with it.
+    let other = Wire::veth("nety");
+    let frames = Frames::Native;
+    let _elsewhere = Watch::start(&Options { frames, ..options(&other.near) }).unwrap();
     let hook = wire.near.namespace().hook(Xdp::new(WIRE));
     let _link = loaded.program("pass").unwrap().attach_to(&hook).unwrap();
     let before = wire.near.namespace().devices().unwrap();
