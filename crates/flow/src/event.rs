@@ -9,10 +9,11 @@
 //! | 2 | the bytes are a map's value or a global variable of a struct type, or a member of one, and its size fits | that type ([`Basis::Data`]) |
 //! | 3 | as 2, but the record is smaller, and the line names that very type: the program sends the first part of it | that type |
 //! | 4 | the line names a struct that no BTF has, or that has another size | none; [`EventChoice::said`] tells the name |
-//! | 5 | the line names nothing (it is a wrapper's, or a part of it was not kept), but the function declares a variable of one struct that is named like an event, and its size fits | that struct ([`Basis::Declared`]) |
-//! | 6 | a global variable is a pointer to a struct that is not the kernel's and whose size is the record's (`const struct event *unused;`) | that struct ([`Basis::Global`]) |
-//! | 7 | a struct that is not the kernel's has exactly the record's size and a name that events have (`event`, `*_event`, `data_t`, the map's name in the singular, ..) | that struct ([`Basis::Name`]) |
-//! | 8 | anything else, the size alone above all | none |
+//! | 5 | the line sends a variable that is a number of this size | none |
+//! | 6 | the line names nothing (it is a wrapper's, or a part of it was not kept), but the function declares a variable of one struct that is named like an event, and its size fits | that struct ([`Basis::Declared`]) |
+//! | 7 | a global variable is a pointer to a struct that is not the kernel's and whose size is the record's (`const struct event *unused;`) | that struct ([`Basis::Global`]) |
+//! | 8 | a struct that is not the kernel's has exactly the record's size and a name that events have (`event`, `*_event`, `data_t`, the map's name in the singular, ..) | that struct ([`Basis::Name`]) |
+//! | 9 | anything else, the size alone above all | none |
 //!
 //! A struct that the code contradicts is no candidate ([`EventChoice::contradicted`]): a field that is certain goes to a
 //! place that is no member of it, or that it has under another name. Calls that name different structs for records of one
@@ -34,7 +35,7 @@ use ringfence_uapi::MapType;
 use crate::contradict;
 use crate::kinds::{self, Sent};
 use crate::layout::Layout;
-use crate::outputs::{self, Output, Size, Source};
+use crate::outputs::{Output, Size, Source};
 use crate::recover;
 use crate::source::{self, Named};
 use crate::tags::Tag;
@@ -234,7 +235,8 @@ impl<'a> World<'a> {
             candidates.extend(self.of_data(output, size, &named));
         }
         let mut hint = None;
-        if candidates.is_empty() && said.is_empty() {
+        let number = outputs.iter().any(|output| self.is_number(output, size));
+        if candidates.is_empty() && said.is_empty() && !number {
             for output in &outputs {
                 match self.declared(output, map).as_slice() {
                     [name] => {
@@ -246,10 +248,10 @@ impl<'a> World<'a> {
                 }
             }
         }
-        if candidates.is_empty() && said.is_empty() {
+        if candidates.is_empty() && said.is_empty() && !number {
             candidates.extend(self.of_globals(size));
         }
-        if candidates.is_empty() && said.is_empty() {
+        if candidates.is_empty() && said.is_empty() && !number {
             candidates.extend(self.of_names(map, size));
         }
         // One struct with two reasons is one candidate, with the stronger.
@@ -327,16 +329,21 @@ impl<'a> World<'a> {
     fn named_in_source(&self, output: &Output) -> Vec<Named> {
         let (Some(btf), Some(line)) = (self.object.btf.as_ref(), output.line.as_ref()) else { return Vec::new() };
         let Some(function) = self.lines_of(output) else { return Vec::new() };
-        let helper = match output.kind {
-            outputs::Kind::RingReserveDynptr => "bpf_ringbuf_reserve_dynptr",
-            outputs::Kind::RingReserve => "bpf_ringbuf_reserve",
-            outputs::Kind::RingOutput => "bpf_ringbuf_output",
-            outputs::Kind::PerfOutput => "bpf_perf_event_output",
-        };
-        let mut named = source::types_of_call(btf, function, line, helper);
+        let mut named = source::types_of_call(btf, function, line, output.kind.helper());
         // `__u32 *p` declares nothing that has members.
-        named.retain(|named| !matches!(named, Named::Typedef(name) if is_scalar(btf, name)));
+        named.retain(
+            |named| !matches!(named, Named::Typedef(name) if is_scalar(btf, name) || source::number(&[name]).is_some()),
+        );
         named
+    }
+
+    /// The line sends a variable that is declared as a number of this size.
+    fn is_number(&self, output: &Output, size: Size) -> bool {
+        let (Some(btf), Some(line)) = (self.object.btf.as_ref(), output.line.as_ref()) else { return false };
+        let Some(function) = self.lines_of(output) else { return false };
+        source::sent_variable(btf, function, line, output.kind.helper())
+            .and_then(|variable| source::declared_number(btf, function, &variable))
+            .is_some_and(|(bytes, _)| size == Size::Exact(bytes))
     }
 
     /// What the function declares that is named like an event.

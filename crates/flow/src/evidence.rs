@@ -27,7 +27,7 @@ const TASK_COMM_LEN: u32 = 16;
 /// Most lines of a function that are read for one write.
 const MAX_LINES: usize = 5_000;
 /// Instructions, writes and lines that are looked at to see which writes reach a call and what they say, for one object.
-const MAX_STEPS: usize = 4_000_000;
+const MAX_STEPS: usize = 8_000_000;
 
 /// What one write says.
 #[derive(Clone, Debug)]
@@ -79,6 +79,9 @@ impl Evidence {
     }
 }
 
+/// Indices into a function's lines, by file and number.
+type Places = HashMap<(u32, u32), Vec<usize>>;
+
 /// Reads what an object says of its writes.
 pub(crate) struct Reader<'a> {
     pub(crate) object: &'a Object,
@@ -86,6 +89,7 @@ pub(crate) struct Reader<'a> {
     /// Answers that many writes ask for: members by function and variable, lines by function, file and number.
     members: RefCell<HashMap<(FunctionId, String), Option<Named>>>,
     lines: RefCell<HashMap<(FunctionId, u32, u32), bool>>,
+    places: RefCell<HashMap<FunctionId, Rc<Places>>>,
     known: RefCell<HashMap<Write, Vec<Evidence>>>,
     compared: RefCell<HashMap<FunctionId, Rc<[u32]>>>,
     /// Of [`MAX_STEPS`].
@@ -95,8 +99,8 @@ pub(crate) struct Reader<'a> {
 impl<'a> Reader<'a> {
     pub(crate) fn new(object: &'a Object, memory: Memory) -> Reader<'a> {
         let (members, lines) = (RefCell::default(), RefCell::default());
-        let (known, compared) = (RefCell::default(), RefCell::default());
-        Reader { object, memory, members, lines, known, compared, steps: Cell::new(MAX_STEPS) }
+        let (places, known, compared) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Reader { object, memory, members, lines, places, known, compared, steps: Cell::new(MAX_STEPS) }
     }
 
     /// Counts work; `false`: it was too much.
@@ -147,7 +151,11 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        if named.is_some() || !matches!(write.by, By::Store(_)) {
+        if named.is_some() || !matches!(write.by, By::Store(_) | By::Constant(_)) {
+            return (named, line, text);
+        }
+        let named = self.set_by_macro(function, text);
+        if matches!(write.by, By::Constant(_)) || named.is_some() {
             return (named, line, text);
         }
         // An initialiser is one statement for the compiler; the lines of what is stored are those of the members.
@@ -160,8 +168,12 @@ impl<'a> Reader<'a> {
                 return (Some(named), made, of);
             }
         }
-        let named = names::set_by_macro(text, &|name| self.is_pointer(function, name));
-        (named, line, text)
+        (None, line, text)
+    }
+
+    /// The member that a macro in this line sets.
+    fn set_by_macro(&self, function: &Function, text: &str) -> Option<Named> {
+        names::set_by_macro(text, &|name| self.is_pointer(function, name))
     }
 
     /// Whether some line reaches members through this name.
@@ -253,7 +265,7 @@ impl<'a> Reader<'a> {
 
     fn read(&self, write: &Write) -> Option<Evidence> {
         let function = self.object.functions.get(write.function.0)?;
-        self.spend(function.core.len().saturating_add(100)).then_some(())?;
+        self.spend(100).then_some(())?;
         let (mut named, line, text) = self.named(function, write);
         let copies = text.contains("memcpy") || text.contains("memmove");
         let mut by_variable = false;
@@ -331,11 +343,7 @@ impl<'a> Reader<'a> {
                         by_origin(field, "comm");
                         Meaning::Text
                     }
-                    Helper::PROBE_READ_STR
-                    | Helper::PROBE_READ_USER_STR
-                    | Helper::PROBE_READ_KERNEL_STR
-                    | Helper::D_PATH
-                    | Helper::SNPRINTF => Meaning::Text,
+                    text if is_text(text) => Meaning::Text,
                     // What is in the bytes was written elsewhere.
                     Helper::DYNPTR_WRITE if !matches!(write.bytes, 1 | 2 | 4 | 8) => {
                         evidence.copy = true;
@@ -344,8 +352,9 @@ impl<'a> Reader<'a> {
                     Helper::GET_STACK | Helper::GET_TASK_STACK if write.bytes.is_multiple_of(8) => Meaning::Words,
                     _ => {
                         let typed = core.as_ref().and_then(|(_, ty)| self.typed(*ty, write.bytes));
-                        let plain =
-                            if matches!(write.bytes, 1 | 2 | 4 | 8) { Meaning::Unsigned } else { Meaning::Bytes };
+                        let number =
+                            matches!(write.bytes, 1 | 2 | 4 | 8) && !named.as_ref().is_some_and(|named| named.array);
+                        let plain = if number { Meaning::Unsigned } else { Meaning::Bytes };
                         typed.unwrap_or(if texty(field.name.as_deref()) { Meaning::Text } else { plain })
                     }
                 };
@@ -383,7 +392,7 @@ impl<'a> Reader<'a> {
                 Origin::Time if write.bytes == 8 => by_origin(field, "ts"),
                 Origin::Cpu => by_origin(field, "cpu"),
                 Origin::StackId | Origin::UserStackId => {
-                    by_origin(field, "stack_id");
+                    by_origin(field, if origin == Origin::StackId { "kernel_stack_id" } else { "user_stack_id" });
                     field.meaning = Meaning::Signed;
                 }
                 Origin::CgroupId => by_origin(field, "cgroup_id"),
@@ -410,7 +419,16 @@ impl<'a> Reader<'a> {
                         field.certainty = self.copied(Region::Value(map), at, bytes);
                     }
                 },
-                Origin::Memory(bytes) | Origin::Stack(_, _, bytes) | Origin::Context(bytes) if bytes == write.bytes => {
+                // All of a global variable.
+                Origin::Data(map, at, bytes) if bytes == write.bytes && self.number_at(map, at, bytes).is_some() => {
+                    field.meaning = self.number_at(map, at, bytes).map_or(Meaning::Unsigned, |(_, meaning)| meaning);
+                }
+                Origin::Memory(bytes)
+                | Origin::Data(_, _, bytes)
+                | Origin::Stack(_, _, bytes)
+                | Origin::Context(bytes)
+                    if bytes == write.bytes =>
+                {
                     // What was read for this line alone was one number; else two may have been copied at once.
                     let macros = ["BPF_CORE_READ(", "BPF_PROBE_READ(", "BPF_CORE_READ_USER("];
                     let right = names::right_side(text);
@@ -429,6 +447,7 @@ impl<'a> Reader<'a> {
                     }
                 }
                 Origin::Memory(_)
+                | Origin::Data(..)
                 | Origin::Stack(..)
                 | Origin::Context(_)
                 | Origin::MapValue(..)
@@ -501,7 +520,12 @@ impl<'a> Reader<'a> {
         let Some(line) = line.filter(|line| line.line > 0) else { return false };
         // Several statements, several members.
         let plain = text.replace("==", "").replace("!=", "").replace("<=", "").replace(">=", "");
-        if plain.matches('=').count() != 1 || plain.matches(';').count() > 1 || text.trim_end().ends_with('{') {
+        let of = self.object.functions.get(function.0);
+        let sets = match plain.matches('=').count() {
+            0 => of.is_some_and(|function| self.set_by_macro(function, text).is_some()),
+            count => count == 1,
+        };
+        if !sets || plain.matches(';').count() > 1 || text.trim_end().ends_with('{') {
             return false;
         }
         self.accounted_for(function, line.file, line.line.saturating_add(1))
@@ -519,14 +543,13 @@ impl<'a> Reader<'a> {
     }
 
     /// Whether a line has instructions of its own, and one that stores if it names a member.
-    fn accounted(&self, function: &Function, (_, file, number): (FunctionId, u32, u32)) -> bool {
-        if !self.spend(function.lines.len()) {
-            return false;
-        }
-        let here = |(_, line): &(usize, &Line)| (line.file, line.line) == (file, number);
-        let mut there = function.lines.iter().enumerate().filter(here).peekable();
+    fn accounted(&self, function: &Function, (id, file, number): (FunctionId, u32, u32)) -> bool {
+        let all = self.places(id);
+        let there = all.get(&(file, number)).map_or(&[][..], Vec::as_slice);
+        let mut there = there.iter().filter_map(|at| Some((*at, function.lines.get(*at)?))).peekable();
         let Some((_, first)) = there.peek() else { return false };
-        let member = names::assigned(self.text(Some(**first)), 1).is_some();
+        let text = self.text(Some(**first));
+        let member = names::assigned(text, 1).is_some() || self.set_by_macro(function, text).is_some();
         !member
             || there.any(|(at, line)| {
                 let end = function.lines.get(at.saturating_add(1)).map_or(function.insns.len(), |next| next.insn);
@@ -536,16 +559,31 @@ impl<'a> Reader<'a> {
             })
     }
 
+    /// Where among a function's lines each line of the source stands, by file and number.
+    fn places(&self, id: FunctionId) -> Rc<Places> {
+        if let Some(known) = self.places.borrow().get(&id) {
+            return Rc::clone(known);
+        }
+        let mut places = Places::default();
+        if let Some(function) = self.object.functions.get(id.0).filter(|function| self.spend(function.lines.len())) {
+            for (at, line) in function.lines.iter().enumerate() {
+                places.entry((line.file, line.line)).or_default().push(at);
+            }
+        }
+        let places = Rc::new(places);
+        self.places.borrow_mut().insert(id, Rc::clone(&places));
+        places
+    }
+
     /// The line before sets another member of the same struct, and its instructions do not store: bit-fields and halves
     /// of one number are stored with the last of them.
     fn joined_with_previous(&self, id: FunctionId, line: Option<Line>, base: &str) -> bool {
         let Some(line) = line.filter(|line| line.line > 1 && !base.is_empty()) else { return false };
         let Some(function) = self.object.functions.get(id.0) else { return false };
-        if !self.spend(function.lines.len()) {
-            return true;
-        }
         let before = line.line.saturating_sub(1);
-        let there = function.lines.iter().find(|other| (other.file, other.line) == (line.file, before));
+        let places = self.places(id);
+        let first = places.get(&(line.file, before)).and_then(|places| places.first());
+        let there = first.and_then(|at| function.lines.get(*at));
         let same = |first: &Line| names::assigned(self.text(Some(*first)), 1).is_some_and(|named| named.base == base);
         there.is_some_and(same) && !self.accounted_for(id, line.file, before)
     }
@@ -624,7 +662,7 @@ impl<'a> Reader<'a> {
         Some(match btf.resolve(ty).ok()?.def {
             // A pointer is shown as the number that it is.
             Def::Ptr(_) => Meaning::Unsigned,
-            Def::Array(array) if btf.size_of(array.element) == Ok(1) && is_text(btf, array.element) => Meaning::Text,
+            Def::Array(array) if btf.size_of(array.element) == Ok(1) && is_char(btf, array.element) => Meaning::Text,
             _ => Meaning::Typed(ty),
         })
     }
@@ -633,8 +671,9 @@ impl<'a> Reader<'a> {
     fn core_of_line(&self, function: &Function, line: Line, insn: usize) -> Option<(String, TypeId)> {
         let here =
             |at: usize| line_of(function, at).is_some_and(|other| (other.file, other.line) == (line.file, line.line));
-        let field = function.core.iter().filter(|core| core.kind == CoreKind::FieldByteOffset && core.insn <= insn);
-        let near = field.filter(|core| insn.saturating_sub(core.insn) < 64);
+        let (from, to) = (insn.saturating_sub(63), insn.saturating_add(1));
+        let [from, to] = [from, to].map(|at| function.core.partition_point(|core| core.insn < at));
+        let near = function.core.get(from..to)?.iter().filter(|core| core.kind == CoreKind::FieldByteOffset);
         let last = near
             .filter(|core| here(core.insn) || here(core.insn.saturating_add(1)) || here(core.insn.saturating_add(2)));
         let last = last.max_by_key(|core| core.insn)?;
@@ -646,6 +685,23 @@ impl<'a> Reader<'a> {
         let core =
             function.core.iter().find(|core| core.insn == site.insn && core.kind == CoreKind::FieldByteOffset)?;
         member(self.object.btf.as_ref()?, core.ty, &core.access)
+    }
+
+    /// The line of a store sets all of what this pointer leads to: `*value = x`.
+    pub(crate) fn stores_through(&self, write: &Write, pointer: &str) -> bool {
+        let line = self.object.functions.get(write.function.0).and_then(|function| line_of(function, write.insn));
+        matches!(source::tokens(self.text(line)).as_slice(), ["*", name, "=", ..] if *name == pointer)
+    }
+
+    /// The global variable at this place, if it is a number of this size.
+    pub(crate) fn number_at(&self, map: MapId, at: i32, bytes: u32) -> Option<(&str, Meaning)> {
+        let at = u32::try_from(at).ok()?;
+        let global = self.object.globals.iter().find(|global| (global.map, global.offset) == (map, at))?;
+        let ty = global.ty.filter(|_| global.size == bytes)?;
+        match self.object.btf.as_ref()?.resolve(ty).ok()?.def {
+            Def::Int(_) | Def::Enum(_) | Def::Ptr(_) => Some((global.name.as_str(), self.typed(ty, bytes)?)),
+            _ => None,
+        }
     }
 
     fn member_of_value(&self, map: MapId, at: i32) -> Option<(String, TypeId)> {
@@ -661,8 +717,18 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn is_text(btf: &Btf, element: TypeId) -> bool {
+fn is_char(btf: &Btf, element: TypeId) -> bool {
     btf.resolve(element).is_ok_and(|ty| matches!(ty.def, Def::Int(int) if int.char || int.signed))
+}
+
+/// What this helper writes is text.
+pub(crate) fn is_text(helper: Helper) -> bool {
+    #[rustfmt::skip]
+    const TEXT: &[Helper] = &[
+        Helper::GET_CURRENT_COMM, Helper::PROBE_READ_STR, Helper::PROBE_READ_USER_STR, Helper::PROBE_READ_KERNEL_STR,
+        Helper::D_PATH, Helper::SNPRINTF,
+    ];
+    TEXT.contains(&helper)
 }
 
 /// The member at the end of a CO-RE access path.

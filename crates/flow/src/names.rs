@@ -13,6 +13,8 @@ pub(crate) struct Named {
     pub(crate) path: String,
     /// An element of it: `e->args[0]`.
     pub(crate) element: bool,
+    /// It is handed to a function of the kernel without `&`: an array.
+    pub(crate) array: bool,
     /// `pairs` of `e->pairs[0].key`: an array of structs that it is in.
     pub(crate) within: Option<String>,
 }
@@ -20,7 +22,14 @@ pub(crate) struct Named {
 impl Named {
     /// In an initialiser.
     fn member(name: &str) -> Named {
-        Named { base: String::new(), name: name.to_owned(), path: name.to_owned(), element: false, within: None }
+        Named {
+            base: String::new(),
+            name: name.to_owned(),
+            path: name.to_owned(),
+            element: false,
+            array: false,
+            within: None,
+        }
     }
 }
 
@@ -277,10 +286,15 @@ pub(crate) fn handed(text: &str) -> Option<Named> {
             "bpf_skb_load_bytes" | "bpf_xdp_load_bytes" => after_comma(after_comma(rest)),
             _ => rest,
         };
-        // Casts and addresses.
+        // Casts and addresses. A macro can take the address itself.
+        let mut array = callee.starts_with("bpf_");
         loop {
             rest = match rest {
-                ["&" | "(", tail @ ..] => tail,
+                ["&", tail @ ..] => {
+                    array = false;
+                    tail
+                }
+                ["(", tail @ ..] => tail,
                 ["void" | "char" | "u8" | "__u8", "*", ")", tail @ ..] => tail,
                 _ => break,
             };
@@ -289,6 +303,7 @@ pub(crate) fn handed(text: &str) -> Option<Named> {
         let element = callee.ends_with("_INTO") && std::ptr::eq(rest.as_ptr(), first);
         if let Some((mut named, ["," | ")", ..])) = path(rest) {
             named.element |= element;
+            named.array = array;
             return Some(named);
         }
     }
@@ -318,7 +333,7 @@ fn path<'a, 'b>(tokens: &'b [&'a str]) -> Option<(Named, &'b [&'a str])> {
                     None => ((*name).to_owned(), None),
                 };
                 let name = (*name).to_owned();
-                named = Some(Named { base: (*base).to_owned(), name, path, element: false, within });
+                named = Some(Named { base: (*base).to_owned(), name, path, element: false, array: false, within });
                 tail
             }
             ["[", tail @ ..] => {

@@ -44,6 +44,8 @@ pub(crate) enum Origin {
     Core(Site),
     /// Read from a map's value: offset, bytes.
     MapValue(MapId, i32, u32),
+    /// Read from a data section: offset, bytes.
+    Data(MapId, i32, u32),
     /// Read from a frame of the call stack: whose, offset, bytes.
     Stack(FunctionId, i32, u32),
     /// Read from the context: bytes.
@@ -85,6 +87,10 @@ impl Origin {
                 None => Origin::Memory(bytes),
             },
             _ if signed => Origin::Signed,
+            (None, Value::Data(map, at)) => match i32::try_from(at).ok().and_then(|at| at.checked_add(off.into())) {
+                Some(at) => Origin::Data(map, at, bytes),
+                None => Origin::Memory(bytes),
+            },
             (None, Value::Stack(frame, Some(at))) => match at.checked_add(off.into()) {
                 Some(at) => Origin::Stack(frame.of, at, bytes),
                 None => Origin::Memory(bytes),

@@ -44,6 +44,18 @@ pub enum Kind {
     PerfOutput,
 }
 
+impl Kind {
+    /// The helper, as sources call it.
+    pub(crate) fn helper(self) -> &'static str {
+        match self {
+            Kind::RingReserveDynptr => "bpf_ringbuf_reserve_dynptr",
+            Kind::RingReserve => "bpf_ringbuf_reserve",
+            Kind::RingOutput => "bpf_ringbuf_output",
+            Kind::PerfOutput => "bpf_perf_event_output",
+        }
+    }
+}
+
 /// Bytes of a record.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Size {

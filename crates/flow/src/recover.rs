@@ -10,11 +10,12 @@ use std::rc::Rc;
 use ringfence_object::{FunctionId, MapId, Object};
 use ringfence_uapi::MapType;
 
-use crate::evidence::{Evidence, Reader};
+use crate::evidence::{self, Evidence, Reader};
 use crate::kinds::Sent;
 use crate::layout::{Certainty, Field, Layout, Meaning};
 use crate::merge::{merged, resolved};
 use crate::outputs::{self, Output, Size};
+use crate::source;
 use crate::tags::Constants;
 use crate::uses::uses;
 use crate::walk;
@@ -37,9 +38,11 @@ pub(crate) fn sent(object: &Object) -> (Vec<Output>, Vec<Sent>) {
     let mut recovery = Recovery::of(object);
     let outputs = std::mem::take(&mut recovery.reader.memory.outputs);
     let all = std::mem::take(&mut recovery.reader.memory.sent);
-    let of_map = all.iter().filter_map(|(output, taken)| Some((output.map?, output.size, taken)));
-    let known = |(map, size, taken): (MapId, Size, &Taken)| {
+    let of_map = all.iter().filter_map(|(output, taken)| Some((output.map?, output, taken)));
+    let known = |(map, output, taken): (MapId, &Output, &Taken)| {
+        let size = output.size;
         let (mut fields, mut constants) = (resolved(recovery.evidence(taken, 0), size), recovery.constants(taken));
+        recovery.variable(output, taken, &mut fields);
         // What was not looked at could contradict the rest.
         if recovery.reader.exhausted() {
             (fields, constants) = (Vec::new(), Constants::default());
@@ -154,6 +157,59 @@ impl<'a> Recovery<'a> {
         let found = Rc::new((writes, reads));
         self.reaching.insert(key, Rc::clone(&found));
         found
+    }
+
+    /// A record that is one variable, a number or text, has that as its field.
+    fn variable(&mut self, output: &Output, taken: &Taken, fields: &mut Vec<Field>) -> Option<()> {
+        let (Size::Exact(bytes), [place]) = (output.size, taken.places.as_slice()) else { return None };
+        if fields.iter().any(|field| (field.offset, field.width) != (0, bytes)) {
+            return None;
+        }
+        let object = self.reader.object;
+        let (btf, function, line) = (object.btf.as_ref()?, object.functions.get(output.function.0)?, output.line?);
+        self.reader.spend(function.lines.len().min(source::MAX_LINES)).then_some(())?;
+        let global = match place {
+            (Region::Data(map), at) => self.reader.number_at(*map, i32::try_from(*at).ok()?, bytes),
+            _ => None,
+        };
+        let (name, meaning, by_origin) = match global {
+            Some((name, meaning)) => (name.to_owned(), meaning, true),
+            None => {
+                let name = source::sent_variable(btf, function, &line, output.kind.helper())?;
+                let number = source::declared_number(btf, function, &name).filter(|(width, _)| *width == bytes);
+                let meaning = match number {
+                    Some((_, true)) => Meaning::Signed,
+                    Some((_, false)) => Meaning::Unsigned,
+                    None => self.stored_at_once(*place, taken, &name)?,
+                };
+                (name, meaning, false)
+            }
+        };
+        match fields.as_mut_slice() {
+            // What it is was found out; the source calls it this.
+            [field] if field.by_origin => (field.name, field.by_origin) = (Some(name), by_origin),
+            [_, ..] => {}
+            [] => fields.push(Field {
+                offset: 0,
+                width: bytes,
+                name: Some(name),
+                by_origin,
+                meaning,
+                certainty: Certainty::Likely,
+                line: Some(line),
+            }),
+        }
+        Some(())
+    }
+
+    /// What all of a record is that one write fills: text of a helper, or a number through a pointer of this name.
+    fn stored_at_once(&mut self, (region, start): (Region, i64), taken: &Taken, name: &str) -> Option<Meaning> {
+        let writes = self.reaching(region, start, taken);
+        writes.0.iter().filter(|write| write.bytes == taken.bytes).find_map(|write| match write.by {
+            By::Helper(by) if evidence::is_text(by) => Some(Meaning::Text),
+            By::Store(_) | By::Constant(_) => self.reader.stores_through(write, name).then_some(Meaning::Unsigned),
+            By::Helper(_) | By::Read => None,
+        })
     }
 
     /// The bytes that a call sends every time.

@@ -220,6 +220,7 @@ fn quantity(object: &Object, origin: Origin, known: &BTreeMap<Place, Quantity>, 
         | Origin::Cpu
         | Origin::CgroupId
         | Origin::Context(_)
+        | Origin::Data(..)
         | Origin::Memory(_) => None,
     }
 }

@@ -82,6 +82,69 @@ pub(crate) fn types_of_call(btf: &Btf, function: &Function, line: &Line, helper:
     found
 }
 
+/// The variable whose bytes a call sends: `pid` of `&pid`, `comm`, `v` of `u64 *v = bpf_ringbuf_reserve(..)`.
+pub(crate) fn sent_variable(btf: &Btf, function: &Function, line: &Line, helper: &str) -> Option<String> {
+    let statement = statement(btf, function, line);
+    let (before, call) = statement.split_at(statement.find(helper)?);
+    let before = before.rsplit([';', '{', '}']).next().unwrap_or(before);
+    let call = call.split(';').next().unwrap_or(call);
+    data_argument(&tokens(call), helper).or_else(|| assigned(&tokens(before)))
+}
+
+/// Bytes of the number that the function declares a variable as, or a pointer to it, and whether it has a sign.
+pub(crate) fn declared_number(btf: &Btf, function: &Function, variable: &str) -> Option<(u32, bool)> {
+    let mut found: Option<(u32, bool)> = None;
+    for text in texts(btf, function) {
+        let tokens = tokens(text);
+        let places = tokens.iter().enumerate().filter(|(_, token)| **token == variable);
+        for (at, _) in places {
+            if !matches!(tokens.get(at.saturating_add(1)), Some(&("=" | ";" | ",")) | None) {
+                continue;
+            }
+            let mut before = tokens.get(..at)?;
+            while let [rest @ .., "*"] = before {
+                before = rest;
+            }
+            let words = before.iter().rev().take_while(|token| is_name(token)).copied();
+            match number(&words.collect::<Vec<_>>()) {
+                Some(number) if found.is_some_and(|found| found != number) => return None,
+                Some(number) => found = Some(number),
+                None => {}
+            }
+        }
+    }
+    found
+}
+
+/// The number that the words of a type, in any order, are: bytes, and whether it has a sign.
+pub(crate) fn number(words: &[&str]) -> Option<(u32, bool)> {
+    #[rustfmt::skip]
+    const TYPEDEFS: &[(&[&str], u32, bool)] = &[
+        (&["u8", "__u8", "uint8_t", "bool", "_Bool"], 1, false), (&["s8", "__s8", "int8_t"], 1, true),
+        (&["u16", "__u16", "uint16_t", "__be16"], 2, false), (&["s16", "__s16", "int16_t"], 2, true),
+        (&["u32", "__u32", "uint32_t", "__be32", "uid_t", "gid_t"], 4, false), (&["s32", "__s32", "int32_t", "pid_t"], 4, true),
+        (&["u64", "__u64", "uint64_t", "__be64", "size_t"], 8, false), (&["s64", "__s64", "int64_t", "ssize_t"], 8, true),
+    ];
+    const SILENT: &[&str] = &["const", "volatile", "static", "register"];
+    let words: Vec<&str> = words.iter().copied().filter(|word| !SILENT.contains(word)).collect();
+    if let [word] = words.as_slice()
+        && let Some((_, bytes, signed)) = TYPEDEFS.iter().find(|(names, ..)| names.contains(word))
+    {
+        return Some((*bytes, *signed));
+    }
+    let count = |wanted: &str| words.iter().filter(|word| **word == wanted).count();
+    let known = ["unsigned", "signed", "long", "short", "int", "char"].map(count);
+    let [unsigned, _, long, short, _, char] = known;
+    (!words.is_empty() && known.iter().sum::<usize>() == words.len()).then_some(())?;
+    let bytes = match (char, short, long) {
+        (1, _, _) => 1,
+        (_, 1, _) => 2,
+        (_, _, 0) => 4,
+        _ => 8,
+    };
+    Some((bytes, unsigned == 0))
+}
+
 /// The structs of which the function declares variables.
 pub(crate) fn declared_structs(btf: &Btf, function: &Function) -> Vec<Named> {
     let mut found = Vec::new();

@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
+use ringfence_btf::{Btf, Def, TypeId};
 use ringfence_object::{Function, FunctionId, MapId, Object, Target};
 use ringfence_uapi::{Helper, Insn};
 
@@ -382,6 +383,13 @@ impl<'a> Walker<'a> {
                 let [pointer, offset, ..] = arguments;
                 held(pointer, state).add(offset)
             }
+            (Some(Target::Extern(function)), _) => {
+                match self.object.externs.get(function.0) {
+                    Some(function) => clobber_of_kfunc(self.object.btf.as_ref(), function.btf, arguments, state),
+                    None => state.clobber_behind(arguments),
+                }
+                Value::Elsewhere
+            }
             _ => {
                 state.clobber_behind(arguments);
                 Value::Elsewhere
@@ -456,6 +464,17 @@ const READS: &[Helper] = &[
     Helper::TASK_STORAGE_GET, Helper::CGRP_STORAGE_GET, Helper::INODE_STORAGE_GET, Helper::SK_STORAGE_GET,
 ];
 
+/// Helpers that give what they are given to functions of the program, which can write through pointers in it; and one
+/// that reads pointers out of what it is given, as the system call does.
+const CALLS_BACK: &[Helper] = &[
+    Helper::LOOP,
+    Helper::FOR_EACH_MAP_ELEM,
+    Helper::FIND_VMA,
+    Helper::USER_RINGBUF_DRAIN,
+    Helper::TIMER_SET_CALLBACK,
+    Helper::SYS_BPF,
+];
+
 /// What a helper may have written to this function's frame.
 fn clobber(helper: Helper, arguments: [Value; 5], state: &mut State) {
     let [first, second, third, ..] = arguments;
@@ -471,7 +490,27 @@ fn clobber(helper: Helper, arguments: [Value; 5], state: &mut State) {
         | Helper::DYNPTR_READ
         | Helper::GET_CURRENT_COMM => state.clobber_through(first, bytes(second)),
         Helper::GET_STACK => state.clobber_through(second, bytes(third)),
-        _ => state.clobber_behind(arguments),
+        follows if CALLS_BACK.contains(&follows) || follows.enumerator().is_none() => state.clobber_behind(arguments),
+        // What is written is what a pointer leads to, not what the pointers there lead to.
+        _ => arguments.into_iter().for_each(|argument| state.clobber_through(argument, None)),
+    }
+}
+
+/// What a function of the kernel may have written to this function's frame, as its prototype has it.
+fn clobber_of_kfunc(btf: Option<&Btf>, function: TypeId, arguments: [Value; 5], state: &mut State) {
+    let proto = btf.and_then(|btf| match btf.get(function).ok()?.def {
+        Def::Func { proto, .. } => match btf.resolve(proto).ok()?.def {
+            Def::FuncProto(proto) => Some((btf, proto)),
+            _ => None,
+        },
+        _ => None,
+    });
+    let Some((btf, proto)) = proto else { return state.clobber_behind(arguments) };
+    for (argument, param) in arguments.into_iter().zip(proto.params().flatten()) {
+        let Ok(Def::Ptr(to)) = btf.resolve(param.ty).map(|ty| ty.def) else { continue };
+        // Buffers have no type, or that of their first byte.
+        let bytes = btf.size_of(to).ok().filter(|bytes| *bytes > 1).and_then(|bytes| i32::try_from(bytes).ok());
+        state.clobber_through(argument, bytes);
     }
 }
 

@@ -6,7 +6,9 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use ringfence_btf::{Btf, Builder, Int, Member, New};
-use ringfence_flow::{Basis, EventChoice, Kind, Size, Source, Types, event_types, layouts, outputs, uses};
+use ringfence_flow::{
+    Basis, Certainty, EventChoice, Kind, Meaning, Size, Source, Types, event_types, layouts, outputs, uses,
+};
 use ringfence_object::{FunctionId, Object};
 use ringfence_uapi::Helper;
 
@@ -48,6 +50,20 @@ fn the_bytes_have_a_type() {
     assert_eq!(choice("values"), (Size::Exact(56), is("value", Basis::Data)));
     assert_eq!(choice("globals"), (Size::Exact(72), is("global", Basis::Data)));
     assert_eq!(choice("members"), (Size::Between(0, 56), is("typedef_inner_t", Basis::Data)));
+}
+
+#[test]
+fn a_record_is_one_variable() {
+    let field = |map: &str| {
+        let layout = choices(map).remove(0).layout.unwrap();
+        let [field] = layout.fields.as_slice() else { panic!("{layout:?}") };
+        assert!(field.certainty < Certainty::Guessed && choice(map).1.is_none(), "{field:?}");
+        (field.shown(), field.offset, field.width, field.meaning)
+    };
+    assert_eq!(field("number"), ("pid".to_owned(), 0, 4, Meaning::Unsigned));
+    assert_eq!(field("difference"), ("delta".to_owned(), 0, 8, Meaning::Signed));
+    assert_eq!(field("text"), ("name".to_owned(), 0, 16, Meaning::Text));
+    assert_eq!(field("word"), ("when".to_owned(), 0, 8, Meaning::Unsigned));
 }
 
 #[test]

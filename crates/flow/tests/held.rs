@@ -62,6 +62,14 @@ const LATER: &[(&str, &[&str], Truth)] = &[
     ("bio.c", &["-O3", "-mcpu=v3"], Structs(&["io_event"])),
 ];
 
+/// The third set (tests/objects/held3), written when arrays were found.
+const LAST: &[(&str, &[&str], Truth)] = &[
+    ("audit.c", &["-O2", "-mcpu=v3"], Structs(&["audit_rec"])),
+    ("hist.c", &["-O2", "-mcpu=v2"], Structs(&["summary"])),
+    ("mounts.c", &["-O2", "-mcpu=v3"], Structs(&["mount_event"])),
+    ("sslread.c", &["-Os", "-mcpu=v4"], Structs(&["data_ev", "conn_ev"])),
+];
+
 /// What is not right yet: program, and what is said.
 const NOT_RIGHT: &[(&str, &str)] = &[];
 
@@ -101,7 +109,11 @@ fn members(btf: &Btf, ty: TypeId, base: u32, facts: &mut Vec<Fact>) {
                 Def::Array(inner) => {
                     let each = size / array.len;
                     assert_eq!(btf.size_of(inner.element), Ok(1));
-                    (0..array.len).for_each(|n| facts.push((member.name.to_owned(), at + n * each, each, 't')));
+                    let text =
+                        matches!(btf.resolve(inner.element).unwrap().def, Def::Int(int) if int.char || int.signed);
+                    let kind = if text { 't' } else { 'a' };
+                    facts.push((member.name.to_owned(), at, size, 's'));
+                    (0..array.len).for_each(|n| facts.push((member.name.to_owned(), at + n * each, each, kind)));
                     continue;
                 }
                 Def::Int(int) if int.size == 1 && (int.char || int.signed) => 't',
@@ -205,4 +217,12 @@ fn nothing_is_wrong() {
 fn nothing_is_wrong_later() {
     let Some(sum) = held("held2", LATER) else { return };
     assert!(sum.placed * 100 >= sum.fields * 87 && sum.named * 100 >= sum.fields * 85, "{sum:?}");
+}
+
+// At first 98 fields, 65 % in place and named; wrong: rows of bytes taken for numbers. What is missing is in arrays that an index
+// leads into, and in loops behind which nothing is known.
+#[test]
+fn nothing_is_wrong_last() {
+    let Some(sum) = held("held3", LAST) else { return };
+    assert!(sum.placed * 100 >= sum.fields * 67 && sum.named * 100 >= sum.fields * 67, "{sum:?}");
 }

@@ -17,6 +17,8 @@ static void *(*bpf_ringbuf_reserve)(void *, __u64, __u64) = (void *)131;
 static void (*bpf_ringbuf_submit)(void *, __u64) = (void *)132;
 static long (*bpf_loop)(__u32, void *, void *, __u64) = (void *)181;
 static __u64 (*bpf_ktime_get_ns)(void) = (void *)5;
+static __u64 (*bpf_get_current_pid_tgid)(void) = (void *)14;
+static long (*bpf_get_current_comm)(void *, __u32) = (void *)16;
 
 struct ring { __uint(type, 27); __uint(max_entries, 4096); };
 
@@ -48,8 +50,10 @@ struct all {
 struct ring reserved SEC(".maps"), typedefed SEC(".maps"), kept SEC(".maps"), named SEC(".maps"), values SEC(".maps"),
 	cut SEC(".maps"), tails SEC(".maps"), globals SEC(".maps"), nothing SEC(".maps"), looks SEC(".maps"),
 	called_a SEC(".maps"), called_b SEC(".maps"), looped SEC(".maps"), counted SEC(".maps"), spilled SEC(".maps"),
-	two SEC(".maps"), missing SEC(".maps"), far SEC(".maps"), members SEC(".maps");
-struct { __uint(type, 4); __uint(max_entries, 0); __uint(key_size, 4); __uint(value_size, 4); } perf SEC(".maps");
+	two SEC(".maps"), missing SEC(".maps"), far SEC(".maps"), members SEC(".maps"),
+	difference SEC(".maps"), text SEC(".maps"), word SEC(".maps");
+struct { __uint(type, 4); __uint(max_entries, 0); __uint(key_size, 4); __uint(value_size, 4); } perf SEC(".maps"),
+	number SEC(".maps");
 struct { __uint(type, 1); __uint(max_entries, 1); __type(key, __u32); __type(value, struct value); } store SEC(".maps");
 struct { __uint(type, 2); __uint(max_entries, 1); __type(key, __u32); __type(value, struct heap); } heaps SEC(".maps");
 struct { __uint(type, 2); __uint(max_entries, 1); __type(key, __u32); __type(value, struct state); } states SEC(".maps");
@@ -84,6 +88,27 @@ SEC("raw_tp/a") int p_members(void *ctx)
 	__u32 bytes = 8 + 8 * state->samples[1].count;
 	if (bytes <= sizeof(state->samples[1]))
 		bpf_ringbuf_output(&members, sample, bytes, 0);
+	return 0;
+}
+
+/* Records that are one variable. */
+SEC("raw_tp/a") int p_variables(void *ctx)
+{
+	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+	bpf_perf_event_output(ctx, &number, 0xffffffff, &pid, sizeof(pid));
+
+	long long delta = bpf_ktime_get_ns() - 7;
+	bpf_ringbuf_output(&difference, &delta, sizeof(delta), 0);
+
+	char name[16];
+	bpf_get_current_comm(name, sizeof(name));
+	bpf_ringbuf_output(&text, name, sizeof(name), 0);
+
+	__u64 *when = bpf_ringbuf_reserve(&word, sizeof(*when), 0);
+	if (!when)
+		return 0;
+	*when = bpf_ktime_get_ns() * 3;
+	bpf_ringbuf_submit(when, 0);
 	return 0;
 }
 
