@@ -32,6 +32,9 @@ const PACKAGES: &[(&str, &str)] = &[
     ("lz4", "unpacks kernels"),
     ("iproute2", "network namespaces and veth pairs in tests"),
     ("mount", "tracefs and bpffs"),
+    ("iperf3", "known traffic in a test"),
+    ("iputils-ping", "known traffic in a test"),
+    ("tcpdump", "packets as another program reads them"),
     ("gron", "a stripped program written in Go"),
 ];
 

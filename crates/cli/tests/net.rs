@@ -198,4 +198,21 @@ fn what_is_asked_for_in_vain_is_said() {
     refused(&["--dev", "lo", "--mark", "tcp => drop"], 2, &["`drop` is none of prio, mark, dscp"]);
     refused(&["--dev", "lo", "--filter", "tpc"], 2, &["`tpc` is none of in, out"]);
     refused(&["--dev", "lo", "--sample", "10"], 2, &["--pcap"]);
+    refused(&["--dev", "lo", "--cgroup", "/some"], 2, &["whose packet it is", "--netns PID"]);
+}
+
+#[test]
+fn what_goes_away_is_said() {
+    let (_alone, wire, before) = (alone(), Wire::veth("cnetg"), held());
+    let watching = Watching::start(&wire, &["--interval", "100ms"]);
+    wire.send(20);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    // The last that holds both namespaces, and thus the devices.
+    drop(wire);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let (text, notes) = watching.end();
+    assert!(notes.contains("wire is gone"), "{notes}");
+    let flow = text.lines().find(|line| line.contains(&format!("{NEAR}:9"))).expect("the flow");
+    assert_eq!(flow.split_whitespace().nth(3), Some("20"), "{flow}");
+    assert_nothing_left(&before);
 }

@@ -6,8 +6,10 @@
 mod wire;
 
 use std::fs::File;
-use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,7 +17,7 @@ use pnet_datalink::{Channel, DataLinkReceiver, DataLinkSender};
 use ringfence::hook::{Tc, Xdp};
 use ringfence::{Kernel, Settings};
 use ringfence_tools::Error;
-use ringfence_tools::net::{Capture, Direction, Frames, Options, Place, Sampling, Traffic, Watch};
+use ringfence_tools::net::{Capture, Direction, End, Frames, Options, Place, Sampling, Traffic, Watch};
 use wire::{FAR, NEAR, Space, WIRE, Wire};
 
 /// One test at a time may load something: tests of other rooms compare ids before and after.
@@ -266,7 +268,7 @@ fn both_directions_are_one_flow() {
     let watch = Watch::start(&options(&wire.near)).unwrap();
     let listener = wire.near.inside(|| TcpListener::bind((NEAR, 7000)).unwrap());
     wire.far.inside(|| {
-        use std::io::{Read, Write};
+        use std::io::Write;
         let mut there = TcpStream::connect((NEAR, 7000)).unwrap();
         let (mut here, _) = listener.accept().unwrap();
         there.write_all(&[1; 100]).unwrap();
@@ -443,6 +445,10 @@ fn somebody_elses_program_stays() {
     let kernel = Kernel::running();
     let plan = ringfence::plan(&object, &kernel, &Settings::new()).unwrap();
     let loaded = ringfence::load(&plan, &kernel).unwrap();
+    // A device of the same number elsewhere, which has nothing to do with it.
+    let other = Wire::veth("nety");
+    let frames = Frames::Native;
+    let _elsewhere = Watch::start(&Options { frames, ..options(&other.near) }).unwrap();
     let hook = wire.near.namespace().hook(Xdp::new(WIRE));
     let _link = loaded.program("pass").unwrap().attach_to(&hook).unwrap();
     let before = wire.near.namespace().devices().unwrap();
@@ -546,4 +552,211 @@ fn a_million_packets() {
         assert!(place.packets > PACKETS / 2, "{direction}: {}", place.packets);
     }
     println!("{} of {PACKETS} packets came through", place(&near, Direction::In).packets);
+}
+
+/// A program with its output; it ends with the test. `None`, and a line that says so, where it is not installed.
+fn spawn(space: &Space, program: &str, args: &[&str]) -> Option<Running> {
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let spawned = space.inside(|| command.spawn());
+    spawned.map(Running).map_err(|error| println!("skipped: {program} is not installed ({error})")).ok()
+}
+
+struct Running(Child);
+
+impl Running {
+    /// Waits for its first line with these words.
+    fn says(mut self, words: &str) -> Running {
+        let out = self.0.stdout.as_mut().expect("stdout");
+        let found = BufReader::new(out).lines().map_while(Result::ok).any(|line| line.contains(words));
+        assert!(found, "it ended before it said {words:?}");
+        self
+    }
+
+    fn output(mut self) -> String {
+        let mut text = String::new();
+        self.0.stdout.take().expect("stdout").read_to_string(&mut text).expect("its output");
+        let (mut errors, status) = (String::new(), self.0.wait().expect("its end"));
+        self.0.stderr.take().expect("stderr").read_to_string(&mut errors).expect("its errors");
+        assert!(status.success(), "{text}{errors}");
+        text
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A packet as tcpdump writes it: the wire's bytes, as many packets as it has segments.
+#[derive(Debug)]
+struct Dumped {
+    line: String,
+    packets: u64,
+    bytes: u64,
+}
+
+impl Dumped {
+    fn of(line: String) -> Dumped {
+        let numbers = |word: &str| -> Vec<u64> {
+            let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok();
+            line.split(word).skip(1).filter_map(digits).collect()
+        };
+        let lengths = numbers(" length ");
+        let network = numbers("payload length: ").first().map(|payload| payload + 40).unwrap_or_else(|| lengths[0]);
+        // Segments of TCP, with timestamps among its options.
+        let payload = if line.contains("proto TCP") { *lengths.last().expect("a length") } else { 0 };
+        let packets = payload.div_ceil(1448).max(1);
+        let bytes = payload + packets * (network - payload + 14);
+        Dumped { line, packets, bytes }
+    }
+
+    /// All that a file has between two addresses, in this direction.
+    fn all(file: &Path, from: &str, to: &str) -> Vec<Dumped> {
+        let output = Command::new("tcpdump").args(["-nnvvr"]).arg(file).output().expect("tcpdump");
+        let text = String::from_utf8_lossy(&output.stdout).replace("\n    ", " ");
+        let between = |line: &&str| {
+            let mut words = line.split(") ").last().expect("the ends").split(' ');
+            let is = |word: Option<&str>, end: &str| {
+                let word = word.unwrap_or_default().trim_end_matches(':');
+                word == end || word.strip_prefix(end).is_some_and(|port| port.starts_with('.'))
+            };
+            is(words.next(), from) && words.next() == Some(">") && is(words.next(), to)
+        };
+        text.lines()
+            .filter(|line| line.contains(" IP"))
+            .filter(between)
+            .map(|line| Dumped::of(line.to_owned()))
+            .collect()
+    }
+}
+
+#[test]
+fn real_programs_and_tcpdump_say_the_same() {
+    let _alone = alone();
+    let wire = Wire::veth("netr");
+    let six = [Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1), Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2)];
+    let with_six = [(&wire.near, 0), (&wire.far, 1)].into_iter().all(|(space, own)| {
+        let there = space.enable_ipv6();
+        space.inside(|| {
+            let device = wire::index(WIRE);
+            wire::address(device, six[own].into(), 64);
+            wire::neighbour(device, six[1 - own].into(), wire::MAC[1 - own]);
+        });
+        there
+    });
+    assert!(with_six, "IPv6");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("far.pcap");
+    let file_name = file.display().to_string();
+    // At the other end of the wire, in both directions.
+    let args = ["-i", WIRE, "-nn", "-U", "-Z", "root", "--immediate-mode", "-B", "16384", "-w", &file_name];
+    let Some(_dump) = spawn(&wire.far, "tcpdump", &args) else { return };
+    let begun = || std::fs::metadata(&file).is_ok_and(|file| file.len() >= 24);
+    let end = Instant::now() + Duration::from_secs(10);
+    while !begun() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let rules = ["out tcp sport 5201 => prio 6 mark 0x10 dscp af41", "out icmp => dscp ef", "out icmp6 => dscp cs6"];
+    let rules = rules.map(|rule| rule.parse().unwrap()).into();
+    let watch = Watch::start(&Options { rules, ..options(&wire.near) }).unwrap();
+    let Some(server) = spawn(&wire.near, "iperf3", &["-s", "-p", "5201", "--forceflush"]) else { return };
+    let _server = server.says("listening");
+    let near = NEAR.to_string();
+    let iperf3 = |args: &[&str]| -> serde_json::Value {
+        let args = [&["-c", &near, "-p", "5201", "-J"], args].concat();
+        serde_json::from_str(&spawn(&wire.far, "iperf3", &args).expect("iperf3").output()).expect("JSON")
+    };
+    // The near end sends: segments are joined when rules see them.
+    let tcp = iperf3(&["-R", "-n", "4M", "-b", "200M"]);
+    let udp = iperf3(&["-u", "-l", "1000", "-n", "2M", "-b", "50M"]);
+    for (to, size) in [(near.as_str(), "100"), (&near, "4000"), ("fd00::1", "200")] {
+        let args = ["-q", "-c", "10", "-i", "0.01", "-s", size, to];
+        let Some(ping) = spawn(&wire.far, "ping", &args) else { return };
+        assert!(ping.output().contains("10 received, 0% packet loss"));
+    }
+    let far = FAR.to_string();
+    let ends = [(&*near, &*far), (&*far, &*near), ("fd00::1", "fd00::2"), ("fd00::2", "fd00::1")];
+    // What a flow says of one direction, and what tcpdump does.
+    let both = |traffic: &Traffic| {
+        ends.map(|(from, to)| {
+            let mut ours = [0; 2];
+            for flow in &traffic.flows {
+                let end = |end: &End| match end {
+                    End::Ip(address, _) => address.to_string(),
+                    End::Mac(_) => String::new(),
+                };
+                for (a, b, way) in [(&flow.from, &flow.to, 0), (&flow.to, &flow.from, 1)] {
+                    if end(a) == from && end(b) == to {
+                        ours = [ours[0] + flow.packets[way], ours[1] + flow.bytes[way]];
+                    }
+                }
+            }
+            let theirs = Dumped::all(&file, from, to);
+            let sum = |of: fn(&Dumped) -> u64| theirs.iter().map(of).sum::<u64>();
+            (ours, [sum(|one| one.packets), sum(|one| one.bytes)])
+        })
+    };
+    // Ends of connections are still under way, and tcpdump writes as fast as it can.
+    let end = Instant::now() + Duration::from_secs(10);
+    while both(&watch.so_far().unwrap()).iter().any(|(ours, theirs)| ours != theirs) && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let traffic = watch.finish().unwrap();
+    for ((from, to), (ours, theirs)) in ends.iter().zip(both(&traffic)) {
+        assert_eq!(ours, theirs, "{from} > {to}");
+    }
+    let number =
+        |of: &serde_json::Value, name: &str| of.pointer(name).and_then(serde_json::Value::as_u64).expect("a number");
+    // One more of four bytes begins the test.
+    let datagrams: u64 = traffic.flows.iter().filter(|flow| flow.protocol == "udp").map(|flow| flow.packets[0]).sum();
+    assert_eq!(datagrams, number(&udp, "/end/sum/packets") + 1);
+    let sent = number(&tcp, "/end/sum_received/bytes");
+    let (out, all) = (place(&traffic, Direction::Out), Dumped::all(&file, &near, &far));
+    let data: u64 = all.iter().filter(|one| one.line.contains("proto TCP")).map(|one| one.bytes).sum();
+    assert!(sent >= 4 << 20 && data > sent, "{sent} {data}");
+    assert!(all.iter().any(|one| one.packets > 1), "some were joined when the rule saw them");
+    // The class of each packet, and its sums; those of TCP are made by the device.
+    let mut classes = [0u64; 3];
+    for one in all.iter().chain(&Dumped::all(&file, "fd00::1", "fd00::2")) {
+        let kinds =
+            [("proto TCP", "(tos 0x88,"), ("proto ICMP (1)", "(tos 0xb8,"), ("next-header ICMPv6", "class 0xc0,")];
+        for ((kind, class), seen) in kinds.iter().zip(&mut classes) {
+            if one.line.contains(kind) {
+                assert!(one.line.contains(class), "{one:?}");
+                *seen += one.packets;
+            }
+        }
+        assert!(!one.line.contains("bad cksum") && !one.line.contains("bad icmp6"), "{one:?}");
+        assert!(!one.line.contains("wrong icmp"), "{one:?}");
+    }
+    // Ten answers in one piece and ten in three; the neighbours' discovery is marked, too.
+    assert_eq!(classes[1], 10 + 30);
+    assert!(classes[2] >= 10 && out.marked >= classes.iter().sum(), "{classes:?} {out:?}");
+}
+
+#[test]
+fn large_packets_are_watched_in_the_stack() {
+    let _alone = alone();
+    let wire = Wire::veth("netb");
+    for space in [&wire.near, &wire.far] {
+        space.inside(|| wire::set_mtu(WIRE, 9000));
+    }
+    let watch = Watch::start(&Options { frames: Frames::Native, ..options(&wire.near) }).unwrap();
+    let device = &watch.devices()[0];
+    assert_eq!(device.frames, Frames::Generic);
+    assert!(device.why.as_ref().is_some_and(|why| why.contains("MTU")), "{device:?}");
+    wire.far.inside(|| {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        for _ in 0..20 {
+            socket.send_to(&[7; 8000], (NEAR, 9)).unwrap();
+        }
+    });
+    let traffic = arrived(watch, Direction::In, 20);
+    for direction in [Direction::Frame, Direction::In] {
+        let place = place(&traffic, direction);
+        assert_eq!((place.packets, place.bytes, place.sizes[6]), (20, 20 * 8042, 20), "{direction}");
+    }
 }

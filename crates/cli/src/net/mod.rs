@@ -49,6 +49,8 @@ pub struct Args {
     /// dst A, port N, sport N, dport N-M, vlan N; all must hold. Decided in the kernel.
     #[arg(long, value_name = "WORDS")]
     filter: Option<Match>,
+    #[command(flatten)]
+    _whose: Whose,
     /// Set priority, mark or DSCP of packets: `tcp dport 443 => prio 6 mark 0x10 dscp af41`. May be given several times; the first
     /// that fits is taken.
     #[arg(long, value_name = "WORDS => WHAT")]
@@ -80,6 +82,28 @@ pub struct Args {
     /// Serve the numbers as Prometheus metrics at this address (or port of this machine), under /metrics.
     #[arg(long, value_name = "ADDRESS", value_parser = crate::metrics::address)]
     metrics: Option<SocketAddr>,
+}
+
+/// The other tools' filters: whoever tries them here is told why there are none.
+#[derive(clap::Args)]
+struct Whose {
+    #[arg(long = "pid", hide = true, value_parser = whose)]
+    _pid: Option<String>,
+    #[arg(long = "comm", hide = true, value_parser = whose)]
+    _comm: Option<String>,
+    #[arg(long = "uid", hide = true, value_parser = whose)]
+    _uid: Option<String>,
+    #[arg(long = "cgroup", hide = true, value_parser = whose)]
+    _cgroup: Option<String>,
+    #[arg(long = "container", hide = true, value_parser = whose)]
+    _container: Option<String>,
+}
+
+fn whose(_: &str) -> Result<String, &'static str> {
+    Err(
+        "at a device it is not known any more, or not yet, whose packet it is; a container's packets are those of its devices: \
+         --netns PID --all; ports and addresses: --filter",
+    )
 }
 
 pub fn run(args: &Args) -> Result<(), Failure> {

@@ -45,7 +45,7 @@ impl Lines {
             text.push_str("TIME     DEVICE           WHERE  PACKETS/S   BYTES/S    PACKETS       BYTES\n");
         }
         let mut objects = Vec::new();
-        for place in &traffic.places {
+        for place in traffic.places.iter().filter(|place| !traffic.gone.contains(&place.device)) {
             let key = (place.device.clone(), place.direction.to_string());
             let (packets, bytes_before) = self.before.insert(key, (place.packets, place.bytes)).unwrap_or_default();
             let per_second = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
@@ -67,7 +67,7 @@ impl Lines {
                 objects.push(object);
             }
         }
-        let value = json!({ "time_s": traffic.time.as_secs_f64(), "places": objects });
+        let value = json!({ "time_s": traffic.time.as_secs_f64(), "gone": traffic.gone, "places": objects });
         match self.format {
             Format::Table => {}
             Format::Json => text = format!("{value}\n"),
@@ -148,6 +148,7 @@ fn whole(traffic: &Traffic, top: usize) -> Value {
     let cost = traffic.cost;
     json!({
         "time_s": traffic.time.as_secs_f64(),
+        "gone": traffic.gone,
         "places": traffic.places.iter().map(place_json).collect::<Vec<_>>(),
         "protocols": protocols.collect::<Vec<_>>(),
         "talkers": talkers.collect::<Vec<_>>(),
@@ -308,12 +309,19 @@ pub fn summary(traffic: &Traffic) -> Vec<String> {
     let some: Vec<_> =
         kinds.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}")).collect();
     lines.push(format!("lost: {}", if some.is_empty() { "nothing".to_owned() } else { some.join(", ") }));
+    lines.extend(gone(traffic));
     let failed: u64 = traffic.places.iter().map(|place| place.mark_failed).sum();
     if failed > 0 {
         lines.push(format!("{failed} packets could not be marked"));
     }
     lines.push(format!("own cost: {}", cost(traffic)));
     lines
+}
+
+/// Devices that went away while they were watched.
+pub fn gone(traffic: &Traffic) -> Option<String> {
+    let what = if traffic.gone.len() > 1 { "are" } else { "is" };
+    (!traffic.gone.is_empty()).then(|| format!("{} {what} gone", traffic.gone.join(", ")))
 }
 
 /// What it costs itself: `0.1% of a CPU here, 2.1% in the kernel (410 ns a run)`.

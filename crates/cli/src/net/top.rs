@@ -12,7 +12,7 @@ use ratatui::widgets::{Row, Table};
 use ringfence_tools::net::{Flow, Traffic};
 
 use super::Running;
-use super::report::{cost, flow_row};
+use super::report::{cost, flow_row, gone};
 use crate::exit::Failure;
 use crate::live::Live;
 use crate::output::bytes;
@@ -70,8 +70,9 @@ impl Live for Top<'_> {
 
     fn head(&self) -> String {
         let traffic = &self.now;
+        let gone = gone(traffic).map(|gone| format!("; {gone}")).unwrap_or_default();
         format!(
-            "{:.0} s; {} flows, {} pushed out; {} sent again; lost {}",
+            "{:.0} s; {} flows, {} pushed out; {} sent again; lost {}{gone}",
             traffic.time.as_secs_f64(),
             traffic.flows.len(),
             traffic.flows_pushed_out,

@@ -167,21 +167,20 @@ impl Placed for Message {
     }
 }
 
-/// Who holds the device.
+/// Who holds the device. Its number is another device's in each network namespace, and links do not say in which they are.
 fn busy(index: u32, device: &str) -> Cause {
+    let there = Netlink::open().ok().and_then(|netlink| netlink.xdp(index).ok()?.any());
+    let name = there.map_or(String::new(), |id| format!(": `{}` (program {id})", program_name(id)));
     let mut last = 0;
     while let Ok(Some(id)) = sys::Ids::Link.after(last) {
         last = id;
         let Ok(info) = sys::open_link(id).and_then(|link| link.info()) else { continue };
-        if info.details == (LinkDetails::Xdp { ifindex: index }) {
-            let (name, program) = (program_name(info.program_id), info.program_id);
-            return Cause::new(Kind::Io, format!("it has a program already: `{name}` (program {program}, link {id})"))
+        if info.details == (LinkDetails::Xdp { ifindex: index }) && Some(info.program_id) == there {
+            return Cause::new(Kind::Io, format!("it has a program already{name}, by link {id}"))
                 .action("take that off first: end the process that holds the link, or remove its pin");
         }
     }
-    let there = Netlink::open().ok().and_then(|netlink| netlink.xdp(index).ok()?.any());
-    let there = there.map_or(String::new(), |id| format!(": `{}` (program {id})", program_name(id)));
-    Cause::new(Kind::Io, format!("it has a program already, without a link{there}"))
+    Cause::new(Kind::Io, format!("it has a program already, without a link{name}"))
         .action(format!("take that off first: `ip link set dev {device} xdp off`"))
 }
 

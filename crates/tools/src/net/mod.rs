@@ -301,7 +301,13 @@ impl Watch {
     }
 
     fn read(&self, time: Duration) -> Result<Traffic> {
-        let now = self.namespace.devices()?;
+        // Whoever has a namespace's name may take it away, and with it all of its devices.
+        let now = match self.namespace.devices() {
+            Err(error) if error.errno() == Some(Errno::NOENT.raw_os_error()) => Vec::new(),
+            devices => devices?,
+        };
+        let is_there = |device: &&Watched| now.iter().any(|now| now.index == device.index);
+        let gone = self.watched.iter().filter(|device| !is_there(device)).map(|device| device.name.clone()).collect();
         let names: HashMap<u32, &Watched> = self.watched.iter().map(|device| (device.index, device)).collect();
         let name =
             |index: u32| names.get(&index).map_or_else(|| format!("number {index}"), |device| device.name.clone());
@@ -364,6 +370,7 @@ impl Watch {
         let present = u64::try_from(flows.len()).unwrap_or(u64::MAX);
         Ok(Traffic {
             time,
+            gone,
             places,
             protocols,
             flows,

@@ -18,6 +18,8 @@ pub const SIZES: [u64; 7] = [64, 128, 256, 512, 1024, 1518, 9018];
 pub struct Traffic {
     /// Since the first program was attached.
     pub time: Duration,
+    /// Devices that are not there any more. What came before is counted; their own numbers went with them.
+    pub gone: Vec<String>,
     /// By device and direction, those with packets and those without.
     pub places: Vec<Place>,
     /// By device, direction and protocol, the most bytes first.
