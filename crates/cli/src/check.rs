@@ -14,8 +14,8 @@ use crate::source;
 /// Loads every program on this kernel and takes it off again; one bad program does not hide the others.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Object file, or name of a built-in program.
-    file: String,
+    #[command(flatten)]
+    named: source::Named,
     /// How to print it.
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -67,7 +67,7 @@ enum Verdict {
 }
 
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let source = source::open(&args.file)?;
+    let source = source::open(&args.named)?;
     let kernel = Kernel::running();
     let off = source.object.programs.iter().filter(|program| args.all && !program.autoload);
     let settings =

@@ -15,8 +15,8 @@ use crate::source;
 /// What is in an object, what it needs, what it would do. Loads nothing; no root needed.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Object file, or name of a built-in program.
-    file: String,
+    #[command(flatten)]
+    named: source::Named,
     /// How to print it.
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     emit_types: Option<PathBuf>,
     /// Type of the events of a map, as for `run`. May be given several times.
-    #[arg(long, value_name = "MAP=TYPE", value_parser = crate::run::pair)]
+    #[arg(long, value_name = "MAP=TYPE", value_parser = source::pair)]
     event: Vec<(String, String)>,
     /// Relocate (CO-RE) against these types, raw BTF of another kernel; all else is this kernel's.
     #[arg(long, value_name = "BTF")]
@@ -108,7 +108,7 @@ struct NeedRow {
 }
 
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let source = source::open(&args.file)?;
+    let source = source::open(&args.named)?;
     if let Some(path) = &args.emit_types {
         crate::emit::write(&source, path, &args.event)?;
         if path.as_os_str() == "-" {

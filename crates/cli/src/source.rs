@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ringfence::Object;
 use ringfence_btf::Btf;
+use ringfence_plan::near::nearest;
 
 use crate::exit::{Exit, Failure};
 
@@ -25,11 +26,51 @@ pub struct Source {
     pub debug: Option<Btf>,
 }
 
+/// The object that a command is about.
+#[derive(clap::Args)]
+pub struct Named {
+    /// Object file, or name of a built-in program.
+    file: String,
+    /// Take a program for one in this section (`SEC("..")`), where its own says nothing or something else:
+    /// `tail_1=socket`, `prog=kprobe/do_unlinkat`. May be given several times.
+    #[arg(long, value_name = "PROGRAM=SECTION", value_parser = pair)]
+    section: Vec<(String, String)>,
+}
+
+/// Behind a name that is unknown: what it can have been.
+fn hint<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    match nearest(name, known).join(", ") {
+        near if near.is_empty() => near,
+        near => format!("; did you mean {near}?"),
+    }
+}
+
+/// `NAME=VALUE`.
+pub fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("NAME=VALUE is wanted".to_owned()),
+    }
+}
+
 /// Reads an object file, or the built-in program of that name when there is no such file.
-pub fn open(name: &str) -> Result<Source, Failure> {
+pub fn open(Named { file: name, section }: &Named) -> Result<Source, Failure> {
     let (file_name, bytes) = read(name)?;
     let fail = |error: &dyn std::fmt::Display| Failure::new(Exit::Error, format_args!("{name}: {error}"));
-    let object = Object::parse(&file_name, &bytes).map_err(|error| fail(&error))?;
+    let mut object = Object::parse(&file_name, &bytes).map_err(|error| fail(&error))?;
+    for (program, section) in section {
+        let names = || object.programs.iter().map(|program| program.name.as_str());
+        if ringfence_object::section(section).is_none() {
+            let near = hint(section, ringfence_object::SECTIONS.iter().map(|def| def.name));
+            return Err(fail(&format_args!("no program can be in a section `{section}`{near}")));
+        }
+        if !names().any(|name| name == program) {
+            return Err(fail(&format_args!("it has no program `{program}`{}", hint(program, names()))));
+        }
+        for found in object.programs.iter_mut().filter(|found| found.name == *program) {
+            found.section.clone_from(section);
+        }
+    }
     // DWARF only helps to name event types: damage there stops nothing.
     let debug = ringfence_object::debug_types(&bytes).ok().flatten();
     Ok(Source { label: name.to_owned(), object, debug })

@@ -34,6 +34,37 @@ fn one_bad_program_hides_no_other() {
     assert_nothing_left(&before);
 }
 
+/// A section that tells nothing is given from outside, and the program runs where that says.
+#[test]
+fn a_program_is_put_in_a_section() {
+    let _alone = alone();
+    let before = held();
+    let dir = tempfile::tempdir().expect("a directory");
+    let object = compile("mixed", dir.path());
+    let with = |verb: &str, section: &str, more: &[&str]| {
+        ringfence().arg(verb).arg(&object).args(["--section", section]).args(more).output().expect("output")
+    };
+    let output = with("check", "of_no_type=raw_tp/sched_switch", &["-o", "json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let rows = report["programs"].as_array().expect("programs");
+    let row = rows.iter().find(|row| row["name"] == "of_no_type").expect("the program");
+    assert_eq!((&row["verdict"], &row["type"]), (&"ok".into(), &"raw_tracepoint".into()));
+
+    let output = with("run", "of_no_type=raw_tp/sys_enter", &["--only", "of_no_type", "--for", "1s"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains("of no type"), "{}", stdout(&output));
+
+    let output = with("check", "of_no_type=raw_tpp", &[]);
+    assert!(
+        stderr(&output).contains("no program can be in a section `raw_tpp`; did you mean raw_tp"),
+        "{}",
+        stderr(&output)
+    );
+    let output = with("run", "of_no_tpe=raw_tp/sys_enter", &[]);
+    assert!(stderr(&output).contains("it has no program `of_no_tpe`; did you mean of_no_type?"), "{}", stderr(&output));
+    assert_nothing_left(&before);
+}
+
 #[test]
 fn what_was_filled_in_is_said() {
     let _alone = alone();

@@ -61,8 +61,8 @@ pub enum Error {
     },
     /// The section does not tell the program's type.
     #[error(
-        "program {program}: section \"{section}\" tells no program type{}; give one for the program, \
-         or name the section after one",
+        "program {program}: section \"{section}\" tells no program type{}; say in which it should be \
+         (--section {program}=NAME, or in Object::programs), or rename it",
         hint(near, &[])
     )]
     NoType {

@@ -97,9 +97,15 @@ impl Role {
             return Error::NoType { program: program_name, section: section_name, near: Vec::new() };
         }
         // Somebody who writes kprobes/tcp_connect means kprobe/tcp_connect.
-        let whole = nearest(&program.section, SECTIONS.iter().map(|def| def.name));
+        let names = || SECTIONS.iter().map(|def| def.name);
         let first = program.section.split('/').next().unwrap_or_default();
-        let near = if whole.is_empty() { nearest(first, SECTIONS.iter().map(|def| def.name)) } else { whole };
+        // `socket_filter`, and what older loaders take for one: `classifier/main`.
+        let start = names().filter(|name| first.starts_with(name)).max_by_key(|name| name.len());
+        let near = match (start, nearest(&program.section, names())) {
+            (Some(name), whole) if whole.is_empty() => vec![name.to_owned()],
+            (None, whole) if whole.is_empty() => nearest(first, names()),
+            (_, whole) => whole,
+        };
         Error::NoType { program: program_name, section: section_name, near }
     }
 

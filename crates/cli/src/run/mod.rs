@@ -34,20 +34,20 @@ const MOST_TURNS: usize = 100_000;
 /// Loads and attaches an object, prints what it says; Ctrl-C takes everything off again.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Object file, or name of a built-in program.
-    file: String,
+    #[command(flatten)]
+    named: source::Named,
     /// End by itself after this time (5s, 2m); else at Ctrl-C.
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     duration: Option<Duration>,
     /// Type of the events of a map: a type of the object (`events=event`), C (`events=struct { u32 pid; char comm[16]; }`)
     /// or a type of a header (`events=tool.h:event`). May be given several times.
-    #[arg(long, value_name = "MAP=TYPE", value_parser = pair)]
+    #[arg(long, value_name = "MAP=TYPE", value_parser = source::pair)]
     event: Vec<(String, String)>,
     /// How to print events: a table, JSON (one object a line) or YAML (one document an event).
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
     /// Set a global variable before the load; members and elements too (`cfg.pid=1`, `ids[2]=7`).
-    #[arg(long, value_name = "GLOBAL=VALUE", value_parser = pair)]
+    #[arg(long, value_name = "GLOBAL=VALUE", value_parser = source::pair)]
     set: Vec<(String, String)>,
     /// Load this program and no other. May be given several times.
     #[arg(long, value_name = "PROGRAM")]
@@ -82,22 +82,14 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     seconds.or_else(spelled).ok_or_else(|| "a time such as 5s, 500ms, 2m is wanted".to_owned())
 }
 
-/// `NAME=VALUE`.
-pub fn pair(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("NAME=VALUE is wanted".to_owned()),
-    }
-}
-
 fn entries(text: &str) -> Result<(String, u32), String> {
-    let (map, number) = pair(text)?;
+    let (map, number) = source::pair(text)?;
     let number = number.parse().map_err(|_| format!("{number} is no number of entries"))?;
     Ok((map, number))
 }
 
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let source = source::open(&args.file)?;
+    let source = source::open(&args.named)?;
     let choices = events::choose(&source, &args.event)?;
     let wanted = args.shape.bind(&choices, events::sends(&source), args.raw)?;
     let stop = stop_flag()?;

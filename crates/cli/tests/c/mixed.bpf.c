@@ -49,6 +49,7 @@ int of_another_type(struct xdp_md *ctx)
 SEC("my_own_section")
 int of_no_type(void *ctx)
 {
+	bpf_printk("of no type");
 	return 0;
 }
 
