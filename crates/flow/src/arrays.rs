@@ -104,12 +104,7 @@ pub(crate) fn of_loops(all: &mut Vec<Evidence>, size: Size) -> Vec<Field> {
     found
 }
 
-fn of_loop(
-    group: &[Evidence],
-    loops: &[(u32, Option<String>)],
-    others: &[Evidence],
-    size: Size,
-) -> Option<Vec<Field>> {
+fn of_loop(group: &[Evidence], loops: &[(u32, Option<String>)], others: &[Evidence], size: Size) -> Option<Vec<Field>> {
     let first = group.first()?;
     let (step, count, compared) = first.every.clone()?;
     let name = first.within.clone().or_else(|| first.field.name.clone())?;
