@@ -88,20 +88,23 @@ pub(crate) fn structs(all: &mut Vec<Evidence>) {
 pub(crate) fn of_loops(all: &mut Vec<Evidence>, size: Size) -> Vec<Field> {
     let (mut loops, rest): (Vec<_>, Vec<_>) = all.drain(..).partition(|e| e.every.is_some());
     *all = rest;
+    // Where something starts that another array cannot reach into, named or not.
+    let starts: Vec<(u32, Option<String>)> =
+        loops.iter().map(|e| (e.field.offset, e.within.clone().or_else(|| e.field.name.clone()))).collect();
     loops.retain(|e| !e.constant && !e.read && e.field.name.is_some() && (e.element || e.within.is_some()));
     let step = |e: &Evidence| e.every.as_ref().map_or(0, |(step, ..)| *step);
     let group = |e: &Evidence| (e.within.clone().or_else(|| e.field.name.clone()), step(e));
     loops.sort_by_key(|e| (group(e), e.field.offset, e.field.width, e.field.certainty));
     let mut found = Vec::new();
     for of_one in loops.chunk_by(|a, b| group(a) == group(b)) {
-        found.extend(of_loop(of_one, all, size).unwrap_or_default());
+        found.extend(of_loop(of_one, &starts, all, size).unwrap_or_default());
     }
     let inside = |e: &Evidence, f: &Field| f.offset <= e.field.offset && e.field.end() <= f.end();
     all.retain(|e| !found.iter().any(|field| inside(e, field) && (e.element || e.within.is_some() || e.constant)));
     found
 }
 
-fn of_loop(group: &[Evidence], others: &[Evidence], size: Size) -> Option<Vec<Field>> {
+fn of_loop(group: &[Evidence], loops: &[(u32, Option<String>)], others: &[Evidence], size: Size) -> Option<Vec<Field>> {
     let first = group.first()?;
     let (step, count, compared) = first.every.clone()?;
     let name = first.within.clone().or_else(|| first.field.name.clone())?;
@@ -123,8 +126,12 @@ fn of_loop(group: &[Evidence], others: &[Evidence], size: Size) -> Option<Vec<Fi
         Size::Exact(end) | Size::Between(_, end) => Some(end),
         Size::Unknown => None,
     };
-    let starts = others.iter().filter(|e| !of_array(e) && !e.constant && e.field.offset > start);
-    let next = starts.map(|e| e.field.offset).chain(ends).min()?;
+    let starts = others.iter().filter(|e| !of_array(e) && !e.constant);
+    if starts.clone().any(|e| e.field.offset < start && e.field.end() > start) {
+        return None;
+    }
+    let loops = loops.iter().filter(|(_, of)| of.as_ref() != Some(&name)).map(|(at, _)| *at);
+    let next = starts.map(|e| e.field.offset).chain(loops).filter(|at| *at > start).chain(ends).min()?;
     // From the first element to the end of what is known of the last.
     let known = group.iter().map(|e| e.field.end().saturating_sub(start)).max()?.min(step);
     let fits = |n: u32| {
@@ -132,15 +139,21 @@ fn of_loop(group: &[Evidence], others: &[Evidence], size: Size) -> Option<Vec<Fi
         next.checked_sub(end).filter(|gap| *gap < ALIGNED)
     };
     let mut numbers: Vec<u32> = vec![count];
+    // Where another one would fit, a number that something is compared with says too little.
+    let room = if count > 0 { ALIGNED } else { step.min(ALIGNED) };
     if count == 0 {
-        // A loop can count bytes of this array, or of what it reads.
+        // A loop can count bytes of this array, or of what it reads, or go from the record's start to the array's end.
         let scaled = |n: &u32| {
-            let whole = |unit: u32| n.checked_div(unit).filter(|_| n.is_multiple_of(unit));
-            [1, 4, 8, step].into_iter().filter_map(whole).collect::<Vec<_>>()
+            let whole = |n: u32, unit: u32| n.checked_div(unit).filter(|_| n.is_multiple_of(unit));
+            let behind = n.checked_sub(start).and_then(|bytes| whole(bytes, step));
+            [1, 4, 8, step].into_iter().filter_map(|unit| whole(*n, unit)).chain(behind).collect::<Vec<_>>()
         };
         numbers = compared.iter().flat_map(scaled).collect();
     }
-    let count = numbers.into_iter().filter(|n| *n > 1 && fits(*n).is_some()).min_by_key(|n| fits(*n))?;
+    let fitting: BTreeSet<u32> = numbers.into_iter().filter(|n| *n > 1 && fits(*n).is_some()).collect();
+    // Two that fit: one of them is a number of something else.
+    let count = fitting.first().copied().filter(|_| fitting.len() == 1)?;
+    fits(count).filter(|gap| *gap < room)?;
     if first.within.is_none() {
         let (only, width) = (&first.field, first.field.width);
         // Text may be read one byte shorter than there is room.

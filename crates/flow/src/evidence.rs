@@ -504,7 +504,11 @@ impl<'a> Reader<'a> {
         let jumps = insns.iter().filter(|insn| matches!(insn.class(), Insn::JMP | Insn::JMP32) && insn.code & X == 0);
         let mut all: Vec<u32> = jumps
             .filter(|_| self.spend(1))
-            .filter_map(|insn| u32::try_from(insn.imm).ok())
+            // `> 15` is 16 of them.
+            .filter_map(|insn| {
+                let behind = u32::from(matches!(insn.code & 0xf0, 0x20 | 0x60 | 0xb0 | 0xd0));
+                u32::try_from(insn.imm).ok()?.checked_add(behind)
+            })
             .filter(|imm| *imm > 1)
             .collect();
         all.sort_unstable();

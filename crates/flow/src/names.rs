@@ -340,7 +340,16 @@ fn path<'a, 'b>(tokens: &'b [&'a str]) -> Option<(Named, &'b [&'a str])> {
                 if let Some(named) = &mut named {
                     named.element = true;
                 }
-                let close = tail.iter().position(|token| *token == "]")?;
+                // An index can have one of its own: `e->marks[at[0] & 3]`.
+                let mut depth = 1usize;
+                let close = tail.iter().position(|token| {
+                    depth = match *token {
+                        "[" => depth.saturating_add(1),
+                        "]" => depth.saturating_sub(1),
+                        _ => depth,
+                    };
+                    depth == 0
+                })?;
                 tail.get(close.saturating_add(1)..)?
             }
             _ => break,
@@ -365,6 +374,7 @@ mod tests {
         assert_eq!(name("\tpid = e->pid;"), None);
         assert_eq!(assigned("e->a = 1; e->b = 2;", 15).map(|n| n.name).as_deref(), Some("b"));
         assert!(assigned("e->args[0] = 1;", 1).is_some_and(|n| n.element));
+        assert!(assigned("e->marks[at[0] & 3] = 1;", 1).is_some_and(|n| n.element && n.name == "marks"));
         let name = |text| set_by_macro(text, &|name| name == "e").map(|named| named.name);
         assert_eq!(name("\tSET(pid, bpf_get_current_pid_tgid() >> 32);").as_deref(), Some("pid"));
         assert_eq!(name("\tSET(e, pid, f(1, 2));").as_deref(), Some("pid"));

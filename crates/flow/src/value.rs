@@ -202,9 +202,14 @@ impl Value {
     pub(crate) fn indexed(self, by: Value, step: u32) -> Option<Value> {
         let (base, Some(Stride { start, step: 0, .. })) = self.place()? else { return None };
         let Value::Number(low, high) = by else { return None };
-        let (low, last) = (i32::try_from(low).ok()?, u32::try_from(high).ok()?);
+        let low = i32::try_from(low).ok()?;
+        // What a loop counts, and nothing bounds here: its steps are those of a shift or a product.
+        let Some(last) = u32::try_from(high).ok().filter(|last| *last <= Stride::MAX_STEP) else {
+            let stepped = low == 0 && (2..=Stride::MAX_STEP).contains(&step);
+            return stepped.then_some(Value::Every(base, Stride { start, step, count: 0 }));
+        };
         let count = last.checked_sub(low.cast_unsigned())?.checked_div(step)?.checked_add(1)?;
-        let known = count > 1 && last <= Stride::MAX_STEP && step <= Stride::MAX_STEP;
+        let known = count > 1 && step <= Stride::MAX_STEP;
         known.then_some(Value::Every(base, Stride { start: start.checked_add(low)?, step, count }))
     }
 

@@ -723,7 +723,13 @@ fn element(state: &State, function: &Function, at: usize, insn: Insn) -> Option<
     };
     // What a loop adds to each time is made in two places.
     let Some(made) = state.made(register).by else {
-        return pointer.stepped(number, added(state, function, at, register)?);
+        let step = added(state, function, at, register)?;
+        // Where a loop ends at one number, nothing bounds what it counts.
+        let first = match number {
+            Value::Number(0, u64::MAX) => begun(function, at, register).map_or(number, Value::constant),
+            known => known,
+        };
+        return pointer.stepped(first, step);
     };
     let at = usize::try_from(made).ok()?;
     let maker = function.insns.get(at)?;
@@ -751,6 +757,22 @@ fn added(state: &State, function: &Function, at: usize, register: u8) -> Option<
     let near = function.insns.get(at..)?.iter().take(NEAR);
     let step = near.filter(|insn| ADD_K.contains(&insn.code) && state.alike(insn.dst, register));
     step.map(|insn| u32::try_from(insn.imm).ok()).next().flatten().filter(|step| *step > 0)
+}
+
+/// The constant that was put into a register last before a loop, in the order of the instructions.
+fn begun(function: &Function, at: usize, register: u8) -> Option<u64> {
+    const MOV_K: [u8; 2] = [0xb7, 0xb4];
+    const ADD_K: [u8; 2] = [0x07, 0x04];
+    /// Instructions before it that are looked at.
+    const NEAR: usize = 64;
+    let before = function.insns.get(at.saturating_sub(NEAR)..at)?.iter().rev();
+    let sets = |insn: &&Insn| {
+        matches!(insn.class(), Insn::ALU | Insn::ALU64 | Insn::LDX | Insn::LD)
+            && insn.dst == register
+            && !ADD_K.contains(&insn.code)
+    };
+    let last = before.into_iter().find(sets).filter(|insn| MOV_K.contains(&insn.code))?;
+    u64::try_from(last.imm).ok()
 }
 
 /// The state behind a conditional jump, on one of its ways; `None`: that way is never taken.

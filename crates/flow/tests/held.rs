@@ -219,10 +219,11 @@ fn nothing_is_wrong_later() {
     assert!(sum.placed * 100 >= sum.fields * 87 && sum.named * 100 >= sum.fields * 85, "{sum:?}");
 }
 
-// At first 98 fields, 65 % in place and named; wrong: rows of bytes taken for numbers. What is missing is in arrays that an index
-// leads into, and in loops behind which nothing is known.
+// At first 98 fields, 65 % in place and named; wrong: rows of bytes taken for numbers. What is missing: two members that nothing
+// writes, a union that one call fills for both members, an array of which an index reaches a third, rows of bytes and a
+// buffer that may be text or not.
 #[test]
 fn nothing_is_wrong_last() {
     let Some(sum) = held("held3", LAST) else { return };
-    assert!(sum.placed * 100 >= sum.fields * 67 && sum.named * 100 >= sum.fields * 67, "{sum:?}");
+    assert!(sum.placed * 100 >= sum.fields * 90 && sum.named * 100 >= sum.fields * 90, "{sum:?}");
 }
