@@ -1,5 +1,7 @@
 //! Registers and spilled values at one instruction.
 
+use std::rc::Rc;
+
 use crate::origin::Origin;
 use crate::value::{Frame, Known, Made, Value};
 
@@ -26,8 +28,8 @@ pub(crate) struct State {
     made: [Made; 11],
     /// The registers that hold the same value as each, one bit for one.
     same: [u16; 11],
-    /// Spilled values by their offset, sorted.
-    slots: Vec<Slot>,
+    /// Spilled values by their offset, sorted. Most states that are copied change none.
+    slots: Rc<Vec<Slot>>,
     /// This function's.
     pub(crate) frame: Frame,
 }
@@ -47,7 +49,7 @@ impl State {
             origins: [Origin::Other; 11],
             made: [Made::default(); 11],
             same: own(),
-            slots: Vec::new(),
+            slots: Rc::default(),
             frame,
         }
     }
@@ -147,13 +149,16 @@ impl State {
             && self.slots.len() < MAX_SLOTS
             && let Err(at) = self.slots.binary_search_by_key(&offset, |slot| slot.at)
         {
-            self.slots.insert(at, Slot { at: offset, bytes, known: Known { value, ..known } });
+            Rc::make_mut(&mut self.slots).insert(at, Slot { at: offset, bytes, known: Known { value, ..known } });
         }
     }
 
     /// Something unknown is written to `from..to` of this function's frame.
     pub(crate) fn clobber(&mut self, from: i32, to: i32) {
-        self.slots.retain(|slot| slot.at.saturating_add(slot.bytes) <= from || slot.at >= to);
+        let apart = |slot: &Slot| slot.at.saturating_add(slot.bytes) <= from || slot.at >= to;
+        if !self.slots.iter().all(apart) {
+            Rc::make_mut(&mut self.slots).retain(apart);
+        }
     }
 
     /// A called function may have written through this pointer.
@@ -162,8 +167,8 @@ impl State {
             Value::Stack(frame, Some(at)) if frame == self.frame => {
                 self.clobber(at, bytes.map_or(i32::MAX, |bytes| at.saturating_add(bytes)));
             }
-            Value::Stack(frame, None) if frame == self.frame => self.slots.clear(),
-            Value::Unknown => self.slots.clear(),
+            Value::Stack(frame, None) if frame == self.frame => self.slots = Rc::default(),
+            Value::Unknown => self.slots = Rc::default(),
             _ => {}
         }
     }
@@ -174,7 +179,7 @@ impl State {
             matches!(value.loose(), Value::Stack(frame, _) if frame == self.frame) || value == Value::Unknown
         };
         if pointers.into_iter().any(stack) && self.slots.iter().any(|slot| stack(slot.known.value)) {
-            self.slots.clear();
+            self.slots = Rc::default();
         }
         for pointer in pointers {
             self.clobber_through(pointer, None);
@@ -208,10 +213,12 @@ impl State {
             *mine &= theirs;
             different |= *mine != before;
         }
-        self.slots.retain_mut(|slot| {
-            joined(&mut slot.known, other.spilled(slot.at, slot.bytes.cast_unsigned()));
-            slot.known.value != Value::Unknown
-        });
+        if !Rc::ptr_eq(&self.slots, &other.slots) && self.slots != other.slots {
+            Rc::make_mut(&mut self.slots).retain_mut(|slot| {
+                joined(&mut slot.known, other.spilled(slot.at, slot.bytes.cast_unsigned()));
+                slot.known.value != Value::Unknown
+            });
+        }
         new || different
     }
 }
