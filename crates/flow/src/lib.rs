@@ -18,9 +18,11 @@
 )]
 
 mod arrays;
+mod compare;
 mod contradict;
 pub mod event;
 mod evidence;
+mod helpers;
 mod kinds;
 mod layout;
 mod merge;
@@ -31,6 +33,7 @@ mod recover;
 mod scalars;
 mod source;
 mod state;
+mod step;
 mod tags;
 mod uses;
 mod value;

@@ -7,13 +7,15 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
-use ringfence_btf::{Btf, Def, TypeId};
 use ringfence_object::{Function, FunctionId, MapId, Object, Target};
 use ringfence_uapi::{Helper, Insn};
 
+use crate::compare::refined;
+use crate::helpers::{SLICES, clobber, clobber_of_kfunc, dynptr, held, returned};
 use crate::origin::Origin;
 use crate::state::State;
-use crate::value::{Frame, Known, Made, Op, Site, Value};
+use crate::step::{X, access_bytes, compute, element, load, store};
+use crate::value::{Frame, Known, Made, Site, Value};
 
 /// Instructions that are looked at for one program.
 const PER_PROGRAM: usize = 1_000_000;
@@ -158,20 +160,8 @@ pub(crate) fn falls_through(insn: Insn) -> bool {
 }
 
 const JA: u8 = 0x00;
-const JEQ: u8 = 0x10;
-const JGT: u8 = 0x20;
-const JGE: u8 = 0x30;
-const JNE: u8 = 0x50;
-const JSGT: u8 = 0x60;
-const JSGE: u8 = 0x70;
 const CALL: u8 = 0x80;
 const EXIT: u8 = 0x90;
-const JLT: u8 = 0xa0;
-const JLE: u8 = 0xb0;
-const JSLT: u8 = 0xc0;
-const JSLE: u8 = 0xd0;
-/// The second operand is a register.
-const X: u8 = 0x08;
 
 impl<'a> Walker<'a> {
     fn root(&mut self, id: FunctionId, arguments: [Value; 5]) {
@@ -420,151 +410,6 @@ impl<'a> Walker<'a> {
     }
 }
 
-/// Kernel functions that give a pointer into what a dynptr stands for.
-const SLICES: &[&str] = &["bpf_dynptr_slice", "bpf_dynptr_slice_rdwr"];
-
-/// What the dynptr at this place on the stack stands for.
-fn held(pointer: Value, state: &State) -> Value {
-    match pointer {
-        Value::Stack(frame, Some(at)) if frame == state.frame => match state.spilled(at, 8).value {
-            record @ Value::Record(..) => record,
-            _ => Value::Unknown,
-        },
-        _ => Value::Unknown,
-    }
-}
-
-/// What the dynptr among a helper's arguments stands for.
-fn dynptr(helper: Helper, arguments: [Value; 5], state: &State) -> Value {
-    let [first, ..] = arguments;
-    match helper {
-        Helper::DYNPTR_WRITE | Helper::DYNPTR_DATA => held(first, state),
-        _ => Value::Unknown,
-    }
-}
-
-/// Helpers that write to no memory that they are given. Of their arguments some are none: what is left in the registers.
-#[rustfmt::skip]
-const READS: &[Helper] = &[
-    Helper::MAP_LOOKUP_ELEM, Helper::MAP_UPDATE_ELEM, Helper::MAP_DELETE_ELEM, Helper::MAP_PUSH_ELEM, Helper::MAP_LOOKUP_PERCPU_ELEM,
-    Helper::PERF_EVENT_OUTPUT, Helper::SKB_OUTPUT, Helper::XDP_OUTPUT,
-    Helper::RINGBUF_OUTPUT, Helper::RINGBUF_RESERVE, Helper::RINGBUF_SUBMIT, Helper::RINGBUF_DISCARD, Helper::RINGBUF_QUERY,
-    Helper::RINGBUF_RESERVE_DYNPTR, Helper::RINGBUF_SUBMIT_DYNPTR, Helper::RINGBUF_DISCARD_DYNPTR,
-    Helper::DYNPTR_WRITE, Helper::DYNPTR_DATA,
-    Helper::TRACE_PRINTK, Helper::TRACE_VPRINTK, Helper::SEQ_PRINTF, Helper::SEQ_WRITE,
-    Helper::KTIME_GET_NS, Helper::KTIME_GET_BOOT_NS, Helper::KTIME_GET_COARSE_NS, Helper::KTIME_GET_TAI_NS, Helper::JIFFIES64,
-    Helper::GET_CURRENT_PID_TGID, Helper::GET_CURRENT_UID_GID, Helper::GET_CURRENT_TASK, Helper::GET_CURRENT_TASK_BTF,
-    Helper::GET_CURRENT_CGROUP_ID, Helper::GET_CURRENT_ANCESTOR_CGROUP_ID, Helper::CURRENT_TASK_UNDER_CGROUP,
-    Helper::GET_SMP_PROCESSOR_ID, Helper::GET_NUMA_NODE_ID, Helper::GET_PRANDOM_U32,
-    Helper::GET_ATTACH_COOKIE, Helper::GET_FUNC_IP, Helper::GET_FUNC_ARG_CNT, Helper::GET_RETVAL, Helper::SET_RETVAL,
-    Helper::GET_STACKID, Helper::TASK_PT_REGS, Helper::TAIL_CALL, Helper::STRNCMP, Helper::PROBE_WRITE_USER,
-    Helper::SPIN_LOCK, Helper::SPIN_UNLOCK, Helper::PER_CPU_PTR, Helper::THIS_CPU_PTR,
-    Helper::SEND_SIGNAL, Helper::SEND_SIGNAL_THREAD, Helper::OVERRIDE_RETURN, Helper::REDIRECT, Helper::CSUM_DIFF,
-    Helper::GET_SOCKET_COOKIE, Helper::GET_SOCKET_UID, Helper::GET_NETNS_COOKIE, Helper::SOCK_FROM_FILE, Helper::SK_FULLSOCK,
-    Helper::TASK_STORAGE_GET, Helper::CGRP_STORAGE_GET, Helper::INODE_STORAGE_GET, Helper::SK_STORAGE_GET,
-];
-
-/// Helpers that give what they are given to functions of the program, which can write through pointers in it; and one
-/// that reads pointers out of what it is given, as the system call does.
-const CALLS_BACK: &[Helper] = &[
-    Helper::LOOP,
-    Helper::FOR_EACH_MAP_ELEM,
-    Helper::FIND_VMA,
-    Helper::USER_RINGBUF_DRAIN,
-    Helper::TIMER_SET_CALLBACK,
-    Helper::SYS_BPF,
-];
-
-/// What a helper may have written to this function's frame.
-fn clobber(helper: Helper, arguments: [Value; 5], state: &mut State) {
-    let [first, second, third, ..] = arguments;
-    let bytes = |size: Value| size.as_constant().and_then(|size| i32::try_from(size).ok());
-    match helper {
-        reads if READS.contains(&reads) => {}
-        Helper::PROBE_READ
-        | Helper::PROBE_READ_STR
-        | Helper::PROBE_READ_USER
-        | Helper::PROBE_READ_KERNEL
-        | Helper::PROBE_READ_USER_STR
-        | Helper::PROBE_READ_KERNEL_STR
-        | Helper::DYNPTR_READ
-        | Helper::GET_CURRENT_COMM => state.clobber_through(first, bytes(second)),
-        Helper::GET_STACK => state.clobber_through(second, bytes(third)),
-        follows if CALLS_BACK.contains(&follows) || follows.enumerator().is_none() => state.clobber_behind(arguments),
-        // What is written is what a pointer leads to, not what the pointers there lead to.
-        _ => arguments.into_iter().for_each(|argument| state.clobber_through(argument, None)),
-    }
-}
-
-/// What a function of the kernel may have written to this function's frame, as its prototype has it.
-fn clobber_of_kfunc(btf: Option<&Btf>, function: TypeId, arguments: [Value; 5], state: &mut State) {
-    let proto = btf.and_then(|btf| match btf.get(function).ok()?.def {
-        Def::Func { proto, .. } => match btf.resolve(proto).ok()?.def {
-            Def::FuncProto(proto) => Some((btf, proto)),
-            _ => None,
-        },
-        _ => None,
-    });
-    let Some((btf, proto)) = proto else { return state.clobber_behind(arguments) };
-    for (argument, param) in arguments.into_iter().zip(proto.params().flatten()) {
-        let Ok(Def::Ptr(to)) = btf.resolve(param.ty).map(|ty| ty.def) else { continue };
-        // Buffers have no type, or that of their first byte.
-        let bytes = btf.size_of(to).ok().filter(|bytes| *bytes > 1).and_then(|bytes| i32::try_from(bytes).ok());
-        state.clobber_through(argument, bytes);
-    }
-}
-
-/// What a helper returns.
-fn returned(helper: Helper, arguments: [Value; 5], dynptr: Value, site: Site) -> Value {
-    let [first, second, ..] = arguments;
-    match (helper, first) {
-        (
-            Helper::MAP_LOOKUP_ELEM
-            | Helper::MAP_LOOKUP_PERCPU_ELEM
-            | Helper::GET_LOCAL_STORAGE
-            | Helper::SK_STORAGE_GET
-            | Helper::TASK_STORAGE_GET
-            | Helper::INODE_STORAGE_GET
-            | Helper::CGRP_STORAGE_GET,
-            Value::Map(map),
-        ) => Value::MapValue(map, Some(0)),
-        (Helper::RINGBUF_RESERVE, _) => Value::Record(site, Some(0)),
-        (Helper::DYNPTR_DATA, _) if dynptr != Value::Unknown => dynptr.add(second),
-        _ => Value::Elsewhere,
-    }
-}
-
-fn immediate(facts: &Facts<'_>, at: usize, insn: Insn) -> Value {
-    let high = facts.function.insns.get(at.saturating_add(1)).map_or(0, |second| second.imm);
-    match facts.targets.get(&at) {
-        Some(Target::Map(map)) => Value::Map(*map),
-        Some(Target::Data { map, offset }) => Value::Data(*map, i64::from(*offset)),
-        Some(Target::Address(function)) => Value::Function(*function),
-        Some(Target::Call(_) | Target::Extern(_) | Target::JumpTable { .. }) => Value::Elsewhere,
-        None if insn.src == 0 && !facts.core.contains(&at) => {
-            Value::constant(u64::from(high.cast_unsigned()) << 32 | u64::from(insn.imm.cast_unsigned()))
-        }
-        None => Value::Elsewhere,
-    }
-}
-
-fn access_bytes(insn: Insn) -> u32 {
-    match insn.code & 0x18 {
-        0x00 => 4,
-        0x08 => 2,
-        0x10 => 1,
-        _ => 8,
-    }
-}
-
-/// Offset in this function's frame that an access goes to.
-fn own_frame(state: &State, base: Value, insn: Insn) -> Option<i32> {
-    match base {
-        Value::Stack(frame, Some(at)) if frame == state.frame => at.checked_add(insn.off.into()),
-        _ => None,
-    }
-}
-
 /// What a store does.
 fn written(state: &State, insn: Insn, function: FunctionId, at: usize, core: bool) -> Store {
     let to = state.get(insn.dst).add(Value::constant(i64::from(insn.off).cast_unsigned()));
@@ -582,266 +427,17 @@ fn written(state: &State, insn: Insn, function: FunctionId, at: usize, core: boo
     Store { function, insn: at, to, bytes: access_bytes(insn), value, origin, made }
 }
 
-fn load(state: &mut State, insn: Insn, index: usize, core: Option<Site>) {
-    const MEM: u8 = 0x60;
-    const MEMSX: u8 = 0x80;
-    let base = state.get(insn.src);
-    let at = own_frame(state, base, insn);
-    let stored = at.map_or(Known::NOTHING, |at| state.spilled(at, access_bytes(insn)));
-    let spilled = Some(stored).filter(|known| access_bytes(insn) == 8 && known.value != Value::Unknown);
-    let signed = insn.code & 0xe0 == MEMSX;
-    let origin =
-        spilled.map_or_else(|| Origin::loaded(base, insn.off, access_bytes(insn), core, signed), |known| known.origin);
-    let value = match (insn.code & 0xe0, access_bytes(insn), at) {
-        (MEM, 8, Some(at)) => state.spilled(at, 8).value,
-        // What copies a struct is not known to store constants.
-        (MEM, 4, Some(_)) if stored.value.as_constant().is_none() => stored.value.truncated(4),
-        // The stack can hold addresses of the stack.
-        (MEM, 8, None) if matches!(base.loose(), Value::Stack(..) | Value::Unknown) => Value::Unknown,
-        (MEM, 8, None) => Value::Elsewhere,
-        (MEM, bytes, _) => Value::ANY_NUMBER.truncated(bytes),
-        _ => Value::ANY_NUMBER,
-    };
-    state.set(insn.dst, value);
-    state.mark(insn.dst, origin);
-    let here = u32::try_from(index).ok();
-    state.set_made(
-        insn.dst,
-        if stored.made.by.is_some() {
-            Made { read: stored.made.read.or(here), ..stored.made }
-        } else {
-            Made::at(index)
-        },
-    );
-}
-
-fn store(state: &mut State, insn: Insn, core: bool) {
-    const MEM: u8 = 0x60;
-    const ATOMIC: u8 = 0xc0;
-    const FETCH: i32 = 1;
-    const COMPARE: i32 = 0xf1;
-    const LOAD_ACQUIRE: i32 = 0x100;
-    let atomic = insn.code & 0xe0 == ATOMIC && insn.class() == Insn::STX;
-    if atomic && insn.imm == LOAD_ACQUIRE {
-        state.set(insn.dst, Value::Unknown);
-        return;
-    }
-    let bytes = access_bytes(insn).cast_signed();
-    let value = match insn.class() {
-        Insn::ST if !core => Value::constant(i64::from(insn.imm).cast_unsigned()),
-        Insn::STX if insn.code & 0xe0 == MEM => state.get(insn.src),
-        _ => Value::Unknown,
-    };
-    match (state.get(insn.dst), own_frame(state, state.get(insn.dst), insn)) {
-        (_, Some(at)) if insn.class() == Insn::STX => {
-            state.spill(at, bytes, Known { value, origin: state.origin(insn.src), made: state.made(insn.src) })
+fn immediate(facts: &Facts<'_>, at: usize, insn: Insn) -> Value {
+    let high = facts.function.insns.get(at.saturating_add(1)).map_or(0, |second| second.imm);
+    match facts.targets.get(&at) {
+        Some(Target::Map(map)) => Value::Map(*map),
+        Some(Target::Data { map, offset }) => Value::Data(*map, i64::from(*offset)),
+        Some(Target::Address(function)) => Value::Function(*function),
+        Some(Target::Call(_) | Target::Extern(_) | Target::JumpTable { .. }) => Value::Elsewhere,
+        None if insn.src == 0 && !facts.core.contains(&at) => {
+            Value::constant(u64::from(high.cast_unsigned()) << 32 | u64::from(insn.imm.cast_unsigned()))
         }
-        (_, Some(at)) => state.spill(at, bytes, Known { value, ..Known::NOTHING }),
-        (base, None) => state.clobber_through(base, None),
-    }
-    if atomic && insn.imm & FETCH != 0 {
-        state.set(if insn.imm == COMPARE { 0 } else { insn.src }, Value::Unknown);
-    }
-}
-
-fn compute(state: &mut State, insn: Insn, core: bool) {
-    const MOV: u8 = 0xb0;
-    const ADD: u8 = 0x00;
-    const NEG: u8 = 0x80;
-    const END: u8 = 0xd0;
-    let narrow = insn.class() == Insn::ALU;
-    let width = |value: Value| if narrow { value.truncated(4) } else { value };
-    let left = state.get(insn.dst);
-    let right = match (insn.code & X != 0, core) {
-        (true, _) => state.get(insn.src),
-        // A CO-RE relocation fills in the number.
-        (false, true) => Value::ANY_NUMBER,
-        (false, false) => Value::constant(i64::from(insn.imm).cast_unsigned()),
-    };
-    let op = match insn.code & 0xf0 {
-        0x10 => Some(Op::Sub),
-        0x20 => Some(Op::Mul),
-        // With an offset, division is signed.
-        0x30 if insn.off == 0 => Some(Op::Div),
-        0x90 if insn.off == 0 => Some(Op::Mod),
-        0x40 => Some(Op::Or),
-        0x50 => Some(Op::And),
-        0xa0 => Some(Op::Xor),
-        0x60 => Some(Op::Shl),
-        0x70 => Some(Op::Shr),
-        0xc0 => Some(Op::Sar),
-        _ => None,
-    };
-    let value = match (insn.code & 0xf0, op) {
-        (MOV, _) if insn.off == 0 => width(right),
-        // `movsx`: the same number where it is not negative.
-        (MOV, _) => match (insn.off, right) {
-            (8, Value::Number(_, ..=0x7f))
-            | (16, Value::Number(_, ..=0x7fff))
-            | (32, Value::Number(_, ..=0x7fff_ffff)) => right,
-            // Between address spaces.
-            (1, _) => Value::Elsewhere,
-            _ => Value::ANY_NUMBER,
-        },
-        (ADD, _) => width(width(left).add(width(right))),
-        (NEG, _) => match left.as_constant() {
-            Some(number) => width(Value::constant(number.wrapping_neg())),
-            None => Value::ANY_NUMBER,
-        },
-        (END, _) => Value::ANY_NUMBER.truncated(insn.imm.cast_unsigned() / 8),
-        (_, Some(Op::Sub)) if !narrow && !matches!(left, Value::Number(..)) => match right.as_constant() {
-            Some(by) => left.add(Value::constant(by.wrapping_neg())),
-            None => left.add(Value::ANY_NUMBER),
-        },
-        (_, Some(op)) if narrow => {
-            let (left, mut right) = (left.truncated(4), right.truncated(4));
-            let shift = matches!(op, Op::Shl | Op::Shr | Op::Sar);
-            if shift {
-                right = right.as_constant().map_or(Value::Number(0, 31), |bits| Value::constant(bits & 31));
-            }
-            let negative = op == Op::Sar && left.range().1 > i32::MAX.cast_unsigned().into();
-            if negative { Value::ANY_NUMBER.truncated(4) } else { left.arithmetic(op, right).truncated(4) }
-        }
-        (_, Some(op)) => left.arithmetic(op, right),
-        (_, None) => Value::ANY_NUMBER,
-    };
-    let from = if insn.code & X != 0 { state.origin(insn.src) } else { Origin::Other };
-    let origin = state.origin(insn.dst).computed(insn.code & 0xf0, right.as_constant(), from, narrow);
-    state.set(insn.dst, width(value));
-    state.mark(insn.dst, origin);
-}
-
-/// The address of an array's element: a pointer to the first, and a number that a shift, a product or a mask made.
-fn element(state: &State, function: &Function, at: usize, insn: Insn) -> Option<Value> {
-    const ADD_X: u8 = 0x0f;
-    let (left, right) = (state.get(insn.dst), state.get(insn.src));
-    let (pointer, number, register) = match (left, right) {
-        _ if insn.code != ADD_X => return None,
-        (_, Value::Number(low, high)) if low < high => (left, right, insn.src),
-        (Value::Number(low, high), _) if low < high => (right, left, insn.dst),
-        _ => return None,
-    };
-    // What a loop adds to each time is made in two places.
-    let Some(made) = state.made(register).by else {
-        let step = added(state, function, at, register)?;
-        // Where a loop ends at one number, nothing bounds what it counts.
-        let first = match number {
-            Value::Number(0, u64::MAX) => begun(function, at, register).map_or(number, Value::constant),
-            known => known,
-        };
-        return pointer.stepped(first, step);
-    };
-    let at = usize::try_from(made).ok()?;
-    let maker = function.insns.get(at)?;
-    let before = function.insns.get(at.checked_sub(1)?);
-    let bits = maker.imm.cast_unsigned();
-    let step = match maker.code {
-        // By a constant, 64 or 32 bits.
-        0x67 | 0x64 => 1u32.checked_shl(bits)?,
-        0x27 | 0x24 => bits,
-        0x57 | 0x54 => 1u32.checked_shl(bits.trailing_zeros())?,
-        // `x << 32 >> 29`: the upper half goes.
-        0x77 if before.is_some_and(|before| before.code == 0x67 && before.imm == 32 && before.dst == maker.dst) => {
-            1u32.checked_shl(32u32.checked_sub(bits)?)?
-        }
-        _ => 1,
-    };
-    pointer.indexed(number, step)
-}
-
-/// What the instructions behind this one add to a register, or to what it is a copy of.
-fn added(state: &State, function: &Function, at: usize, register: u8) -> Option<u32> {
-    const ADD_K: [u8; 2] = [0x07, 0x04];
-    /// Instructions of a loop's body that are looked at.
-    const NEAR: usize = 64;
-    let near = function.insns.get(at..)?.iter().take(NEAR);
-    let step = near.filter(|insn| ADD_K.contains(&insn.code) && state.alike(insn.dst, register));
-    step.map(|insn| u32::try_from(insn.imm).ok()).next().flatten().filter(|step| *step > 0)
-}
-
-/// The constant that was put into a register last before a loop, in the order of the instructions.
-fn begun(function: &Function, at: usize, register: u8) -> Option<u64> {
-    const MOV_K: [u8; 2] = [0xb7, 0xb4];
-    const ADD_K: [u8; 2] = [0x07, 0x04];
-    /// Instructions before it that are looked at.
-    const NEAR: usize = 64;
-    let before = function.insns.get(at.saturating_sub(NEAR)..at)?.iter().rev();
-    let sets = |insn: &&Insn| {
-        matches!(insn.class(), Insn::ALU | Insn::ALU64 | Insn::LDX | Insn::LD)
-            && insn.dst == register
-            && !ADD_K.contains(&insn.code)
-    };
-    let last = before.into_iter().find(sets).filter(|insn| MOV_K.contains(&insn.code))?;
-    u64::try_from(last.imm).ok()
-}
-
-/// The state behind a conditional jump, on one of its ways; `None`: that way is never taken.
-fn refined(state: &State, insn: Insn, op: u8, taken: bool) -> Option<State> {
-    let mut state = state.clone();
-    let other =
-        if insn.code & X != 0 { state.get(insn.src) } else { Value::constant(i64::from(insn.imm).cast_unsigned()) };
-    // `5 > r1` says of r1 what `r1 < 5` does.
-    let turned = insn.code & X != 0 && other.as_constant().is_none() && state.get(insn.dst).as_constant().is_some();
-    let (register, left, right, op) = match turned {
-        true => (insn.src, other, state.get(insn.dst).as_constant(), mirrored(op)),
-        false => (insn.dst, state.get(insn.dst), other.as_constant(), op),
-    };
-    let (low, high, right) = match (left, right) {
-        (Value::Number(low, high), Some(right)) => (low, high, right),
-        // What a helper returned, bounded from above: a number. A pointer is compared with 0 only.
-        (Value::Elsewhere, Some(right))
-            if matches!((op, taken), (JGT | JGE, false) | (JLT | JLE, true)) && right > 0 =>
-        {
-            (0, u64::MAX, right)
-        }
-        _ => return Some(state),
-    };
-    let (right, most, positive) = if insn.class() == Insn::JMP32 {
-        (right & 0xffff_ffff, u64::from(u32::MAX), i32::MAX.cast_unsigned().into())
-    } else {
-        (right, u64::MAX, i64::MAX.cast_unsigned())
-    };
-    if high > most {
-        return Some(state);
-    }
-    // Signed comparisons are unsigned ones where nothing is negative.
-    let op = match op {
-        JSGT | JSGE | JSLT | JSLE if high > positive || right > positive => return Some(state),
-        JSGT => JGT,
-        JSGE => JGE,
-        JSLT => JLT,
-        JSLE => JLE,
-        other => other,
-    };
-    let (low, high) = match (op, taken) {
-        (JEQ, true) | (JNE, false) => (low.max(right), high.min(right)),
-        (JEQ, false) | (JNE, true) if low == right => (low.checked_add(1)?, high),
-        (JEQ, false) | (JNE, true) if high == right => (low, high.checked_sub(1)?),
-        (JGT, true) | (JLE, false) => (low.max(right.checked_add(1)?), high),
-        (JGT, false) | (JLE, true) => (low, high.min(right)),
-        (JGE, true) | (JLT, false) => (low.max(right), high),
-        (JGE, false) | (JLT, true) => (low, high.min(right.checked_sub(1)?)),
-        _ => (low, high),
-    };
-    if low > high {
-        return None;
-    }
-    state.narrow(register, Value::Number(low, high));
-    Some(state)
-}
-
-/// The comparison with its operands exchanged.
-fn mirrored(op: u8) -> u8 {
-    match op {
-        JGT => JLT,
-        JLT => JGT,
-        JGE => JLE,
-        JLE => JGE,
-        JSGT => JSLT,
-        JSLT => JSGT,
-        JSGE => JSLE,
-        JSLE => JSGE,
-        other => other,
+        None => Value::Elsewhere,
     }
 }
 
