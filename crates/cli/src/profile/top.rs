@@ -19,6 +19,8 @@ use crate::tool::failure;
 
 /// Columns of a terminal from which on lines of source are shown.
 const WITH_LINES: u16 = 110;
+/// From here on files and lines have room for all of their names.
+const WIDE: u16 = 160;
 
 /// What is looked at: all since the start.
 pub struct Top<'a> {
@@ -82,7 +84,8 @@ impl Live for Top<'_> {
         // The function is what one looks for: on a narrow terminal the line gives way to it.
         let lines = area.width >= WITH_LINES;
         let rows = hot.iter().take(height).map(|hot| row(hot, is_time, lines));
-        let (numbers, places) = ([6, 6, 8].map(Constraint::Length), [14, 14].map(Constraint::Max));
+        let room = if area.width >= WIDE { 24 } else { 14 };
+        let (numbers, places) = ([6, 6, 8].map(Constraint::Length), [room; 2].map(Constraint::Max));
         let places = places.into_iter().take(if lines { 2 } else { 1 });
         let widths = numbers.into_iter().chain(places).chain([Constraint::Fill(1)]);
         let unit = if is_time { "TIME" } else { "SAMPLES" };
