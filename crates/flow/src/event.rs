@@ -33,10 +33,10 @@ use ringfence_object::{CoreKind, Function, MapId, Object};
 use ringfence_uapi::MapType;
 
 use crate::contradict;
-use crate::kinds::{self, Sent};
+use crate::kinds;
 use crate::layout::Layout;
 use crate::outputs::{Output, Size, Source};
-use crate::recover;
+use crate::recover::{self, Sent};
 use crate::source::{self, Named};
 use crate::tags::Tag;
 

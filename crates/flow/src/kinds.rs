@@ -2,26 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use ringfence_object::{FunctionId, MapId, Object};
+use ringfence_object::{MapId, Object};
 
-use crate::layout::{Field, Layout};
+use crate::layout::Layout;
 use crate::merge::{compatible, merged};
 use crate::outputs::Size;
-use crate::recover;
+use crate::recover::{self, Sent};
 use crate::tags::{Constants, Tag, told_apart};
 
 /// Most calls whose records are compared with each other.
 const MAX_COMPARED: usize = 128;
-
-/// What is known of the records that one call sends.
-pub(crate) struct Sent {
-    pub(crate) map: MapId,
-    pub(crate) size: Size,
-    /// Function, and index into its instructions.
-    pub(crate) call: (FunctionId, usize),
-    pub(crate) fields: Vec<Field>,
-    pub(crate) constants: Constants,
-}
 
 /// The layouts of all records that the object's programs send, by map and size; as far as they can be told.
 ///

@@ -11,7 +11,6 @@ use ringfence_object::{FunctionId, MapId, Object};
 use ringfence_uapi::MapType;
 
 use crate::evidence::{self, Evidence, Reader};
-use crate::kinds::Sent;
 use crate::layout::{Certainty, Field, Layout, Meaning};
 use crate::merge::{merged, resolved};
 use crate::outputs::{self, Output, Size};
@@ -29,6 +28,16 @@ const MAX_FUNCTIONS: usize = 256;
 const MAX_SOURCES: usize = 256;
 /// From how far away fields are taken: a copy of a copy of a copy.
 const MAX_COPIES: u8 = 3;
+
+/// What is known of the records that one call sends.
+pub(crate) struct Sent {
+    pub(crate) map: MapId,
+    pub(crate) size: Size,
+    /// Function, and index into its instructions.
+    pub(crate) call: (FunctionId, usize),
+    pub(crate) fields: Vec<Field>,
+    pub(crate) constants: Constants,
+}
 
 /// Every call that sends records, as [`outputs::outputs`] has them, and what is known of those records.
 pub(crate) fn sent(object: &Object) -> (Vec<Output>, Vec<Sent>) {

@@ -10,8 +10,8 @@ use ringfence_btf::{self as btf, Btf, Builder, Def, Linkage, New, Param, TypeId}
 use ringfence_object::{Object, Visibility};
 use ringfence_uapi::ProgramType;
 
-use crate::fit::SUBPROGRAMS;
-
+/// The section of subprograms; a program elsewhere is entered by the kernel and never static.
+pub(crate) const SUBPROGRAMS: &str = ".text";
 /// What `__arg_ctx` leaves on a parameter.
 const TAG: &str = "arg:ctx";
 /// Most parameters of a function (`MAX_BPF_FUNC_REG_ARGS`): a hostile file can declare any number.

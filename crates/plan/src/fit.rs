@@ -11,10 +11,8 @@ use ringfence_kernel::{Feature, Kernel};
 use ringfence_object::{DatasecLayout, Object, Visibility};
 use ringfence_uapi::ProgramType;
 
-use crate::arg_ctx::{self, Contexts};
+use crate::arg_ctx::{self, Contexts, SUBPROGRAMS};
 
-/// The section of subprograms; a program elsewhere is entered by the kernel and never static.
-pub(crate) const SUBPROGRAMS: &str = ".text";
 const EXTERNS: &str = ".ksyms";
 
 /// The bytes for BPF_BTF_LOAD (`None`: the object has no types, or the kernel takes none), and which of its types describe

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use ringfence_value::{Clock, Row, SortKey};
 
 use super::stacks::{self, Stack};
-use super::wanted::View;
+use super::view::View;
 
 /// Events that --sort keeps.
 const MOST_EVENTS: usize = 100_000;

@@ -8,6 +8,7 @@ mod place;
 pub mod rows;
 pub mod stacks;
 mod summary;
+mod view;
 pub mod wanted;
 
 use std::net::SocketAddr;

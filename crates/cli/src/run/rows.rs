@@ -14,7 +14,8 @@ use serde_json::json;
 
 use super::collect::Collection;
 use super::stacks::{self, Members, Names};
-use super::wanted::{Verdict, View, Wanted};
+use super::view::{Verdict, View};
+use super::wanted::Wanted;
 use crate::events::{self, Choices};
 use crate::exit::Failure;
 use crate::output::{self, Format, Wrote};

@@ -3,9 +3,10 @@
 use std::num::NonZeroU32;
 
 use ringfence_plan::near::nearest;
-use ringfence_value::{Condition, Field, Filter, Layout, Miss, Path};
+use ringfence_value::{Condition, Filter, Layout, Miss, Path};
 
 use super::collect::{Collection, Count, Order, Sort};
+use super::view::View;
 use crate::events::Choices;
 use crate::exit::Failure;
 
@@ -34,42 +35,6 @@ pub struct Shape {
     /// Print at most N events a second and say how many were left out.
     #[arg(long, value_name = "N", conflicts_with_all = ["sort", "count_by"])]
     rate: Option<NonZeroU32>,
-}
-
-/// What is done with the events of one type.
-#[derive(Clone)]
-pub struct View {
-    condition: Option<Condition>,
-    /// What is printed of them, or counted by; `None`: they have none of it.
-    pub layout: Option<Layout>,
-    /// What they are sorted by.
-    pub order: Option<Field>,
-}
-
-/// Why an event is not wanted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
-    Wanted,
-    /// The condition does not hold.
-    Filtered,
-    /// It has no such field.
-    Without,
-}
-
-impl View {
-    #[cfg(test)]
-    pub fn new(condition: Option<Condition>, layout: Layout) -> View {
-        View { condition, layout: Some(layout), order: None }
-    }
-
-    /// Whether an event is wanted.
-    pub fn verdict(&self, bytes: &[u8]) -> Verdict {
-        match &self.condition {
-            Some(condition) if !condition.holds(bytes) => Verdict::Filtered,
-            _ if self.layout.is_none() => Verdict::Without,
-            _ => Verdict::Wanted,
-        }
-    }
 }
 
 /// What is wanted of the events of all types.
