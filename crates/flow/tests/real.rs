@@ -299,8 +299,8 @@ fn log2_histograms() {
 /// Everything that the kernel's own tests do: in bounded time, and each record has a map.
 #[test]
 fn every_object() {
-    // Time on a processor: the machine may be busy. A build without optimisation takes some thirty times as long.
-    let limit = Duration::from_millis(100) * if cfg!(debug_assertions) { 50 } else { 1 };
+    // Time on a processor: the machine may be busy, and a build for tests takes some five times as long.
+    let limit = Duration::from_millis(100) * if cfg!(debug_assertions) { 20 } else { 1 };
     for object in all_objects().iter().filter_map(|path| parse(path)) {
         let start = worked();
         for output in outputs(&object) {

@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::panic::catch_unwind;
 use std::time::Duration;
 
-/// Limit on one object, in time on a processor. An optimised build takes a thirtieth of what this one does.
+/// Limit on one object, in time on a processor. An optimised build takes a fifth of what this one does.
 const TIME: Duration = Duration::from_secs(5);
 
 /// Where a file has what recovery reads.
