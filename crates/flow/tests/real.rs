@@ -84,7 +84,7 @@ kernel's self-tests and of xdp-tools, and the values of all maps: nothing may be
 ";
 const SELFTESTS_HEAD: &str = "\
 What those of Linux 6.12 send through ring and perf buffers, where the struct is a local type. Several are made of one source (pyperf.h)
-with other numbers. Left out: test_tcpnotify_kern, which stores its four members as one number in a line that names none (with them 119
+with other numbers. Left out: test_tcpnotify_kern, which stores its four members as one number in a line that names none (with them 118
 of 133 are in place), the profilers, whose records are of six kinds and as long as their texts, and programs that are there to be refused.
 
 ";
