@@ -136,8 +136,8 @@ fn sources_of(package: &str) -> PathBuf {
     root().join("crates").join(package.strip_prefix("ringfence-").unwrap_or(package)).join("tests/c")
 }
 
-/// The C programs of a package's tests, compiled: guests have no compiler.
-fn objects(package: &str, dir: &Path) -> Result<Vec<(PathBuf, String)>> {
+/// The C programs of a package's tests, compiled to `objects` in this directory.
+pub(crate) fn objects(package: &str, dir: &Path) -> Result<Vec<(PathBuf, String)>> {
     let place = sources_of(package);
     let sources = if place.exists() { files(&place, ".bpf.c")? } else { Vec::new() };
     std::fs::create_dir(dir.join("objects"))?;
@@ -146,8 +146,9 @@ fn objects(package: &str, dir: &Path) -> Result<Vec<(PathBuf, String)>> {
         let name = tools::name(source).replace(".bpf.c", ".bpf.o");
         let object = dir.join("objects").join(&name);
         let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang-19".to_string());
+        let strict = ["-Wall", "-Werror", "-Wno-unused-variable"];
         let flags = ["-target", "bpf", "-O2", "-g", "-D__TARGET_ARCH_x86", "-c", "-o"];
-        tools::run(command(&clang, flags).arg(&object).arg(source))?;
+        tools::run(command(&clang, strict).args(flags).arg(&object).arg(source))?;
         Ok((object, format!("/t/objects/{name}")))
     });
     compiled.into_iter().chain(programs.into_iter().map(Ok)).collect()

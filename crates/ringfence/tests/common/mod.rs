@@ -18,7 +18,7 @@ pub(crate) fn object(name: &'static str) -> Object {
     DONE.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_insert_with(|| compile(name)).clone()
 }
 
-/// A machine without a compiler (a small virtual one) finds the objects under `RINGFENCE_TEST_OBJECTS`.
+/// `cargo xtask test`, and `vm` for machines without a compiler, put the objects under `RINGFENCE_TEST_OBJECTS`.
 fn compile(name: &str) -> Object {
     if let Ok(dir) = std::env::var("RINGFENCE_TEST_OBJECTS") {
         let path = PathBuf::from(dir).join(format!("{name}.bpf.o"));
