@@ -17,9 +17,18 @@ const JLE: u8 = 0xb0;
 const JSLT: u8 = 0xc0;
 const JSLE: u8 = 0xd0;
 
-/// The state behind a conditional jump, on one of its ways; `None`: that way is never taken.
-pub(crate) fn refined(state: &State, insn: Insn, op: u8, taken: bool) -> Option<State> {
-    let mut state = state.clone();
+/// What one way of a conditional jump tells of the state behind it.
+pub(crate) enum Way {
+    /// It is never gone.
+    Never,
+    /// Nothing.
+    Same,
+    /// This register, and its copies, hold a number in this range.
+    Narrow(u8, Value),
+}
+
+/// What a conditional jump tells where it is taken, or where it is not.
+pub(crate) fn way(state: &State, insn: Insn, op: u8, taken: bool) -> Way {
     let other =
         if insn.code & X != 0 { state.get(insn.src) } else { Value::constant(i64::from(insn.imm).cast_unsigned()) };
     // `5 > r1` says of r1 what `r1 < 5` does.
@@ -36,7 +45,7 @@ pub(crate) fn refined(state: &State, insn: Insn, op: u8, taken: bool) -> Option<
         {
             (0, u64::MAX, right)
         }
-        _ => return Some(state),
+        _ => return Way::Same,
     };
     let (right, most, positive) = if insn.class() == Insn::JMP32 {
         (right & 0xffff_ffff, u64::from(u32::MAX), i32::MAX.cast_unsigned().into())
@@ -44,18 +53,26 @@ pub(crate) fn refined(state: &State, insn: Insn, op: u8, taken: bool) -> Option<
         (right, u64::MAX, i64::MAX.cast_unsigned())
     };
     if high > most {
-        return Some(state);
+        return Way::Same;
     }
     // Signed comparisons are unsigned ones where nothing is negative.
     let op = match op {
-        JSGT | JSGE | JSLT | JSLE if high > positive || right > positive => return Some(state),
+        JSGT | JSGE | JSLT | JSLE if high > positive || right > positive => return Way::Same,
         JSGT => JGT,
         JSGE => JGE,
         JSLT => JLT,
         JSLE => JLE,
         other => other,
     };
-    let (low, high) = match (op, taken) {
+    match range((low, high), op, right, taken) {
+        Some((low, high)) if low <= high => Way::Narrow(register, Value::Number(low, high)),
+        _ => Way::Never,
+    }
+}
+
+/// What is left of a range; `None`: nothing.
+fn range((low, high): (u64, u64), op: u8, right: u64, taken: bool) -> Option<(u64, u64)> {
+    Some(match (op, taken) {
         (JEQ, true) | (JNE, false) => (low.max(right), high.min(right)),
         (JEQ, false) | (JNE, true) if low == right => (low.checked_add(1)?, high),
         (JEQ, false) | (JNE, true) if high == right => (low, high.checked_sub(1)?),
@@ -64,12 +81,7 @@ pub(crate) fn refined(state: &State, insn: Insn, op: u8, taken: bool) -> Option<
         (JGE, true) | (JLT, false) => (low.max(right), high),
         (JGE, false) | (JLT, true) => (low, high.min(right.checked_sub(1)?)),
         _ => (low, high),
-    };
-    if low > high {
-        return None;
-    }
-    state.narrow(register, Value::Number(low, high));
-    Some(state)
+    })
 }
 
 /// The comparison with its operands exchanged.

@@ -225,10 +225,11 @@ impl<'a> Recovery<'a> {
     fn constants(&mut self, taken: &Taken) -> Constants {
         let mut constants = Constants::default();
         for (region, start) in &taken.places {
-            let mut writes = self.reaching(*region, *start, taken).0.clone();
+            let known = self.reaching(*region, *start, taken);
             // What else is stored in the same place counts behind what is known.
-            writes.sort_by_key(|write| !matches!(write.by, By::Constant(_)));
-            for write in writes {
+            let number = |write: &&Write| matches!(write.by, By::Constant(_));
+            let others = known.0.iter().filter(|write| !number(write));
+            for write in known.0.iter().filter(number).chain(others) {
                 let Ok(offset) = u32::try_from(write.at.saturating_sub(*start)) else { continue };
                 match write.by {
                     _ if write.every.is_some() => constants.unknown(offset, taken.bytes),

@@ -195,6 +195,9 @@ impl State {
     pub(crate) fn join(&mut self, other: &State, widen: bool) -> bool {
         let (mut new, mut different) = (false, false);
         let mut joined = |mine: &mut Known, theirs: Known| {
+            if *mine == theirs {
+                return;
+            }
             let before = *mine;
             mine.origin = met((mine.origin, mine.value), (theirs.origin, theirs.value));
             mine.value = mine.value.join(theirs.value, widen);
@@ -214,8 +217,11 @@ impl State {
             different |= *mine != before;
         }
         if !Rc::ptr_eq(&self.slots, &other.slots) && self.slots != other.slots {
+            let mut theirs = other.slots.iter().peekable();
             Rc::make_mut(&mut self.slots).retain_mut(|slot| {
-                joined(&mut slot.known, other.spilled(slot.at, slot.bytes.cast_unsigned()));
+                while theirs.next_if(|their| their.at < slot.at).is_some() {}
+                let same = theirs.next_if(|their| (their.at, their.bytes) == (slot.at, slot.bytes));
+                joined(&mut slot.known, same.map_or(Known::NOTHING, |their| their.known));
                 slot.known.value != Value::Unknown
             });
         }

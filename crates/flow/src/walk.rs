@@ -10,7 +10,7 @@ use std::rc::Rc;
 use ringfence_object::{Function, FunctionId, MapId, Object, Target};
 use ringfence_uapi::{Helper, Insn};
 
-use crate::compare::refined;
+use crate::compare::{Way, way};
 use crate::helpers::{SLICES, clobber, clobber_of_kfunc, dynptr, held, returned};
 use crate::origin::Origin;
 use crate::state::State;
@@ -121,24 +121,39 @@ struct Walker<'a> {
 struct Facts<'a> {
     function: &'a Function,
     targets: HashMap<usize, Target>,
-    /// Instructions whose numbers are the kernel's to fill in.
-    core: HashSet<usize>,
-    /// Where paths can meet.
-    leaders: HashSet<usize>,
+    /// Of each instruction, whether its numbers are the kernel's to fill in.
+    core: Vec<bool>,
+    /// Of each instruction, whether paths can meet there.
+    leaders: Vec<bool>,
 }
 
 impl<'a> Facts<'a> {
     fn new(function: &'a Function) -> Facts<'a> {
-        let mut leaders = HashSet::from([0]);
-        for (at, insn) in function.insns.iter().enumerate() {
-            leaders.extend(jump_target(*insn, at));
-        }
+        let insns = &function.insns;
+        let marked = |places: &mut dyn Iterator<Item = usize>| {
+            let mut marks = vec![false; insns.len()];
+            for place in places {
+                if let Some(mark) = marks.get_mut(place) {
+                    *mark = true;
+                }
+            }
+            marks
+        };
+        let jumps = insns.iter().enumerate().filter_map(|(at, insn)| jump_target(*insn, at));
         Facts {
             function,
             targets: function.relocs.iter().map(|reloc| (reloc.insn, reloc.target)).collect(),
-            core: function.core.iter().map(|core| core.insn).collect(),
-            leaders,
+            core: marked(&mut function.core.iter().map(|core| core.insn)),
+            leaders: marked(&mut jumps.chain([0])),
         }
+    }
+
+    fn is_core(&self, at: usize) -> bool {
+        self.core.get(at).copied().unwrap_or(false)
+    }
+
+    fn is_leader(&self, at: usize) -> bool {
+        self.leaders.get(at).copied().unwrap_or(false)
     }
 }
 
@@ -185,16 +200,18 @@ impl<'a> Walker<'a> {
         }
         let Some(facts) = self.facts(id).filter(|_| frame < MAX_FRAMES) else { return Value::Unknown };
         self.results.entry(key).or_insert(Value::Unknown);
-        let mut entries = BTreeMap::from([(0usize, (State::entry(arguments, Frame { depth: frame, of: id }), 0u32))]);
+        let entry = State::entry(arguments, Frame { depth: frame, of: id });
+        let mut entries = BTreeMap::from([(0usize, Box::new((entry, 0u32)))]);
         let mut changed = BTreeSet::from([0usize]);
         let mut result = None;
         let held = Rc::clone(&self.held);
         let (before, full) = (held.get(), Cell::new(false));
         while let Some(start) = changed.pop_first() {
-            let Some(state) = entries.get(&start).map(|(state, _)| state.clone()) else { continue };
+            let Some(state) = entries.get(&start).map(|entry| entry.0.clone()) else { continue };
             let mut meet = |at: usize, state: &State| {
                 let new = match entries.get_mut(&at) {
-                    Some((known, times)) => {
+                    Some(entry) => {
+                        let (known, times) = entry.as_mut();
                         *times = times.saturating_add(1);
                         known.join(state, *times > WIDEN_AFTER)
                     }
@@ -205,7 +222,7 @@ impl<'a> Walker<'a> {
                             return;
                         }
                         held.set(more);
-                        entries.insert(at, (state.clone(), 0));
+                        entries.insert(at, Box::new((state.clone(), 0)));
                         true
                     }
                 };
@@ -221,8 +238,8 @@ impl<'a> Walker<'a> {
             }
         }
         if report && self.reported.insert(key) {
-            for (start, (state, _)) in &entries {
-                self.block(id, &facts, *start, state.clone(), &mut |_, _| {}, &mut None, true);
+            for (start, entry) in &entries {
+                self.block(id, &facts, *start, entry.0.clone(), &mut |_, _| {}, &mut None, true);
             }
         }
         held.set(before);
@@ -246,7 +263,7 @@ impl<'a> Walker<'a> {
     ) -> bool {
         let mut at = start;
         while let Some(insn) = facts.function.insns.get(at).copied() {
-            if at != start && facts.leaders.contains(&at) {
+            if at != start && facts.is_leader(at) {
                 meet(at, &state);
                 return true;
             }
@@ -277,14 +294,21 @@ impl<'a> Walker<'a> {
                     return true;
                 }
                 (Insn::JMP | Insn::JMP32, op) => {
-                    if let Some(target) = jump_target(insn, at)
-                        && let Some(taken) = refined(&state, insn, op, true)
-                    {
-                        meet(target, &taken);
+                    if let Some(target) = jump_target(insn, at) {
+                        match way(&state, insn, op, true) {
+                            Way::Never => {}
+                            Way::Same => meet(target, &state),
+                            Way::Narrow(register, to) => {
+                                let mut taken = state.clone();
+                                taken.narrow(register, to);
+                                meet(target, &taken);
+                            }
+                        }
                     }
-                    match refined(&state, insn, op, false) {
-                        Some(not_taken) => state = not_taken,
-                        None => return true,
+                    match way(&state, insn, op, false) {
+                        Way::Never => return true,
+                        Way::Same => {}
+                        Way::Narrow(register, to) => state.narrow(register, to),
                     }
                 }
                 (Insn::LD, _) if insn.is_ld_imm64() => {
@@ -304,19 +328,19 @@ impl<'a> Walker<'a> {
                         let load = Load { function: id, insn: at, from, bytes: access_bytes(insn) };
                         (self.report)(&Seen::Load(&load));
                     }
-                    load(&mut state, insn, at, facts.core.contains(&at).then_some(Site { function: id, insn: at }));
+                    load(&mut state, insn, at, facts.is_core(at).then_some(Site { function: id, insn: at }));
                 }
                 (Insn::ST | Insn::STX, _) => {
                     if report {
-                        (self.report)(&Seen::Store(&written(&state, insn, id, at, facts.core.contains(&at))));
+                        (self.report)(&Seen::Store(&written(&state, insn, id, at, facts.is_core(at))));
                     }
-                    store(&mut state, insn, facts.core.contains(&at));
+                    store(&mut state, insn, facts.is_core(at));
                 }
                 (Insn::ALU | Insn::ALU64, _) => {
                     const MOV: u8 = 0xb0;
                     let moved = Some(state.made(insn.src)).filter(|_| insn.code & 0xf0 == MOV && insn.code & X != 0);
                     let element = element(&state, facts.function, at, insn);
-                    compute(&mut state, insn, facts.core.contains(&at));
+                    compute(&mut state, insn, facts.is_core(at));
                     if let Some(element) = element {
                         state.set(insn.dst, element);
                     }
@@ -434,7 +458,7 @@ fn immediate(facts: &Facts<'_>, at: usize, insn: Insn) -> Value {
         Some(Target::Data { map, offset }) => Value::Data(*map, i64::from(*offset)),
         Some(Target::Address(function)) => Value::Function(*function),
         Some(Target::Call(_) | Target::Extern(_) | Target::JumpTable { .. }) => Value::Elsewhere,
-        None if insn.src == 0 && !facts.core.contains(&at) => {
+        None if insn.src == 0 && !facts.is_core(at) => {
             Value::constant(u64::from(high.cast_unsigned()) << 32 | u64::from(insn.imm.cast_unsigned()))
         }
         None => Value::Elsewhere,
