@@ -45,11 +45,19 @@ struct stack {
 	__u64 frames[2 * DEPTH]; /* innermost first: DEPTH of the kernel, then DEPTH of user space */
 };
 
-/* A process of which a stack is seen for the first time since its last exec: user space looks at its files. */
+/* A process of which a stack is seen for the first time since its last exec, or for the BUSY-th time: user space looks at its files,
+ * and makes tables of them. */
 struct process {
 	__u64 image;
 	__u32 pid;
-	__u32 unused;
+	__u32 busy;
+};
+
+#define BUSY 8
+
+struct seen {
+	__u64 image; /* the moment of the first stack: stands for the program that the process runs from then on */
+	__u64 stacks; /* up to BUSY */
 };
 
 struct waiting {
@@ -102,13 +110,12 @@ struct {
 	__type(value, struct counters);
 } totals SEC(".maps");
 
-/* Process -> the moment of its first stack, which stands for the program that it runs from then on. One that falls out only is
- * looked at again. */
+/* By process. One that falls out only is looked at again. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);
 	__type(key, __u32);
-	__type(value, __u64);
+	__type(value, struct seen);
 } images SEC(".maps");
 
 struct {
@@ -152,36 +159,48 @@ static __always_inline __u64 mix(__u64 hash, __u64 word)
 
 static __always_inline __u64 image_of(__u32 pid, unsigned int flags, struct counters *totals)
 {
-	__u64 *known = bpf_map_lookup_elem(&images, &pid);
+	struct seen *known = bpf_map_lookup_elem(&images, &pid), first = {};
 	struct process process = {};
 
-	if (known)
-		return *known;
-	/* Nothing can be learned of it any more. */
-	if (flags & PF_EXITING)
-		return 0;
-	process.image = bpf_ktime_get_ns();
+	if (known) {
+		/* Two CPUs may count as one, or both say that it is busy: neither does harm. */
+		if (known->stacks >= BUSY || ++known->stacks < BUSY)
+			return known->image;
+		process.image = known->image;
+		process.busy = 1;
+	} else {
+		/* Nothing can be learned of it any more. */
+		if (flags & PF_EXITING)
+			return 0;
+		process.image = first.image = bpf_ktime_get_ns();
+		first.stacks = 1;
+		bpf_map_update_elem(&images, &pid, &first, BPF_ANY);
+	}
 	process.pid = pid;
-	bpf_map_update_elem(&images, &pid, &process.image, BPF_ANY);
-	if (bpf_ringbuf_output(&processes, &process, sizeof(process), 0))
-		totals->lost_images++;
+	if (bpf_ringbuf_output(&processes, &process, sizeof(process), 0)) {
+		if (known)
+			known->stacks = 0;
+		else
+			totals->lost_images++;
+	}
 	return process.image;
 }
 
 static __always_inline void take_user(void *ctx, struct stack *stack)
 {
-	struct walk *walk = 0;
-	__u32 frames = unwind(stack->pid, stack->image, &walk);
+	struct walk *walk = unwind(stack->pid, stack->image);
+	volatile __u64 *count;
 	long bytes;
 
-	if (!frames || !walk) {
+	if (!walk) {
 		bytes = bpf_get_stack(ctx, stack->frames + DEPTH, DEPTH * 8, BPF_F_USER_STACK);
 		stack->user = bytes > 0 ? bytes / 8 : 0;
 		return;
 	}
-	for (int i = 0; i < DEPTH && i < frames; i++)
+	count = &walk->count;
+	for (int i = 0; i < DEPTH && i < *count; i++)
 		stack->frames[DEPTH + i] = walk->frames[i];
-	stack->user = frames;
+	stack->user = *count;
 	stack->walked = walk->end;
 }
 

@@ -283,15 +283,15 @@ impl Profiler {
         }
     }
 
-    /// Looks at processes of which a stack was seen for the first time.
+    /// Looks at processes of which a stack was seen for the first time, and makes tables for those of which many were.
     fn watch(&mut self, time: Duration) -> Result<()> {
         let mut seen = Vec::new();
         self.events.poll(Some(time), |event| {
-            seen.extend(event.read::<Process>().map(|process| (process.pid, process.image)));
+            seen.extend(event.read::<Process>().map(|process| ((process.pid, process.image), process.busy != 0)));
         })?;
-        for image in seen {
-            if self.symbols.remember(image) {
-                self.walker.tell(&self.symbols, image)?;
+        for (image, busy) in seen {
+            if busy || self.symbols.remember(image) {
+                self.walker.seen(&self.symbols, image, busy)?;
             } else {
                 self.missed += 1;
             }

@@ -1,6 +1,6 @@
 //! Stacks of code without frame pointers: which files get a table, and what the kernel side is told of a process.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -20,6 +20,11 @@ const MOST_FILES: usize = 1023;
 const F_INNER_MAP: u32 = 1 << 12;
 /// Code of which this part has frame pointers needs no table.
 const HAS_POINTERS: f64 = 0.95;
+/// A file gets a table when it is mapped by a process of which the kernel side has seen many stacks, or by so many processes: what
+/// is hardly met is not worth reading.
+const ENOUGH: u32 = 8;
+/// Processes that wait for tables of their files.
+const MOST_WAITING: usize = 1024;
 
 /// How user stacks are walked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -54,8 +59,8 @@ pub(super) struct Walker {
     processes: Table<u32, Mapped>,
     /// By the number of the file.
     known: HashMap<usize, Known>,
-    /// Processes with files that are being read.
-    waiting: Vec<Image>,
+    /// Processes with files that have no table yet.
+    waiting: HashSet<Image>,
     reader: Reader,
     rows: usize,
     made: Made,
@@ -63,6 +68,8 @@ pub(super) struct Walker {
 
 #[derive(Debug)]
 enum Known {
+    /// How many processes have it mapped; not enough.
+    Seen(u32),
     /// It is being read.
     Reading,
     /// It has no table.
@@ -109,7 +116,7 @@ impl Walker {
             files,
             processes,
             known: HashMap::new(),
-            waiting: Vec::new(),
+            waiting: HashSet::new(),
             reader: Reader::start(),
             rows: 0,
             made: Made::default(),
@@ -137,27 +144,51 @@ impl Walker {
             any = true;
         }
         if any {
-            for image in std::mem::take(&mut self.waiting) {
+            for image in std::mem::take(&mut self.waiting).into_iter().filter(is_there) {
                 self.tell(symbols, image)?;
             }
         }
         Ok(())
     }
 
-    /// Tells the kernel side what a process has mapped, as it was last looked at; later, if its files have to be read first.
+    /// A process of which a first stack was seen, or, `busy`, many: its files are wanted that much more.
+    pub(super) fn seen(&mut self, symbols: &Symbols, image: Image, busy: bool) -> Result<()> {
+        if self.unwind == Unwind::Pointers {
+            return Ok(());
+        }
+        // A file may be mapped several times.
+        let files: HashSet<usize> = symbols.code(image).filter_map(|code| code.file).collect();
+        for file in files {
+            let known = self.known.entry(file).or_insert(Known::Seen(0));
+            let Known::Seen(times) = known else { continue };
+            *times += 1;
+            if busy || *times >= ENOUGH {
+                let open = symbols.open(file).ok_or(());
+                *known = match open.and_then(|open| self.reader.files.send((file, open)).map_err(|_| ())) {
+                    Ok(()) => Known::Reading,
+                    Err(()) => Known::Without,
+                };
+            }
+        }
+        self.tell(symbols, image)
+    }
+
+    /// Tells the kernel side what a process has mapped, as it was last looked at; again, when more of its files have tables.
     pub(super) fn tell(&mut self, symbols: &Symbols, image: Image) -> Result<()> {
         if self.unwind == Unwind::Pointers {
             return Ok(());
         }
         let mut mapped = Mapped { image: image.1, ..Mapped::default() };
-        let (mut count, mut any, mut later) = (0u32, false, false);
+        let (mut count, mut any, mut later, mut soon) = (0u32, false, false, false);
         for (place, code) in mapped.mappings.iter_mut().zip(symbols.code(image)) {
             count += 1;
             *place = Mapping { start: code.addresses.start, end: code.addresses.end, ..Mapping::default() };
-            match code.file.map(|file| self.file(symbols, file)) {
-                None | Some(Known::Without) => {}
-                Some(Known::Reading) => later = true,
-                Some(Known::With { number, chunks, place: table }) => {
+            let Some(file) = code.file else { continue };
+            match self.known.entry(file).or_insert(Known::Seen(0)) {
+                Known::Without => {}
+                Known::Seen(_) => later = true,
+                Known::Reading => soon = true,
+                Known::With { number, chunks, place: table } => {
                     if let Some(bias) = table.bias(code.addresses.start, code.offset) {
                         *place = Mapping { bias, table: *number, chunks: *chunks, ..*place };
                         any = true;
@@ -165,20 +196,22 @@ impl Walker {
                 }
             }
         }
-        if later {
-            if !self.waiting.contains(&image) {
-                self.waiting.push(image);
+        if later || soon {
+            if self.waiting.len() >= MOST_WAITING {
+                self.waiting.retain(is_there);
             }
-            return Ok(());
+            if self.waiting.len() < MOST_WAITING {
+                self.waiting.insert(image);
+            }
         }
-        if !any {
+        if !any || soon {
             return Ok(());
         }
         mapped.count = count;
         let pid = image.0;
         match self.processes.insert(&pid, &mapped) {
             // The program that notes its end may have run before.
-            Ok(()) if !Path::new(&format!("/proc/{pid}")).exists() => self.processes.remove(&pid).map(|_| ()),
+            Ok(()) if !is_there(&image) => self.processes.remove(&pid).map(|_| ()),
             Ok(()) => Ok(()),
             // Its stacks are walked by frame pointers.
             Err(_) => {
@@ -186,16 +219,6 @@ impl Walker {
                 Ok(())
             }
         }
-    }
-
-    fn file(&mut self, symbols: &Symbols, file: usize) -> &Known {
-        self.known.entry(file).or_insert_with(|| {
-            let open = symbols.open(file).ok_or(());
-            match open.and_then(|open| self.reader.files.send((file, open)).map_err(|_| ())) {
-                Ok(()) => Known::Reading,
-                Err(()) => Known::Without,
-            }
-        })
     }
 
     fn make(&mut self, table: cfi::Table) -> Result<Option<Known>> {
@@ -216,4 +239,8 @@ impl Walker {
         self.rows += table.len();
         Ok(Some(Known::With { number, chunks, place: table.place() }))
     }
+}
+
+fn is_there(image: &Image) -> bool {
+    Path::new(&format!("/proc/{}", image.0)).exists()
 }
