@@ -70,6 +70,18 @@ const LAST: &[(&str, &[&str], Truth)] = &[
     ("sslread.c", &["-Os", "-mcpu=v4"], Structs(&["data_ev", "conn_ev"])),
 ];
 
+/// The fourth set (tests/objects/held4), in the habits of small tools that are shared in public.
+const WILD: &[(&str, &[&str], Truth)] = &[
+    ("frame.c", &["-O2", "-mcpu=v3"], Structs(&["frame"])),
+    ("rw.c", &["-O2", "-mcpu=v2"], Structs(&["rw_event"])),
+    ("guard.c", &["-O2", "-mcpu=v3"], Structs(&["open_ev", "cap_ev"])),
+    ("kills.c", &["-O2", "-mcpu=v3"], Structs(&["signal_t"])),
+    ("connects.c", &["-O2", "-mcpu=v3"], Structs(&["connect_event"])),
+    ("execs.c", &["-O2", "-mcpu=v3"], Structs(&["exec_event", "exit_event"])),
+    ("heap.c", &["-O2", "-mcpu=v3"], Structs(&["alloc_event", "sample"])),
+    ("flows.c", &["-O2", "-mcpu=v3"], Structs(&["flow_event"])),
+];
+
 /// What is not right yet: program, and what is said.
 const NOT_RIGHT: &[(&str, &str)] = &[];
 
@@ -226,4 +238,10 @@ fn nothing_is_wrong_later() {
 fn nothing_is_wrong_last() {
     let Some(sum) = held("held3", LAST) else { return };
     assert!(sum.placed * 100 >= sum.fields * 90 && sum.named * 100 >= sum.fields * 90, "{sum:?}");
+}
+
+#[test]
+fn nothing_is_wrong_in_the_wild() {
+    let Some(sum) = held("held4", WILD) else { return };
+    assert!(sum.placed * 100 >= sum.fields * 90 && sum.named * 100 >= sum.fields * 85, "{sum:?}");
 }
