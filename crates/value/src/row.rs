@@ -164,10 +164,14 @@ impl Sink for Cells<'_> {
     }
 }
 
+/// Where the kernel's half of the addresses begins (4-level page tables): nobody counts so far.
+const KERNEL: u64 = 0xffff_8000_0000_0000;
+
 fn cell(value: Scalar<'_>, clock: Option<&Clock>, out: &mut String) {
     match value {
         Scalar::Null => out.push('-'),
         Scalar::Bool(value) => out.push_str(if value { "true" } else { "false" }),
+        Scalar::Unsigned(value) if value >= KERNEL => text::push_pointer(out, value),
         Scalar::Unsigned(value) => text::push_integer(out, value),
         Scalar::Signed(value) => text::push_integer(out, value),
         Scalar::Unsigned128(value) => text::push_integer(out, value),
@@ -252,5 +256,16 @@ mod tests {
         assert_eq!(shown(5), None);
         assert_eq!(shown(6_000 * SECOND), None);
         assert_eq!(shown(u64::MAX), None);
+    }
+
+    #[test]
+    fn addresses_of_the_kernel_are_no_counts() {
+        let shown = |value| {
+            let mut out = String::new();
+            cell(Scalar::Unsigned(value), None, &mut out);
+            out
+        };
+        assert_eq!(shown(0xffff_888a_3c0f_0000), "0xffff888a3c0f0000");
+        assert_eq!(shown(KERNEL - 1), "18446603336221196287");
     }
 }

@@ -82,6 +82,21 @@ const MAC: &[&str] =
     &["mac", "*_mac", "smac", "dmac", "h_source", "h_dest", "mac_addr", "dev_addr", "hwaddr", "eth_src", "eth_dst"];
 const TEXT: &[&str] = &["comm", "*_comm", "task", "filename", "fname", "path", "*_path", "str", "text", "args", "argv"];
 const RETURN: &[&str] = &["ret", "retval", "*_ret", "err", "error", "errno"];
+/// Not `*_time`, `*_ns`: those are durations as often.
+const TIME: &[&str] = &[
+    "ts",
+    "ts_ns",
+    "*_ts",
+    "*_ts_ns",
+    "*timestamp",
+    "*timestamp_ns",
+    "ktime",
+    "ktime_ns",
+    "start_time",
+    "end_time",
+    "exit_time",
+    "event_time",
+];
 const FAMILY: &[&str] = &["family", "af", "sa_family", "*_family"];
 const VERSION: &[&str] = &["ver", "ip_ver", "ipver", "ip_version", "ipv"];
 
@@ -103,11 +118,7 @@ pub fn rules() -> &'static [Rule] {
         Rule { shapes: &[Bytes6], names: MAC, sense: Sense::Mac },
         Rule { shapes: &[Bytes], names: TEXT, sense: Sense::Text },
         Rule { shapes: &[Signed], names: RETURN, sense: Sense::Return },
-        Rule {
-            shapes: &[U64],
-            names: &["ts", "ts_ns", "timestamp", "timestamp_ns", "ktime_ns"],
-            sense: Sense::Time(1),
-        },
+        Rule { shapes: &[U64], names: TIME, sense: Sense::Time(1) },
         Rule { shapes: &[U64], names: &["ts_us", "timestamp_us"], sense: Sense::Time(1_000) },
         Rule { shapes: &[U64], names: &["ts_ms", "timestamp_ms"], sense: Sense::Time(1_000_000) },
         Rule { shapes: &[Small], names: FAMILY, sense: Sense::Family },
@@ -146,6 +157,7 @@ mod tests {
         assert_eq!(sense("seq", &[Shape::Be32]), None);
         assert_eq!(sense("addr", &[Shape::U32]), None);
         assert_eq!(sense("delta_us", &[Shape::U64]), None);
+        assert_eq!(sense("wait_time", &[Shape::U64]), None);
     }
 
     #[test]
@@ -156,6 +168,8 @@ mod tests {
         assert_eq!(sense("anything", &[Shape::In6Addr]), Some(Sense::Ipv6));
         assert_eq!(sense("Comm", &[Shape::Bytes, Shape::Bytes16]), Some(Sense::Text));
         assert_eq!(sense("ts_us", &[Shape::U64]), Some(Sense::Time(1_000)));
+        assert_eq!(sense("start_ts", &[Shape::U64]), Some(Sense::Time(1)));
+        assert_eq!(sense("exit_time", &[Shape::U64]), Some(Sense::Time(1)));
         assert_eq!(sense("af", &[Shape::U32, Shape::Small]), Some(Sense::Family));
     }
 }
