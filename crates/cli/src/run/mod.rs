@@ -8,6 +8,7 @@ mod place;
 pub mod rows;
 pub mod stacks;
 mod summary;
+mod twice;
 mod view;
 pub mod wanted;
 
@@ -136,6 +137,11 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         say(notice);
     }
     choices.doubts.iter().for_each(|doubt| say(doubt));
+    let programs = loaded.programs().iter().filter(|program| links.iter().any(|link| link.program() == program.name()));
+    let places: Vec<_> = programs.map(|program| (program.name(), program.section())).collect();
+    if let Some(notice) = twice::notice(&places) {
+        say(&notice);
+    }
     let attached = attached(&links, &loaded);
     say(&format!("{}: {attached} attached; Ctrl-C ends", source.label));
 
