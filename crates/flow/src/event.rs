@@ -29,7 +29,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use ringfence_btf::{Btf, Def, Kind, Linkage, TypeId};
-use ringfence_object::{CoreKind, Function, MapId, Object};
+use ringfence_object::{CoreKind, Function, MapId, Object, SlotTarget};
 use ringfence_uapi::MapType;
 
 use crate::contradict;
@@ -128,14 +128,15 @@ pub fn event_types(object: &Object, debug: Option<&Btf>) -> Vec<EventChoice> {
     let only = rings.next().filter(|_| rings.next().is_none());
     let (outputs, sent) = recover::sent(object);
     for output in outputs {
-        if let Some(map) = output.map.or(only) {
+        for map in output.map.or(only).into_iter().flat_map(|map| receivers(object, map)) {
             groups.entry((map, output.size)).or_default().push(output);
         }
     }
     let world = World::new(object, debug);
     let mut choices = Vec::new();
     for ((map, size), outputs) in groups {
-        let here: Vec<&Sent> = sent.iter().filter(|sent| (sent.map, sent.size) == (map, size)).collect();
+        let goes_here = |sent: &&Sent| sent.size == size && receivers(object, sent.map).contains(&map);
+        let here: Vec<&Sent> = sent.iter().filter(goes_here).collect();
         for (layout, outputs) in world.kinds(&here, outputs) {
             let mut choice = world.choose(map, size, outputs, layout.as_ref());
             choice.tag = layout.as_ref().and_then(|layout| layout.tag.clone());
@@ -156,6 +157,18 @@ pub fn slot_scale_is_log2(object: &Object) -> bool {
 fn is_ring(object: &Object, id: MapId) -> bool {
     let ring = |kind| matches!(kind, MapType::RINGBUF | MapType::PERF_EVENT_ARRAY);
     object.maps.get(id.0).is_some_and(|map| ring(map.kind) || map.inner.as_ref().is_some_and(|inner| ring(inner.kind)))
+}
+
+/// Where records arrive that are sent to a map: to one of those that a map of maps holds from the start, if it is one.
+fn receivers(object: &Object, map: MapId) -> Vec<MapId> {
+    let slots =
+        object.maps.get(map.0).filter(|of_maps| of_maps.inner.is_some()).map(|of_maps| of_maps.slots.as_slice());
+    let targets = slots.into_iter().flatten().filter_map(|slot| match slot.target {
+        SlotTarget::Map(held) => Some(held).filter(|held| is_ring(object, *held)),
+        SlotTarget::Function(_) => None,
+    });
+    let held: BTreeSet<MapId> = targets.collect();
+    if held.is_empty() { vec![map] } else { held.into_iter().collect() }
 }
 
 /// What is asked for every choice.

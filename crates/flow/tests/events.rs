@@ -169,6 +169,9 @@ fn through_calls_and_callbacks() {
     let inner = choices("rings").remove(0);
     assert_eq!(inner.size, Size::Exact(72));
     assert!(inner.outputs[0].inner);
+    // Where a map of maps holds some from the start, their readers get the records.
+    assert!(choices("filled").is_empty());
+    assert!(["first_ring", "second_ring"].map(|ring| choice(ring).0) == [Size::Exact(80); 2]);
     let called = choices("called_a")[0].outputs[0];
     assert_eq!(OBJECT.functions[called.function.0].name, "send", "told where the call is");
     assert!(called.line.is_some());

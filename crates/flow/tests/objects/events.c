@@ -58,6 +58,9 @@ struct { __uint(type, 1); __uint(max_entries, 1); __type(key, __u32); __type(val
 struct { __uint(type, 2); __uint(max_entries, 1); __type(key, __u32); __type(value, struct heap); } heaps SEC(".maps");
 struct { __uint(type, 2); __uint(max_entries, 1); __type(key, __u32); __type(value, struct state); } states SEC(".maps");
 struct { __uint(type, 12); __uint(max_entries, 1); __uint(key_size, 4); __array(values, struct ring); } rings SEC(".maps");
+struct ring first_ring SEC(".maps"), second_ring SEC(".maps");
+struct { __uint(type, 12); __uint(max_entries, 3); __uint(key_size, 4); __array(values, struct ring); }
+	filled SEC(".maps") = { .values = { [0] = &first_ring, [2] = &second_ring } };
 
 SEC("raw_tp/a") int p_reserved(void *ctx)
 {
@@ -231,6 +234,15 @@ SEC("raw_tp/a") int p_inner(void *ctx)
 	void *ring = bpf_map_lookup_elem(&rings, &key);
 	if (ring)
 		SEND(ring, 72);
+	return 0;
+}
+
+SEC("raw_tp/a") int p_filled(void *ctx)
+{
+	__u32 key = 2;
+	void *ring = bpf_map_lookup_elem(&filled, &key);
+	if (ring)
+		SEND(ring, 80);
 	return 0;
 }
 
