@@ -46,6 +46,8 @@ pub use walk::{Made, Unwind};
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// How long programs may still write into a table that they have been told to leave: far longer than any runs.
 const GRACE: Duration = Duration::from_millis(10);
+/// How often it is looked whether tables are ready that are being made.
+const SOON: Duration = Duration::from_millis(10);
 /// Entries of a table, least and most: a stack takes 2 KiB, and there are two tables.
 const ENTRIES: (u64, u64) = (512, 4096);
 /// Different stacks that are kept over a whole run.
@@ -286,6 +288,8 @@ impl Profiler {
     /// Looks at processes of which a stack was seen for the first time, and makes tables for those of which many were.
     fn watch(&mut self, time: Duration) -> Result<()> {
         let mut seen = Vec::new();
+        // Every sample until a table is there ends early.
+        let time = if self.walker.is_reading() { time.min(SOON) } else { time };
         self.events.poll(Some(time), |event| {
             seen.extend(event.read::<Process>().map(|process| ((process.pid, process.image), process.busy != 0)));
         })?;

@@ -62,6 +62,8 @@ pub(super) struct Walker {
     /// Processes with files that have no table yet.
     waiting: HashSet<Image>,
     reader: Reader,
+    /// Files that are being read.
+    reading: usize,
     rows: usize,
     made: Made,
 }
@@ -118,6 +120,7 @@ impl Walker {
             known: HashMap::new(),
             waiting: HashSet::new(),
             reader: Reader::start(),
+            reading: 0,
             rows: 0,
             made: Made::default(),
         })
@@ -125,6 +128,11 @@ impl Walker {
 
     pub(super) fn works(&self) -> bool {
         self.unwind != Unwind::Pointers
+    }
+
+    /// Files are being read, and their tables will be there soon.
+    pub(super) fn is_reading(&self) -> bool {
+        self.reading > 0
     }
 
     pub(super) fn made(&self) -> Made {
@@ -141,6 +149,7 @@ impl Walker {
             self.made.left_out += u64::from(matches!(made, Some(None)));
             let known = made.flatten().unwrap_or(Known::Without);
             self.known.insert(file, known);
+            self.reading = self.reading.saturating_sub(1);
             any = true;
         }
         if any {
@@ -168,6 +177,7 @@ impl Walker {
                     Ok(()) => Known::Reading,
                     Err(()) => Known::Without,
                 };
+                self.reading += usize::from(matches!(known, Known::Reading));
             }
         }
         self.tell(symbols, image)
