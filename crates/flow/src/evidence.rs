@@ -13,6 +13,7 @@ use ringfence_object::{CoreKind, Function, FunctionId, Line, MapId, Object};
 use ringfence_uapi::{Helper, Insn};
 
 use crate::layout::{Certainty, Field, Meaning};
+use crate::lists;
 use crate::names::{self, Named};
 use crate::origin::Origin;
 use crate::outputs::line_of;
@@ -92,6 +93,8 @@ pub(crate) struct Reader<'a> {
     places: RefCell<HashMap<FunctionId, Rc<Places>>>,
     known: RefCell<HashMap<Write, Vec<Evidence>>>,
     compared: RefCell<HashMap<FunctionId, Rc<[u32]>>>,
+    /// By function, file and line.
+    pub(crate) lists: RefCell<HashMap<(FunctionId, u32, u32), Rc<lists::Set>>>,
     /// Of [`MAX_STEPS`].
     steps: Cell<usize>,
 }
@@ -100,7 +103,8 @@ impl<'a> Reader<'a> {
     pub(crate) fn new(object: &'a Object, memory: Memory) -> Reader<'a> {
         let (members, lines) = (RefCell::default(), RefCell::default());
         let (places, known, compared) = (RefCell::default(), RefCell::default(), RefCell::default());
-        Reader { object, memory, members, lines, places, known, compared, steps: Cell::new(MAX_STEPS) }
+        let (lists, steps) = (RefCell::default(), Cell::new(MAX_STEPS));
+        Reader { object, memory, members, lines, places, known, compared, lists, steps }
     }
 
     /// Counts work; `false`: it was too much.
@@ -154,7 +158,8 @@ impl<'a> Reader<'a> {
         if named.is_some() || !matches!(write.by, By::Store(_) | By::Constant(_)) {
             return (named, line, text);
         }
-        let named = self.set_by_macro(function, text);
+        let listed = self.listed(function, write, line, text).map(|name| Named::listed(&name));
+        let named = listed.or_else(|| self.set_by_macro(function, text));
         if matches!(write.by, By::Constant(_)) || named.is_some() {
             return (named, line, text);
         }
@@ -288,7 +293,10 @@ impl<'a> Reader<'a> {
                 name: named.as_ref().map(|named| named.name.clone()),
                 by_origin: false,
                 meaning: Meaning::Unsigned,
-                certainty: Certainty::Certain,
+                certainty: match &named {
+                    Some(named) if named.listed => Certainty::Likely,
+                    _ => Certainty::Certain,
+                },
                 line,
             },
             constant: false,

@@ -25,6 +25,7 @@ mod evidence;
 mod helpers;
 mod kinds;
 mod layout;
+mod lists;
 mod merge;
 mod names;
 mod origin;

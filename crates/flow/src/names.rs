@@ -17,9 +17,16 @@ pub(crate) struct Named {
     pub(crate) array: bool,
     /// `pairs` of `e->pairs[0].key`: an array of structs that it is in.
     pub(crate) within: Option<String>,
+    /// Told by its place in a list.
+    pub(crate) listed: bool,
 }
 
 impl Named {
+    /// In an initialiser of several in one line.
+    pub(crate) fn listed(name: &str) -> Named {
+        Named { listed: true, ..Named::member(name) }
+    }
+
     /// In an initialiser.
     fn member(name: &str) -> Named {
         Named {
@@ -29,6 +36,7 @@ impl Named {
             element: false,
             array: false,
             within: None,
+            listed: false,
         }
     }
 }
@@ -333,7 +341,15 @@ fn path<'a, 'b>(tokens: &'b [&'a str]) -> Option<(Named, &'b [&'a str])> {
                     None => ((*name).to_owned(), None),
                 };
                 let name = (*name).to_owned();
-                named = Some(Named { base: (*base).to_owned(), name, path, element: false, array: false, within });
+                named = Some(Named {
+                    base: (*base).to_owned(),
+                    name,
+                    path,
+                    element: false,
+                    array: false,
+                    within,
+                    listed: false,
+                });
                 tail
             }
             ["[", tail @ ..] => {

@@ -240,8 +240,9 @@ fn nothing_is_wrong_last() {
     assert!(sum.placed * 100 >= sum.fields * 90 && sum.named * 100 >= sum.fields * 90, "{sum:?}");
 }
 
+// At first 131 fields, 92 % in place, 89 % named; missing were members that one line initialises together.
 #[test]
 fn nothing_is_wrong_in_the_wild() {
     let Some(sum) = held("held4", WILD) else { return };
-    assert!(sum.placed * 100 >= sum.fields * 90 && sum.named * 100 >= sum.fields * 85, "{sum:?}");
+    assert!(sum.placed * 100 >= sum.fields * 94 && sum.named * 100 >= sum.fields * 94, "{sum:?}");
 }
