@@ -68,6 +68,20 @@ struct sock {
 	struct sock_common __sk_common;
 } __attribute__((preserve_access_index));
 
+struct sk_buff {
+	char cb[48];
+} __attribute__((preserve_access_index));
+
+/* Newer kernels also tell of what could not be sent (6.18 does, 6.12 does not). */
+struct trace_event_raw_tcp_retransmit_skb {
+	int err;
+} __attribute__((preserve_access_index));
+
+/* What TCP keeps in `cb`. */
+struct tcp_skb_cb {
+	__u16 tcp_gso_segs;
+} __attribute__((preserve_access_index));
+
 struct protocol {
 	__u32 device;
 	__u16 hook;
@@ -586,15 +600,19 @@ int on_frame(struct xdp_md *ctx)
 }
 
 SEC("raw_tp/tcp_retransmit_skb")
-int BPF_PROG(on_retransmit, struct sock *sk)
+int BPF_PROG(on_retransmit, struct sock *sk, struct sk_buff *skb)
 {
+	struct trace_event_raw_tcp_retransmit_skb *event = 0;
+	struct tcp_skb_cb *tcp = (void *)&skb->cb;
 	struct connection key = {};
 	__u32 here[4] = {}, there[4] = {};
 	struct totals *total = all();
+	__u64 segments, *known;
 	__u16 own, other;
-	__u64 one = 1, *times;
 
 	if (!total || (netns && BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum) != netns))
+		return 0;
+	if (bpf_core_field_exists(event->err) && (int)ctx[2])
 		return 0;
 	own = BPF_CORE_READ(sk, __sk_common.skc_num);
 	other = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
@@ -624,12 +642,21 @@ int BPF_PROG(on_retransmit, struct sock *sk)
 		key.a_port = other;
 		key.b_port = own;
 	}
-	total->retransmits++;
-	times = bpf_map_lookup_elem(&retransmits, &key);
-	if (times)
-		__sync_fetch_and_add(times, 1);
-	else if (bpf_map_update_elem(&retransmits, &key, &one, BPF_NOEXIST))
-		total->retransmits_lost++;
+	/* One buffer may be many segments (`tcp_skb_pcount`), as TcpRetransSegs counts them. */
+	segments = BPF_CORE_READ(tcp, tcp_gso_segs);
+	if (!segments)
+		segments = 1;
+	total->retransmits += segments;
+	known = bpf_map_lookup_elem(&retransmits, &key);
+	if (!known && !bpf_map_update_elem(&retransmits, &key, &segments, BPF_NOEXIST))
+		return 0;
+	/* Another CPU may have put it there just now. */
+	if (!known)
+		known = bpf_map_lookup_elem(&retransmits, &key);
+	if (known)
+		__sync_fetch_and_add(known, segments);
+	else
+		total->retransmits_lost += segments;
 	return 0;
 }
 
