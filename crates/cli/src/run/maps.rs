@@ -1,4 +1,4 @@
-//! Contents of maps, for objects that send no events: printed at an interval and at the end.
+//! Contents of maps, for objects that send no events, and where they are asked for: printed at an interval and at the end.
 
 use std::fmt::Write as _;
 
@@ -128,6 +128,12 @@ impl Table {
             if self.value.has_histogram() {
                 self.chart(scale, key.as_ref(), &values, &mut charts);
                 stacks.iter().for_each(|stack| stack.draw(&mut charts));
+                // Globals beside it have nothing to do with it.
+                let others = values.iter().filter(|_| self.data).filter_map(without_histograms);
+                let values: Vec<Value> = others.map(|value| meanings.worded(name, Side::Value, &value)).collect();
+                if !values.is_empty() {
+                    rows.push(Entry { key: None, values, stacks: Vec::new() });
+                }
                 continue;
             }
             stacks.extend(values.iter().flat_map(|value| meanings.stacks(name, Side::Value, value)));
@@ -258,6 +264,14 @@ impl Table {
             histogram.draw(scale, "value", out);
         }
     }
+}
+
+/// The members in which there is none.
+fn without_histograms(value: &Value) -> Option<Value> {
+    let Value::Record(members) = value else { return None };
+    let plain = |member: &&(String, Value)| Histogram::find(&Value::Record(vec![(*member).clone()])).is_empty();
+    let left: Vec<_> = members.iter().filter(plain).cloned().collect();
+    (!left.is_empty()).then_some(Value::Record(left))
 }
 
 fn sum(values: &[Value]) -> Option<Value> {
