@@ -266,6 +266,6 @@ fn a_field_that_nothing_names() {
     let table = run(&object, &["--maps"]);
     assert!(table.contains("FIELD4") && table.contains("seen:\n"), "{table}");
     // Globals beside a histogram in which nothing was counted.
-    assert!(table.contains("calls=[0 3]") && !table.contains("hists"), "{table}");
+    assert!(table.contains("  calls  [0 3]\n") && !table.contains("hists"), "{table}");
     assert_nothing_left(&before);
 }

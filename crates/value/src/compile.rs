@@ -2,8 +2,8 @@
 
 use ringfence_btf::{Btf, Composite, Def, Enum, Int, Type, TypeId};
 
-use crate::json;
 use crate::code::Code;
+use crate::json;
 use crate::layout::{BitsOf, Error, Family, Layout, Leaf, Names, Options, Step, What, Width};
 use crate::sense::{Sense, Shape, sense};
 

@@ -138,7 +138,7 @@ impl Table {
             }
             stacks.extend(values.iter().flat_map(|value| meanings.stacks(name, Side::Value, value)));
             // CPUs' counters are one number.
-            let sum = if self.map.is_per_cpu() { sum(&values) } else { None };
+            let sum = if self.map.is_per_cpu() && !meanings.scalars.has_times(name) { sum(&values) } else { None };
             let values = sum.map_or(values, |sum| vec![sum]);
             let values = values.iter().map(|value| meanings.worded(name, Side::Value, value)).collect();
             rows.push(Entry { key, values, stacks });
@@ -227,9 +227,12 @@ impl Table {
     }
 
     fn table(&self, rows: &[Entry]) -> String {
+        if self.data {
+            return globals(rows);
+        }
         let line = |entry: &Entry| {
             let value = entry.values.iter().map(|value| value.to_string()).collect::<Vec<_>>().join("  ");
-            let key = entry.key.as_ref().filter(|_| !self.data).map(|key| key.to_string()).unwrap_or_default();
+            let key = entry.key.as_ref().map(|key| key.to_string()).unwrap_or_default();
             [format!("  {key}"), value]
         };
         let text = output::table(["  KEY", "VALUE"], rows.iter().map(line));
@@ -264,6 +267,17 @@ impl Table {
             histogram.draw(scale, "value", out);
         }
     }
+}
+
+/// A line for each variable.
+fn globals(rows: &[Entry]) -> String {
+    let members = rows.iter().flat_map(|entry| &entry.values).flat_map(|value| match value {
+        Value::Record(members) => members.as_slice(),
+        _ => &[],
+    });
+    let lines: Vec<_> = members.map(|(name, value)| (name, value.to_string())).collect();
+    let width = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    lines.iter().map(|(name, value)| format!("  {name:<width$}  {value}\n")).collect()
 }
 
 /// The members in which there is none.

@@ -160,7 +160,8 @@ impl Filter {
                 Test::Integer(op, value)
             }
             (_, Literal::Word(word)) => {
-                let value = integer(word).or_else(|| errno(leaf, word)).or_else(|| coded(leaf, word)).ok_or_else(wrong)?;
+                let value =
+                    integer(word).or_else(|| errno(leaf, word)).or_else(|| coded(leaf, word)).ok_or_else(wrong)?;
                 Test::Integer(op, self.range(path, leaf, value, literal_place)?)
             }
         };

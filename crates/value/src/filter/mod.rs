@@ -203,7 +203,9 @@ fn integer(value: Scalar<'_>) -> Option<i128> {
     Some(match value {
         Scalar::Bool(value) => value.into(),
         Scalar::Unsigned(value) | Scalar::Pointer(value) | Scalar::Time { value, .. } => value.into(),
-        Scalar::Signed(value) | Scalar::Return(value) | Scalar::Coded(_, value) | Scalar::Enum(_, value) => value.into(),
+        Scalar::Signed(value) | Scalar::Return(value) | Scalar::Coded(_, value) | Scalar::Enum(_, value) => {
+            value.into()
+        }
         // Nobody can write a larger number in a condition.
         Scalar::Unsigned128(value) => i128::try_from(value).unwrap_or(i128::MAX),
         Scalar::Signed128(value) => value,
