@@ -25,7 +25,10 @@ pub fn write(text: &[u8]) -> Result<Wrote, Failure> {
     match out.write_all(text).and_then(|()| out.flush()) {
         Ok(()) => Ok(Wrote::All),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Wrote::NobodyReads),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(Failure::new(
+            crate::exit::Exit::Error,
+            format!("writing to stdout: {error}; what was written is not all"),
+        )),
     }
 }
 

@@ -60,3 +60,13 @@ fn usage() {
         assert!(!stderr(&output).is_empty());
     }
 }
+
+#[test]
+fn a_full_disk_is_named() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+    let done =
+        common::ringfence().args(["inspect", "opens"]).stdout(full).stderr(std::process::Stdio::piped()).output();
+    let done = done.expect("the command");
+    let said = common::stderr(&done);
+    assert!(done.status.code() == Some(1) && said.starts_with("ringfence: writing to stdout: No space left"), "{said}");
+}

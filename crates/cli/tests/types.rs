@@ -249,3 +249,23 @@ fn numbers_in_maps() {
     assert!(!raw.contains("+0x") && !raw.contains(" ms"), "{raw}");
     assert_nothing_left(&before);
 }
+
+#[test]
+fn a_field_that_nothing_names() {
+    let _alone = alone();
+    let before = held();
+    let dir = tempfile::tempdir().expect("a directory");
+    let object = compile("unnamed", dir.path());
+    let pid = std::process::id();
+    let event = first(&run(&object, &["-o", "json", "--where", &format!("field4 == {}", pid * 2)]));
+    assert_eq!(event, serde_json::json!({"pid": pid, "field4": pid * 2}));
+    let table = run(&object, &[]);
+    assert!(table.starts_with("PID      FIELD4\n"), "{table}");
+    // Maps of an object that sends events: when they are asked for.
+    assert!(!table.contains("seen:"), "{table}");
+    let table = run(&object, &["--maps"]);
+    assert!(table.contains("FIELD4") && table.contains("seen:\n"), "{table}");
+    // Globals beside a histogram in which nothing was counted.
+    assert!(table.contains("  calls  [0 3]\n") && !table.contains("hists"), "{table}");
+    assert_nothing_left(&before);
+}

@@ -44,6 +44,8 @@ pub enum Quantity {
     KernelStack,
     /// The number of a stack of user space.
     UserStack,
+    /// When something was, in nanoseconds of a clock of the kernel.
+    Time,
     /// Time that has passed, in units of this many nanoseconds.
     Elapsed(u32),
 }
@@ -125,7 +127,7 @@ pub fn scalars(object: &Object) -> Vec<Scalar> {
     let all = found.iter().filter_map(|(place, all)| {
         let (map, side, offset, bytes) = *place;
         let quantity = agreed(object, bytes, all, &direct, &reads)?;
-        let wide = if quantity == Quantity::ProcessAndThread { 8 } else { 4 };
+        let wide = if matches!(quantity, Quantity::ProcessAndThread | Quantity::Time) { 8 } else { 4 };
         let path = member(object, map, side, offset, bytes).filter(|_| bytes >= wide)?;
         Some(Scalar { map, side, path, quantity })
     });
@@ -201,6 +203,7 @@ fn quantity(object: &Object, origin: Origin, known: &BTreeMap<Place, Quantity>, 
         Origin::PidTgid => Some(Quantity::ProcessAndThread),
         Origin::StackId => Some(Quantity::KernelStack),
         Origin::UserStackId => Some(Quantity::UserStack),
+        Origin::Time => Some(Quantity::Time),
         Origin::Elapsed(unit) => Some(Quantity::Elapsed(unit)),
         Origin::Core(site) => of_field(object, site),
         Origin::MapValue(map, at, bytes) => known.get(&(map, Side::Value, u32::try_from(at).ok()?, bytes)).copied(),
@@ -216,7 +219,6 @@ fn quantity(object: &Object, origin: Origin, known: &BTreeMap<Place, Quantity>, 
         | Origin::UidGid
         | Origin::Gid
         | Origin::Uid
-        | Origin::Time
         | Origin::Cpu
         | Origin::CgroupId
         | Origin::Context(_)

@@ -2,6 +2,7 @@
 
 use ringfence_btf::{Btf, Composite, Def, Enum, Int, Type, TypeId};
 
+use crate::code::Code;
 use crate::json;
 use crate::layout::{BitsOf, Error, Family, Layout, Leaf, Names, Options, Step, What, Width};
 use crate::sense::{Sense, Shape, sense};
@@ -541,6 +542,14 @@ impl<'a> Compiler<'a> {
             Def::Int(int) if int.size == 16 => Some(width(16)),
             _ => None,
         };
+        let coded = |code| match seen.ty.def {
+            Def::Int(int) => {
+                let big = seen.big.unwrap_or(self.btf.is_big_endian());
+                let leaf = Leaf::Coded { code, width: Width { bytes: int.size as u8, big }, signed: int.signed };
+                Some((leaf, int.size.into()))
+            }
+            _ => None,
+        };
         Ok(match sense {
             Sense::Ipv4 => Some((Leaf::Ipv4 { family, other: around.v6 }, 4)),
             Sense::Ipv6 => {
@@ -557,7 +566,9 @@ impl<'a> Compiler<'a> {
             }
             Sense::Return => Some((Leaf::Return(width(size as u8)), size.into())),
             Sense::Time(unit) => Some((Leaf::Time { width: width(8), unit }, 8)),
-            Sense::Text | Sense::Family | Sense::Version => None,
+            Sense::Family if around.v4 || around.v6 => coded(Code::Family),
+            Sense::TcpState if family.is_some() => coded(Code::TcpState),
+            Sense::Text | Sense::Family | Sense::TcpState | Sense::Version => None,
         })
     }
 

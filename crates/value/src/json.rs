@@ -45,7 +45,7 @@ fn scalar(out: &mut Vec<u8>, value: Scalar<'_>) {
         Scalar::Null => out.put("null"),
         Scalar::Bool(value) => out.put(if value { "true" } else { "false" }),
         Scalar::Unsigned(value) | Scalar::Time { value, .. } => text::push_integer(out, value),
-        Scalar::Signed(value) | Scalar::Return(value) => text::push_integer(out, value),
+        Scalar::Signed(value) | Scalar::Return(value) | Scalar::Coded(_, value) => text::push_integer(out, value),
         Scalar::Unsigned128(value) => text::push_integer(out, value),
         Scalar::Signed128(value) => text::push_integer(out, value),
         // JSON has no infinity and no NaN.

@@ -2,6 +2,7 @@
 
 use ringfence_btf::{Btf, TypeId};
 
+use crate::code::Code;
 use crate::row::{Cells, Clock, Row};
 use crate::{Value, json, tree, yaml};
 
@@ -101,6 +102,7 @@ pub(crate) enum Leaf {
     Ipv6 { family: Option<Family>, other: bool, number: Option<Width>, sure: bool },
     Mac,
     Return(Width),
+    Coded { code: Code, width: Width, signed: bool },
     Time { width: Width, unit: u32 },
 }
 
@@ -165,6 +167,7 @@ pub(crate) enum Scalar<'a> {
     Ipv6([u8; 16]),
     Mac([u8; 6]),
     Return(i64),
+    Coded(Code, i64),
     Time {
         value: u64,
         unit: u32,
@@ -388,6 +391,10 @@ impl Layout {
             }
             Leaf::Mac => Scalar::Mac(*here.first_chunk()?),
             Leaf::Return(width) => Scalar::Return(signed(here, width)?),
+            Leaf::Coded { code, width, signed: sign } => {
+                let value = if sign { signed(here, width)? } else { unsigned(here, width)?.cast_signed() };
+                Scalar::Coded(code, value)
+            }
             Leaf::Time { width, unit } => Scalar::Time { value: unsigned(here, width)?, unit },
         })
     }

@@ -27,6 +27,7 @@
     clippy::arithmetic_side_effects
 )]
 
+mod code;
 mod compile;
 mod errno;
 mod filter;

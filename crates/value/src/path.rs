@@ -112,7 +112,9 @@ impl Field {
             Scalar::Unsigned(value) | Scalar::Pointer(value) | Scalar::Time { value, .. } => {
                 SortKey::Integer(value.into())
             }
-            Scalar::Signed(value) | Scalar::Return(value) | Scalar::Enum(_, value) => SortKey::Integer(value.into()),
+            Scalar::Signed(value) | Scalar::Return(value) | Scalar::Coded(_, value) | Scalar::Enum(_, value) => {
+                SortKey::Integer(value.into())
+            }
             Scalar::Unsigned128(value) => i128::try_from(value).map_or(SortKey::Large(value), SortKey::Integer),
             Scalar::Signed128(value) => SortKey::Integer(value),
             Scalar::Float(value) => float(value),

@@ -206,6 +206,13 @@ fn cell(value: Scalar<'_>, clock: Option<&Clock>, out: &mut String) {
                 out.push_str(name);
             }
         }
+        Scalar::Coded(code, value) => {
+            text::push_integer(out, value);
+            if let Some(name) = code.name(value) {
+                out.push(' ');
+                out.push_str(name);
+            }
+        }
         Scalar::Time { value, unit } => {
             let ns = value.checked_mul(unit.into());
             if ns.zip(clock).and_then(|(ns, clock)| clock.write(ns, out)).is_none() {

@@ -52,9 +52,11 @@ pub enum Sense {
     Text,
     /// A return value: in tables, a negative one has the error's name behind it.
     Return,
+    /// A state of TCP, beside a family: in tables its name stands behind it.
+    TcpState,
     /// A kernel time stamp of this many nanoseconds a tick: in tables wall clock, if it lies in the hour that ends now.
     Time(u32),
-    /// Says the kind of the addresses beside it: `AF_INET` (2) or `AF_INET6` (10).
+    /// Says the kind of the addresses beside it: `AF_INET` (2) or `AF_INET6` (10). In tables its name stands behind it.
     Family,
     /// The same as the IP version: 4 or 6.
     Version,
@@ -98,6 +100,8 @@ const TIME: &[&str] = &[
     "event_time",
 ];
 const FAMILY: &[&str] = &["family", "af", "sa_family", "*_family"];
+/// Nothing but sockets has these and a family; others have states, too.
+const TCP_STATE: &[&str] = &["oldstate", "newstate", "old_state", "new_state", "skc_state", "tcp_state", "*_tcp_state"];
 const VERSION: &[&str] = &["ver", "ip_ver", "ipver", "ip_version", "ipv"];
 
 /// All rules; the first one that fits decides.
@@ -122,6 +126,7 @@ pub fn rules() -> &'static [Rule] {
         Rule { shapes: &[U64], names: &["ts_us", "timestamp_us"], sense: Sense::Time(1_000) },
         Rule { shapes: &[U64], names: &["ts_ms", "timestamp_ms"], sense: Sense::Time(1_000_000) },
         Rule { shapes: &[Small], names: FAMILY, sense: Sense::Family },
+        Rule { shapes: &[Small], names: TCP_STATE, sense: Sense::TcpState },
         Rule { shapes: &[Small], names: VERSION, sense: Sense::Version },
     ];
     RULES

@@ -122,6 +122,7 @@ impl Value {
             Scalar::Bool(value) => Value::Bool(value),
             Scalar::Unsigned(value) | Scalar::Time { value, .. } => Value::Unsigned(value),
             Scalar::Signed(value) | Scalar::Return(value) => Value::Signed(value),
+            Scalar::Coded(_, value) => u64::try_from(value).map_or(Value::Signed(value), Value::Unsigned),
             Scalar::Unsigned128(value) => Value::Unsigned128(value),
             Scalar::Signed128(value) => Value::Signed128(value),
             Scalar::Float(value) => Value::Float(value),

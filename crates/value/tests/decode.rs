@@ -355,3 +355,48 @@ fn many_bytes_are_one_number_in_rows() {
     assert_eq!(shown, ["[250 251 252 253 254 255 0]", "0x0102030405060708"]);
     assert_eq!(json(&layout, &bytes)["many"], json!([1, 2, 3, 4, 5, 6, 7, 8]), "numbers for a script");
 }
+
+/// As tcpstates of libbpf-tools has it, recovered from its code.
+fn states(address: bool) -> Layout {
+    let mut b = Builder::new();
+    let mut int = |name: &str, size: u32, signed: bool| {
+        b.add(name, New::Int(Int { size, bits: size as u8 * 8, offset: 0, signed, char: false, bool: false }))
+    };
+    let (byte, short, word, signed) =
+        (int("__u8", 1, false), int("__u16", 2, false), int("__u32", 4, false), int("int", 4, true));
+    let bytes = b.add("", New::Array(Array { element: byte, index: word, len: 16 }));
+    let member = |name, ty, at: u32| Member { name, ty, bit_offset: at * 8, bit_size: 0 };
+    let saddr = member(if address { "saddr" } else { "data" }, bytes, 0);
+    let members = [saddr, member("oldstate", signed, 16), member("newstate", signed, 20), member("family", short, 24)];
+    let ty = b.add("event", New::Struct { size: 28, members: &members });
+    Layout::compile(&b.build().unwrap(), ty).unwrap()
+}
+
+#[test]
+fn families_and_states_have_their_names_behind_them() {
+    let mut bytes = vec![127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    for state in [7i32, 99] {
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.extend_from_slice(&[2, 0, 0, 0]);
+    let cells = |layout: &Layout| row(layout, &bytes, None).into_iter().map(|(_, cell)| cell).collect::<Vec<_>>();
+    let layout = states(true);
+    assert_eq!(cells(&layout), ["127.0.0.1", "7 TCP_CLOSE", "99", "2 AF_INET"]);
+    assert_eq!(json(&layout, &bytes), json!({"saddr": "127.0.0.1", "oldstate": 7, "newstate": 99, "family": 2}));
+    let value = layout.value(&bytes).unwrap();
+    assert_eq!(value.get("oldstate").and_then(|state| state.as_u64()), Some(7));
+    for (condition, holds) in [
+        ("oldstate == TCP_CLOSE && family == AF_INET", true),
+        ("oldstate == 7 && newstate != TCP_LISTEN", true),
+        ("family == AF_INET6", false),
+        ("oldstate", true),
+    ] {
+        let parsed = ringfence_value::Filter::parse(condition).unwrap();
+        assert_eq!(parsed.bind([&layout]).unwrap()[0].holds(&bytes), holds, "{condition}");
+    }
+    let parsed = ringfence_value::Filter::parse("oldstate == CLOSED").unwrap();
+    let error = parsed.bind([&layout]).unwrap_err().to_string();
+    assert!(error.contains("TCP_LISTEN"), "{error}");
+    // Without an address beside it, a family may be one of processors.
+    assert_eq!(cells(&states(false))[3], "2");
+}

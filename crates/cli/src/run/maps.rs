@@ -1,4 +1,4 @@
-//! Contents of maps, for objects that send no events: printed at an interval and at the end.
+//! Contents of maps, for objects that send no events, and where they are asked for: printed at an interval and at the end.
 
 use std::fmt::Write as _;
 
@@ -128,11 +128,17 @@ impl Table {
             if self.value.has_histogram() {
                 self.chart(scale, key.as_ref(), &values, &mut charts);
                 stacks.iter().for_each(|stack| stack.draw(&mut charts));
+                // Globals beside it have nothing to do with it.
+                let others = values.iter().filter(|_| self.data).filter_map(without_histograms);
+                let values: Vec<Value> = others.map(|value| meanings.worded(name, Side::Value, &value)).collect();
+                if !values.is_empty() {
+                    rows.push(Entry { key: None, values, stacks: Vec::new() });
+                }
                 continue;
             }
             stacks.extend(values.iter().flat_map(|value| meanings.stacks(name, Side::Value, value)));
             // CPUs' counters are one number.
-            let sum = if self.map.is_per_cpu() { sum(&values) } else { None };
+            let sum = if self.map.is_per_cpu() && !meanings.scalars.has_times(name) { sum(&values) } else { None };
             let values = sum.map_or(values, |sum| vec![sum]);
             let values = values.iter().map(|value| meanings.worded(name, Side::Value, value)).collect();
             rows.push(Entry { key, values, stacks });
@@ -221,9 +227,12 @@ impl Table {
     }
 
     fn table(&self, rows: &[Entry]) -> String {
+        if self.data {
+            return globals(rows);
+        }
         let line = |entry: &Entry| {
             let value = entry.values.iter().map(|value| value.to_string()).collect::<Vec<_>>().join("  ");
-            let key = entry.key.as_ref().filter(|_| !self.data).map(|key| key.to_string()).unwrap_or_default();
+            let key = entry.key.as_ref().map(|key| key.to_string()).unwrap_or_default();
             [format!("  {key}"), value]
         };
         let text = output::table(["  KEY", "VALUE"], rows.iter().map(line));
@@ -258,6 +267,25 @@ impl Table {
             histogram.draw(scale, "value", out);
         }
     }
+}
+
+/// A line for each variable.
+fn globals(rows: &[Entry]) -> String {
+    let members = rows.iter().flat_map(|entry| &entry.values).flat_map(|value| match value {
+        Value::Record(members) => members.as_slice(),
+        _ => &[],
+    });
+    let lines: Vec<_> = members.map(|(name, value)| (name, value.to_string())).collect();
+    let width = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    lines.iter().map(|(name, value)| format!("  {name:<width$}  {value}\n")).collect()
+}
+
+/// The members in which there is none.
+fn without_histograms(value: &Value) -> Option<Value> {
+    let Value::Record(members) = value else { return None };
+    let plain = |member: &&(String, Value)| Histogram::find(&Value::Record(vec![(*member).clone()])).is_empty();
+    let left: Vec<_> = members.iter().filter(plain).cloned().collect();
+    (!left.is_empty()).then_some(Value::Record(left))
 }
 
 fn sum(values: &[Value]) -> Option<Value> {

@@ -25,6 +25,11 @@ impl Scalars {
         self.0.iter().filter(here).map(|(_, _, path, quantity)| (path.as_str(), *quantity))
     }
 
+    /// The values of a map hold times: of several CPUs, the sum says nothing.
+    pub fn has_times(&self, map: &str) -> bool {
+        self.within(map, Side::Value).any(|(_, quantity)| quantity == Quantity::Time)
+    }
+
     /// The command of the process that a key or value is about, where it runs.
     pub fn command(&self, map: &str, side: Side, value: &Value) -> Option<String> {
         command(self.process(map, side, value)?)
@@ -36,7 +41,11 @@ impl Scalars {
             match quantity {
                 Quantity::Process => u32::try_from(number).ok(),
                 Quantity::ProcessAndThread => u32::try_from(number >> 32).ok(),
-                Quantity::Thread | Quantity::KernelStack | Quantity::UserStack | Quantity::Elapsed(_) => None,
+                Quantity::Thread
+                | Quantity::KernelStack
+                | Quantity::UserStack
+                | Quantity::Time
+                | Quantity::Elapsed(_) => None,
             }
         })
     }
@@ -71,9 +80,11 @@ impl Meanings {
             let user = match quantity {
                 Quantity::KernelStack => false,
                 Quantity::UserStack => true,
-                Quantity::Process | Quantity::Thread | Quantity::ProcessAndThread | Quantity::Elapsed(_) => {
-                    return None;
-                }
+                Quantity::Process
+                | Quantity::Thread
+                | Quantity::ProcessAndThread
+                | Quantity::Time
+                | Quantity::Elapsed(_) => return None,
             };
             // A negative number is the error for which there is no stack.
             let number = u32::try_from(leaf(value, path)?.as_i64()?).ok().filter(|number| number.cast_signed() >= 0)?;
@@ -105,6 +116,7 @@ impl Meanings {
                     let command = command(process).filter(|_| !has_text);
                     Some(format!("{process}/{thread}{}", command.map(|name| format!(" ({name})")).unwrap_or_default()))
                 }
+                Quantity::Time => ago(number),
                 Quantity::Elapsed(unit) => Some(duration(u128::from(number) * u128::from(unit))),
                 Quantity::Process | Quantity::Thread | Quantity::KernelStack | Quantity::UserStack => None,
             });
@@ -157,6 +169,14 @@ fn command(pid: u32) -> Option<String> {
     Some(name.trim_end().to_owned())
 }
 
+/// How long ago a time of the kernel was; `None`: it was not yet.
+fn ago(ns: u64) -> Option<String> {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let now = u64::try_from(now.tv_sec).ok()? * 1_000_000_000 + u64::try_from(now.tv_nsec).ok()?;
+    let past = now.checked_sub(ns).filter(|_| ns > 0)?;
+    Some(format!("{} ago", duration(past.into())))
+}
+
 /// Nanoseconds for people: `812 ns`, `1.25 ms`, `3.0 s`.
 fn duration(ns: u128) -> String {
     const UNITS: &[(u128, &str)] = &[(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us")];
@@ -189,6 +209,13 @@ mod tests {
         assert!(shown.starts_with(&format!("{{task={{pid={pid} (")), "{shown}");
         assert_eq!(meanings.scalars.command("m", Side::Key, &key), command(pid));
         assert_eq!(meanings.worded("m", Side::Value, &Value::Unsigned(1500)).to_string(), "1.50 ms");
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic).tv_sec.cast_unsigned() * 1_000_000_000;
+        let times = Scalars(vec![("m".to_owned(), Side::Value, String::new(), Quantity::Time)]);
+        assert!(times.has_times("m") && !times.has_times("other"));
+        let times = Meanings { scalars: times, ..Meanings::default() };
+        let shown = |ns| times.worded("m", Side::Value, &Value::Unsigned(ns)).to_string();
+        assert!(shown(now - 5_000_000_000).ends_with(" s ago"), "{}", shown(now - 5_000_000_000));
+        assert_eq!((shown(0), shown(u64::MAX - (1 << 63))), ("0".to_owned(), (u64::MAX - (1 << 63)).to_string()));
         assert_eq!(meanings.worded("other", Side::Value, &Value::Unsigned(1500)).to_string(), "1500");
         let raw = Meanings { raw: true, ..meanings };
         assert_eq!(raw.worded("m", Side::Value, &Value::Unsigned(1500)).to_string(), "1500");

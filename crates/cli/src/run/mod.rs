@@ -65,7 +65,10 @@ pub struct Args {
     /// Leave out, and name, what cannot be loaded or attached here instead of giving up.
     #[arg(long)]
     keep_going: bool,
-    /// How often to print maps, for objects that send no events; on a terminal also what --sort and --count-by have.
+    /// Print maps, too, of an object that sends events: most are what its programs remember between two of them.
+    #[arg(long)]
+    maps: bool,
+    /// How often to print maps (of objects that send no events, or with --maps); on a terminal also what --sort and --count-by have.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
     interval: Duration,
     /// Print numbers as they are: no addresses, times, error names by the names of members.
@@ -119,7 +122,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         loaded.maps().iter().filter(|map| matches!(map.kind(), MapType::RINGBUF | MapType::PERF_EVENT_ARRAY)).collect();
     let mut reader = Events::new(readable.iter().copied()).map_err(|error| failure(&error))?;
     let mut rows = rows::Rows::new(args.output, readable.iter().copied(), &choices, wanted, args.raw);
-    let contents = if readable.is_empty() {
+    let contents = if readable.is_empty() || args.maps {
         maps::Contents::of(&loaded, &source.object, args.output, args.raw)
     } else {
         maps::Contents::none()

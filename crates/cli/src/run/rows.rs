@@ -26,7 +26,8 @@ const CLOCK_AGE: Duration = Duration::from_secs(10);
 const WIDEST: usize = 48;
 
 /// Columns whose first row tells little about the width of the others.
-const USUAL_WIDTHS: &[(&str, usize)] = &[("comm", 16), ("task", 16), ("pid", 7), ("tgid", 7), ("tid", 7), ("ret", 9)];
+const USUAL_WIDTHS: &[(&str, usize)] =
+    &[("comm", 16), ("task", 16), ("pid", 7), ("tgid", 7), ("tid", 7), ("ret", 9), ("oldstate", 17), ("newstate", 17)];
 
 /// Prints events.
 pub struct Rows {

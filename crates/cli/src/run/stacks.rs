@@ -9,6 +9,8 @@ use ringfence_value::{Layout, Path, Value};
 
 /// Kernel addresses are negative.
 const KERNEL: u64 = 1 << 63;
+/// Where addresses of user space end, with five levels of page tables and with fewer.
+const USER_END: u64 = 1 << 56;
 /// Processes that are remembered.
 const MOST_PROCESSES: usize = 4096;
 /// Frames of one stack: more only where `kernel.perf_event_max_stack` was raised.
@@ -52,9 +54,10 @@ impl Names {
         Some(format!("{}+{:#x}{module}", place.function, place.offset))
     }
 
-    /// A stack, innermost address first, up to the first 0. `process`: whose it is, for what is not the kernel's.
+    /// A stack, innermost address first, up to the first number that is no address: 0, or what a program without frame
+    /// pointers has in that place. `process`: whose it is, for what is not the kernel's.
     pub fn lines(&self, process: Option<u32>, addresses: impl IntoIterator<Item = u64>) -> Vec<String> {
-        let all: Vec<u64> = addresses.into_iter().take_while(|address| *address != 0).take(MOST_FRAMES).collect();
+        let all: Vec<u64> = addresses.into_iter().take_while(is_address).take(MOST_FRAMES).collect();
         let user: Vec<u64> = all.iter().copied().filter(|address| *address < KERNEL).collect();
         let image = process.filter(|_| !user.is_empty()).and_then(|pid| self.inner.borrow_mut().look(pid, &user));
         let (mut lines, mut innermost) = (Vec::new(), true);
@@ -70,6 +73,10 @@ impl Names {
         }
         lines
     }
+}
+
+fn is_address(number: &u64) -> bool {
+    (1..USER_END).contains(number) || *number >= KERNEL
 }
 
 impl Inner {
@@ -213,5 +220,7 @@ mod tests {
         assert!(lines.len() >= 3 && !lines.contains(&"0x11".to_owned()), "{lines:?}");
         assert_eq!(names.lines(None, [16]), ["0x10"]);
         assert_eq!(names.kernel(0x1000), None);
+        // "n/l/trac": no frame pointer, but text.
+        assert_eq!(names.lines(None, [16, 0x6361_7274_2f6c_656e, 17]), ["0x10"]);
     }
 }

@@ -14,7 +14,8 @@ pub fn of(loaded: &Loaded, reader: &Events, rows: &Rows, time: Duration, timed: 
     let rings = all.iter().filter(|seen| seen.lost.is_none()).count();
     for seen in &all {
         let lost = lost(seen, loaded, rings);
-        out += &format!("\n{}: {} events, {lost}", seen.map, seen.events);
+        out +=
+            &format!("\n{}: {} {}, {lost}", seen.map, seen.events, if seen.events == 1 { "event" } else { "events" });
     }
     for note in rows.notes() {
         out += &format!("\n{note}");

@@ -32,7 +32,8 @@ int tell(void *ctx)
 		return 0;
 	__builtin_memset(event->kstack, 0, sizeof(event->kstack));
 	/* What was in that memory before. */
-	__builtin_memset(event->ustack, 1, sizeof(event->ustack));
+	for (int i = 0; i < DEPTH; i++)
+		event->ustack[i] = 0x101010101;
 	event->pid = process;
 	bpf_get_stack(ctx, event->kstack, sizeof(event->kstack), 0);
 	event->ustack_sz = bpf_get_stack(ctx, event->ustack, sizeof(event->ustack), BPF_F_USER_STACK);

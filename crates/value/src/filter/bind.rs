@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::glob::Glob;
 use super::parse::{Literal, Tree};
 use super::{Condition, Filter, FilterError, Node, Op, Test};
+use crate::code::Code;
 use crate::layout::{BitsOf, Layout, Leaf, Names, Width};
 use crate::path::{Field, Miss, Path};
 
@@ -87,6 +88,7 @@ impl Filter {
             | Leaf::Enum { .. }
             | Leaf::Bits { .. }
             | Leaf::Return(_)
+            | Leaf::Coded { .. }
             | Leaf::Time { .. } => Ok(Node::Test(field, Test::NotZero)),
         }
     }
@@ -158,7 +160,8 @@ impl Filter {
                 Test::Integer(op, value)
             }
             (_, Literal::Word(word)) => {
-                let value = integer(word).or_else(|| errno(leaf, word)).ok_or_else(wrong)?;
+                let value =
+                    integer(word).or_else(|| errno(leaf, word)).or_else(|| coded(leaf, word)).ok_or_else(wrong)?;
                 Test::Integer(op, self.range(path, leaf, value, literal_place)?)
             }
         };
@@ -169,7 +172,7 @@ impl Filter {
     fn range(&self, path: &Path, leaf: Leaf, value: i128, place: &Range<usize>) -> Result<i128, FilterError> {
         let (bits, signed) = match leaf {
             Leaf::Signed(width) | Leaf::Return(width) => (bits(width), true),
-            Leaf::Enum { width, signed, .. } => (bits(width), signed),
+            Leaf::Enum { width, signed, .. } | Leaf::Coded { width, signed, .. } => (bits(width), signed),
             Leaf::Bits { bits, signed, .. } => (bits.into(), signed),
             Leaf::Unsigned(width) | Leaf::Pointer(width) | Leaf::Time { width, .. } => (bits(width), false),
             _ => return Ok(value),
@@ -202,6 +205,8 @@ fn kind(leaf: Leaf) -> String {
     match leaf {
         Leaf::Unsigned(width) => number(width, "an unsigned"),
         Leaf::Signed(width) | Leaf::Return(width) => number(width, "a signed"),
+        Leaf::Coded { code: Code::Family, .. } => "a family of addresses".to_owned(),
+        Leaf::Coded { code: Code::TcpState, .. } => "a state of TCP".to_owned(),
         Leaf::Time { .. } => "a time as a number".to_owned(),
         Leaf::Bool | Leaf::Bits { of: BitsOf::Bool, .. } => "a bool".to_owned(),
         Leaf::Float(_) => "a floating point number".to_owned(),
@@ -221,6 +226,8 @@ fn sample(leaf: Leaf) -> &'static str {
     match leaf {
         Leaf::Unsigned(_) | Leaf::Time { .. } | Leaf::Bits { of: BitsOf::Number, .. } => "a number such as 42 or 0x2a",
         Leaf::Signed(_) | Leaf::Return(_) => "a number such as -2 or -ENOENT",
+        Leaf::Coded { code: Code::Family, .. } => "a number or a name such as AF_INET6",
+        Leaf::Coded { code: Code::TcpState, .. } => "a number or a name such as TCP_LISTEN",
         Leaf::Bool | Leaf::Bits { of: BitsOf::Bool, .. } => "true or false",
         Leaf::Float(_) => "a number such as 1.5",
         Leaf::Pointer(_) => "a number such as 0xffff888000000000",
@@ -259,6 +266,14 @@ fn errno(leaf: Leaf, word: &str) -> Option<i128> {
     };
     let number = (1..=600).find(|number| crate::errno_name(*number) == Some(name))?;
     matches!(leaf, Leaf::Signed(_) | Leaf::Return(_)).then(|| i128::from(number).saturating_mul(sign))
+}
+
+/// `AF_INET6`, `TCP_LISTEN`.
+fn coded(leaf: Leaf, word: &str) -> Option<i128> {
+    match leaf {
+        Leaf::Coded { code, .. } => code.value(word).map(i128::from),
+        _ => None,
+    }
 }
 
 /// The number of a name, or of several joined by `|`, which stand in quotes.

@@ -5,7 +5,8 @@
 //!
 //! # Language
 //! - `FIELD OP VALUE`; a field is a [`Path`](crate::Path). `==` `!=` `<` `<=` `>` `>=`; text also `~` and `!~` with `*` and `?`.
-//! - Numbers: `1234`, `-2`, `0x1f`, `1.5`; of a signed field also `-ENOENT`. Enumerators by name. Text in quotes.
+//! - Numbers: `1234`, `-2`, `0x1f`, `1.5`; of a signed field also `-ENOENT`; of a family or
+//!   state of TCP `AF_INET6`, `TCP_LISTEN`. Enumerators by name. Text in quotes.
 //! - Addresses: `10.0.0.1`, `fe80::1`, `02:00:00:00:00:01`; of networks `saddr == 10.0.0.0/8`.
 //! - A `bool` or a number by itself holds when it is not zero.
 //! - `!` binds closer than `&&`, that closer than `||`; parentheses.
@@ -202,7 +203,9 @@ fn integer(value: Scalar<'_>) -> Option<i128> {
     Some(match value {
         Scalar::Bool(value) => value.into(),
         Scalar::Unsigned(value) | Scalar::Pointer(value) | Scalar::Time { value, .. } => value.into(),
-        Scalar::Signed(value) | Scalar::Return(value) | Scalar::Enum(_, value) => value.into(),
+        Scalar::Signed(value) | Scalar::Return(value) | Scalar::Coded(_, value) | Scalar::Enum(_, value) => {
+            value.into()
+        }
         // Nobody can write a larger number in a condition.
         Scalar::Unsigned128(value) => i128::try_from(value).unwrap_or(i128::MAX),
         Scalar::Signed128(value) => value,
