@@ -6,7 +6,7 @@
 mod wire;
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -469,6 +469,55 @@ fn who_is_not_there_is_named() {
 
 /// Packets under way at most: who sends faster than the device takes loses them by himself.
 const WINDOW: u64 = 32;
+
+/// Segments that TCP of a namespace has sent again (`TcpRetransSegs`).
+fn sent_again(space: &Space) -> u64 {
+    let text = space.inside(|| std::fs::read_to_string("/proc/thread-self/net/snmp")).expect("the counters");
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
+    let found = names.split(' ').zip(values.split(' ')).find(|(name, _)| *name == "RetransSegs");
+    found.expect("the counter").1.parse().expect("a number")
+}
+
+#[test]
+fn what_is_sent_again_is_counted() {
+    const BYTES: usize = 32 << 20;
+    let _alone = alone();
+    let Some(object) = compile(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/drops.bpf.c"))) else {
+        return;
+    };
+    let wire = Wire::veth("neta");
+    let object = ringfence::parse("drops", &object).unwrap();
+    let kernel = Kernel::running();
+    let loaded = ringfence::load(&ringfence::plan(&object, &kernel, &Settings::new()).unwrap(), &kernel).unwrap();
+    let hook = wire.far.namespace().hook(Xdp::new(WIRE).generic());
+    let _link = loaded.program("drops").unwrap().attach_to(&hook).unwrap();
+    let watch = Watch::start(&options(&wire.near)).unwrap();
+    let before = sent_again(&wire.near);
+    let listener = wire.far.inside(|| TcpListener::bind((FAR, 0)).unwrap());
+    let port = listener.local_addr().unwrap().port();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut taken = vec![0; 1 << 16];
+            let (mut stream, _) = listener.accept().unwrap();
+            while stream.read(&mut taken).unwrap() > 0 {}
+        });
+        let mut stream = wire.near.inside(|| TcpStream::connect((FAR, port)).unwrap());
+        stream.write_all(&vec![7; BYTES]).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        // Until the other side has read all.
+        let _ = stream.read(&mut [0]);
+    });
+    let again = sent_again(&wire.near) - before;
+    let traffic = watch.finish().unwrap();
+    // What the kernel counts and then cannot send is none.
+    assert!(
+        (1..=again).contains(&traffic.retransmits) && traffic.retransmits * 100 >= again * 95,
+        "{again} {traffic:?}"
+    );
+    let flow = traffic.flows.iter().find(|flow| flow.retransmits > 0).expect("the connection");
+    assert_eq!(flow.retransmits, traffic.retransmits, "{flow:?}");
+}
 
 #[test]
 fn nothing_is_lost_while_it_comes_and_goes() {
