@@ -21,7 +21,8 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<
         false => distance(name, other, limit),
     };
     let mut near: Vec<_> = known.into_iter().filter_map(|other| Some((far(other)?, other))).collect();
-    near.sort_unstable();
+    // Of those that are as near the one that is as long.
+    near.sort_unstable_by_key(|(far, other)| (*far, other.len().abs_diff(name.len()), *other));
     near.dedup();
     let best = near.first().map_or(0, |(far, _)| *far);
     near.retain(|(far, _)| *far <= best.saturating_add(1));
@@ -81,5 +82,7 @@ mod tests {
         assert_eq!(nearest("sys_enter_opennat", events), ["sys_enter_openat", "sys_enter_openat2"]);
         assert_eq!(nearest("sched_swich", events), ["sched_switch"]);
         assert!(nearest("tcp_connect", events).is_empty());
+        let functions = ["initialize_readline", "pcomp_readline", "posix_readline", "readline"];
+        assert_eq!(nearest("readlin", functions).first().map(String::as_str), Some("readline"));
     }
 }
