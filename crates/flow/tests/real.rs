@@ -65,7 +65,7 @@ buffer, the struct that the tool's own header says they are, and the type that R
 program takes the buffer that the kernel has.
 
 Verdict: right, the struct of the header was chosen; cannot be known, the object has no such struct and none was chosen: `run` prints
-the bytes with their size, and the struct's name where a source line in the object tells it; wrong, anything else.
+the fields that are read out of the code, which the next tables are about; wrong, anything else.
 
 ";
 

@@ -496,13 +496,15 @@ fn what_is_sent_again_is_counted() {
     let before = sent_again(&wire.near);
     let listener = wire.far.inside(|| TcpListener::bind((FAR, 0)).unwrap());
     let port = listener.local_addr().unwrap().port();
+    let mut stream = wire.near.inside(|| TcpStream::connect((FAR, port)).unwrap());
+    let (mut other, _) = listener.accept().unwrap();
+    let limit = Some(Duration::from_secs(20));
+    [&stream, &other].map(|side| (side.set_read_timeout(limit).unwrap(), side.set_write_timeout(limit).unwrap()));
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        scope.spawn(move || {
             let mut taken = vec![0; 1 << 16];
-            let (mut stream, _) = listener.accept().unwrap();
-            while stream.read(&mut taken).unwrap() > 0 {}
+            while other.read(&mut taken).unwrap() > 0 {}
         });
-        let mut stream = wire.near.inside(|| TcpStream::connect((FAR, port)).unwrap());
         stream.write_all(&vec![7; BYTES]).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         // Until the other side has read all.

@@ -203,9 +203,12 @@ impl Flow {
         let swap = flow.b_began != 0;
         let both = |[a, b]: [u64; 2]| if swap { [b, a] } else { [a, b] };
         let (from, to) = if swap { (b, a) } else { (a, b) };
+        let to_port = if swap { key.a_port } else { key.b_port };
+        // As the protocols are told: by where a datagram goes.
+        let tunnel = if key.proto == 17 { to_port.into() } else { 0 };
         Flow {
             device,
-            protocol: protocol_name(key.eth, key.proto.into(), 0),
+            protocol: protocol_name(key.eth, key.proto.into(), tunnel),
             vlan: (flow.notes & raw::TAGGED != 0).then_some(key.vlan),
             from,
             to,
