@@ -499,7 +499,10 @@ fn what_is_sent_again_is_counted() {
     let mut stream = wire.near.inside(|| TcpStream::connect((FAR, port)).unwrap());
     let (mut other, _) = listener.accept().unwrap();
     let limit = Some(Duration::from_secs(20));
-    [&stream, &other].map(|side| (side.set_read_timeout(limit).unwrap(), side.set_write_timeout(limit).unwrap()));
+    for side in [&stream, &other] {
+        side.set_read_timeout(limit).unwrap();
+        side.set_write_timeout(limit).unwrap();
+    }
     std::thread::scope(|scope| {
         scope.spawn(move || {
             let mut taken = vec![0; 1 << 16];
