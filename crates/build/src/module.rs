@@ -277,54 +277,73 @@ fn section(
     );
 }
 
+/// The typed view of a map kind: its name, the sides that are its parameters, the method of `Map` that makes it.
+fn view(kind: MapType) -> Option<(&'static str, &'static [Side], &'static str)> {
+    use MapType as M;
+    Some(match kind {
+        M::HASH | M::ARRAY | M::LRU_HASH | M::LPM_TRIE => ("Table", &[Side::Key, Side::Value], "table"),
+        M::PERCPU_HASH | M::PERCPU_ARRAY | M::LRU_PERCPU_HASH => ("PerCpuTable", &[Side::Key, Side::Value], "per_cpu"),
+        M::ARRAY_OF_MAPS | M::HASH_OF_MAPS => ("MapOfMaps", &[Side::Key], "of_maps"),
+        M::QUEUE | M::STACK => ("Queue", &[Side::Value], "queue"),
+        M::BLOOM_FILTER => ("Bloom", &[Side::Value], "bloom"),
+        M::SK_STORAGE | M::INODE_STORAGE | M::TASK_STORAGE | M::CGRP_STORAGE => ("Storage", &[Side::Value], "storage"),
+        M::USER_RINGBUF => ("UserRing", &[], "user_ring"),
+        M::ARENA => ("Arena", &[], "arena"),
+        M::DEVMAP | M::DEVMAP_HASH => ("Devices", &[], "devices"),
+        M::CPUMAP => ("Cpus", &[], "cpus"),
+        _ => return None,
+    })
+}
+
+#[derive(Clone, Copy)]
+enum Side {
+    Key,
+    Value,
+}
+
+/// The Rust type of a map's keys or values.
+fn side(map: &Map, side: Side, types: &mut Writer<'_>) -> String {
+    let (ty, size, what) = match side {
+        Side::Key => (map.key_type, map.key_size, "key"),
+        Side::Value => (map.value_type, map.value_size, "value"),
+    };
+    let shape = ty.map(|ty| types.shape(ty, &format!("{}_{what}", map.name)));
+    let untyped = || match side {
+        // An array's keys are numbers, also where the source gives nothing but their size.
+        Side::Key if matches!(map.kind, MapType::ARRAY | MapType::PERCPU_ARRAY | MapType::ARRAY_OF_MAPS) => {
+            "u32".into()
+        }
+        _ => Shape::bytes(u64::from(size)).name,
+    };
+    shape.filter(|shape| shape.size == u64::from(size)).map_or_else(untyped, |shape| shape.name)
+}
+
 fn one_map(map: &Map, events: &[TypeId], types: &mut Writer<'_>, out: &mut String) {
     let (name, method) = (&map.name, ident(&map.name));
-    let mut side = |ty: Option<TypeId>, size: u32, what: &str| {
-        let shape = ty.map(|ty| types.shape(ty, &format!("{name}_{what}")));
-        shape.filter(|shape| shape.size == u64::from(size)).unwrap_or_else(|| Shape::bytes(u64::from(size))).name
-    };
-    let open = |view: &str, call: &str| (format!("Result<{view}>"), format!("self.0.map({name:?})?.{call}()"));
-    let (result, body) = match map.kind {
-        MapType::RINGBUF | MapType::PERF_EVENT_ARRAY => {
-            let of = match (map.value_type, events) {
-                (Some(ty), _) if types.shape(ty, name).size > 4 => Some(ty),
-                (_, [one]) => Some(*one),
-                _ => None,
-            };
-            match of {
-                Some(ty) => {
-                    let event = types.shape(ty, &format!("{name}_event")).name;
-                    (format!("Result<EventMap<'l, {event}>>"), format!("self.0.map({name:?}).map(EventMap::new)"))
-                }
-                None => {
-                    // Of several types, or of none that is known: all of them are there, the choice is the reader's.
-                    events.iter().for_each(|ty| drop(types.shape(*ty, &format!("{name}_event"))));
-                    ("Result<&'l Map>".to_owned(), format!("self.0.map({name:?})"))
-                }
+    let untyped = || ("Result<&'l Map>".to_owned(), format!("self.0.map({name:?})"));
+    let (result, body) = if matches!(map.kind, MapType::RINGBUF | MapType::PERF_EVENT_ARRAY) {
+        let of = match (map.value_type, events) {
+            (Some(ty), _) if types.shape(ty, name).size > 4 => Some(ty),
+            (_, [one]) => Some(*one),
+            _ => None,
+        };
+        match of {
+            Some(ty) => {
+                let event = types.shape(ty, &format!("{name}_event")).name;
+                (format!("Result<EventMap<'l, {event}>>"), format!("self.0.map({name:?}).map(EventMap::new)"))
+            }
+            None => {
+                // Of several types, or of none that is known: all of them are there, the choice is the reader's.
+                events.iter().for_each(|ty| drop(types.shape(*ty, &format!("{name}_event"))));
+                untyped()
             }
         }
-        MapType::HASH | MapType::ARRAY | MapType::LRU_HASH | MapType::LPM_TRIE => {
-            let (key, value) = (side(map.key_type, map.key_size, "key"), side(map.value_type, map.value_size, "value"));
-            open(&format!("::ringfence::Table<{key}, {value}>"), "table")
-        }
-        MapType::PERCPU_HASH | MapType::PERCPU_ARRAY | MapType::LRU_PERCPU_HASH => {
-            let (key, value) = (side(map.key_type, map.key_size, "key"), side(map.value_type, map.value_size, "value"));
-            open(&format!("::ringfence::PerCpuTable<{key}, {value}>"), "per_cpu")
-        }
-        MapType::QUEUE | MapType::STACK => {
-            open(&format!("::ringfence::Queue<{}>", side(map.value_type, map.value_size, "value")), "queue")
-        }
-        MapType::BLOOM_FILTER => {
-            open(&format!("::ringfence::Bloom<{}>", side(map.value_type, map.value_size, "value")), "bloom")
-        }
-        MapType::SK_STORAGE | MapType::INODE_STORAGE | MapType::TASK_STORAGE | MapType::CGRP_STORAGE => {
-            open(&format!("::ringfence::Storage<{}>", side(map.value_type, map.value_size, "value")), "storage")
-        }
-        MapType::USER_RINGBUF => open("::ringfence::UserRing", "user_ring"),
-        MapType::ARENA => open("::ringfence::Arena", "arena"),
-        MapType::DEVMAP | MapType::DEVMAP_HASH => open("::ringfence::Devices", "devices"),
-        MapType::CPUMAP => open("::ringfence::Cpus", "cpus"),
-        _ => ("Result<&'l Map>".to_owned(), format!("self.0.map({name:?})")),
+    } else if let Some((view, sides, open)) = view(map.kind) {
+        let sides: Vec<_> = sides.iter().map(|of| side(map, *of, types)).collect();
+        let of = if sides.is_empty() { String::new() } else { format!("<{}>", sides.join(", ")) };
+        (format!("Result<::ringfence::{view}{of}>"), format!("self.0.map({name:?})?.{open}()"))
+    } else {
+        untyped()
     };
     let kind = map.kind;
     let _ = write!(

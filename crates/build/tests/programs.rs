@@ -24,6 +24,12 @@ fn every_shape_agrees_with_c() {
     assert!(out.contains("all agree"), "{out}");
 }
 
+#[test]
+fn maps_have_the_views_of_their_kinds() {
+    let Some(out) = run(include_str!("maps.md")) else { return };
+    assert!(out.contains("all kinds: Some(Pair { first: 3, second: 4 })"), "{out}");
+}
+
 /// Changes a file of a project, and gives what cargo says to that.
 fn refused(dir: &Path, file: &str, from: &str, to: &str) -> String {
     let path = dir.join(file);

@@ -149,6 +149,7 @@ fn a_value_for_each_cpu() {
         let read = table.get(&3).unwrap().unwrap();
         assert_eq!(read.len(), cpus);
         assert_eq!(read.iter().collect::<Vec<_>>(), values);
+        assert_eq!(format!("{read:?}"), format!("{values:?}"));
         table.fill(&4, &9).unwrap();
         let all: BTreeMap<u32, Vec<u32>> =
             table.iter().unwrap().map(Result::unwrap).map(|(k, v)| (k, v.iter().collect())).collect();

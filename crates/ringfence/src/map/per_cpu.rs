@@ -1,5 +1,6 @@
 //! A typed view of maps that keep a value for each CPU.
 
+use std::fmt;
 use std::marker::PhantomData;
 
 use super::table::{Plain, check_size};
@@ -28,10 +29,16 @@ impl<K, V> Clone for PerCpuTable<K, V> {
 }
 
 /// One key's values, one for each possible CPU in the order of their numbers.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PerCpuValues<V> {
     bytes: Vec<u8>,
     types: PhantomData<fn() -> V>,
+}
+
+impl<V: Plain + fmt::Debug> fmt::Debug for PerCpuValues<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
 }
 
 /// The kernel rounds each CPU's value up to 8 bytes (`bpf_percpu_hash_copy` of `kernel/bpf/hashtab.c`).
