@@ -112,7 +112,7 @@ impl Walker {
         let works = cfg!(target_arch = "x86_64") && kernel.knows_helper(Helper::TASK_PT_REGS) == Some(true);
         let unwind = if works { unwind } else { Unwind::Pointers };
         let maps = loaded.maps();
-        let (files, processes) = (maps.unwind_files()?.of_maps()?, maps.mapped_files()?);
+        let (files, processes) = (maps.unwind_files()?, maps.mapped_files()?);
         Ok(Walker {
             unwind,
             files,
