@@ -8,6 +8,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include "net.h"
+#include "sockets.h"
 
 #define LOOPBACK 1 /* its number in every network namespace */
 #define MOST_RULES 32
@@ -138,6 +139,7 @@ struct totals {
 	__u64 retransmits;
 	__u64 retransmits_lost;
 	__u64 unexpected; /* packets of devices that nobody prepared */
+	__u64 sockets_lost; /* that could not be marked */
 };
 
 /* Conditions that must all hold; what is zero is none, but for those with a flag. */
@@ -343,8 +345,8 @@ static __always_inline __u32 tunnel(const struct packet *packet)
 }
 
 /* Counts a packet at a place. NULL: it is not wanted. */
-static __always_inline struct counts *count(const struct packet *packet, __u32 device, __u32 hook, __u64 packets,
-					    __u64 bytes)
+static __always_inline struct counts *count(const struct packet *packet, bool wanted, __u32 device, __u32 hook,
+					    __u64 packets, __u64 bytes)
 {
 	struct place place = { .device = device, .hook = hook };
 	struct protocol protocol = {
@@ -360,7 +362,7 @@ static __always_inline struct counts *count(const struct packet *packet, __u32 d
 		total->unexpected += packets;
 		return NULL;
 	}
-	if (filtering && !matches(packet, hook, &filter)) {
+	if (!wanted || (filtering && !matches(packet, hook, &filter))) {
 		counts->filtered += packets;
 		return NULL;
 	}
@@ -400,42 +402,50 @@ static __always_inline bool ordered(const __u32 *a, __u16 a_port, const __u32 *b
 	return a_port <= b_port;
 }
 
-static __always_inline void add_flow(const struct packet *packet, __u32 device, __u64 packets, __u64 bytes, __u32 mark)
+/* Gives whether the packet is from `b`. */
+static __always_inline bool find_key(const struct packet *packet, __u32 device, struct flow_key *key)
 {
-	struct flow_key key = { .device = device, .eth = packet->eth, .vlan = packet->vlan };
-	__u64 now = bpf_ktime_get_ns();
-	__u32 from_b = 0;
-	struct totals *total;
-	struct flow *flow;
 	__u16 sport = 0, dport = 0;
 
-	key.family = packet->family;
-	key.proto = packet->proto;
+	key->device = device;
+	key->eth = packet->eth;
+	key->vlan = packet->vlan;
+	key->family = packet->family;
+	key->proto = packet->proto;
 	if (has_ports(packet->proto)) {
 		sport = packet->sport;
 		dport = packet->dport;
 	}
 	if (ordered(packet->src, sport, packet->dst, dport)) {
-		__builtin_memcpy(key.a, packet->src, 16);
-		__builtin_memcpy(key.b, packet->dst, 16);
-		key.a_port = sport;
-		key.b_port = dport;
-	} else {
-		__builtin_memcpy(key.a, packet->dst, 16);
-		__builtin_memcpy(key.b, packet->src, 16);
-		key.a_port = dport;
-		key.b_port = sport;
-		from_b = 1;
+		__builtin_memcpy(key->a, packet->src, 16);
+		__builtin_memcpy(key->b, packet->dst, 16);
+		key->a_port = sport;
+		key->b_port = dport;
+		return false;
 	}
-	flow = bpf_map_lookup_elem(&flows, &key);
+	__builtin_memcpy(key->a, packet->dst, 16);
+	__builtin_memcpy(key->b, packet->src, 16);
+	key->a_port = dport;
+	key->b_port = sport;
+	return true;
+}
+
+static __always_inline void add_flow(const struct packet *packet, const struct flow_key *key, bool from_b, __u64 packets,
+				     __u64 bytes, __u32 mark)
+{
+	__u64 now = bpf_ktime_get_ns();
+	struct totals *total;
+	struct flow *flow;
+
+	flow = bpf_map_lookup_elem(&flows, key);
 	if (!flow) {
 		struct flow fresh = { .first_ns = now, .b_began = from_b };
-		long failed = bpf_map_update_elem(&flows, &key, &fresh, BPF_NOEXIST);
+		long failed = bpf_map_update_elem(&flows, key, &fresh, BPF_NOEXIST);
 
 		total = all();
 		if (total && !failed)
 			total->flows++;
-		flow = bpf_map_lookup_elem(&flows, &key);
+		flow = bpf_map_lookup_elem(&flows, key);
 		if (!flow) {
 			if (total)
 				total->flows_lost += packets;
@@ -549,6 +559,8 @@ static __always_inline void watch(struct __sk_buff *skb, __u32 hook)
 	__u64 packets = skb->gso_segs ?: 1, bytes = skb->len;
 	struct packet packet = {};
 	__u32 device = skb->ifindex, mark = 0;
+	bool wanted = true, from_b = false;
+	struct flow_key key = {};
 	struct counts *counts;
 
 	if (any_bare && bpf_map_lookup_elem(&bare, &device)) {
@@ -562,14 +574,19 @@ static __always_inline void watch(struct __sk_buff *skb, __u32 hook)
 		bytes += 4;
 	if (packets > 1)
 		bytes += (packets - 1) * (packet.end + (skb->vlan_present ? 4 : 0));
-	counts = count(&packet, device, hook, packets, bytes);
+	if (by_owner || flows_wanted)
+		from_b = find_key(&packet, device, &key);
+	/* The flow tells more than the socket: some answers have none, and there is one less when a connection has ended. */
+	if (by_owner && !bpf_map_lookup_elem(&flows, &key))
+		wanted = packet_is_owned(skb, &packet, hook == HOOK_OUT, device == LOOPBACK);
+	counts = count(&packet, wanted, device, hook, packets, bytes);
 	if (!counts)
 		return;
 	if (rule_count)
 		mark = apply_rules(skb, &packet, hook, counts, packets);
 	/* What leaves by the loopback comes in by it, too. */
 	if (flows_wanted && !(device == LOOPBACK && hook == HOOK_OUT))
-		add_flow(&packet, device, packets, bytes, mark);
+		add_flow(&packet, &key, from_b, packets, bytes, mark);
 	if (sample_every)
 		take_sample(skb, hook);
 }
@@ -595,8 +612,19 @@ int on_frame(struct xdp_md *ctx)
 	struct packet packet = {};
 
 	read_frame(ctx, true, &packet, false, 0);
-	count(&packet, ctx->ingress_ifindex, HOOK_XDP, 1, bytes);
+	count(&packet, true, ctx->ingress_ifindex, HOOK_XDP, 1, bytes);
 	return XDP_PASS;
+}
+
+/* A process makes a socket. */
+SEC("cgroup/sock_create")
+int on_socket(struct bpf_sock *sk)
+{
+	struct totals *total = all();
+
+	if (filter_takes() && !bpf_sk_storage_get(&owned, sk, 0, BPF_SK_STORAGE_GET_F_CREATE) && total)
+		total->sockets_lost++;
+	return 1; /* it may */
 }
 
 SEC("raw_tp/tcp_retransmit_skb")

@@ -38,4 +38,10 @@ impl Whose {
         let cgroup = cgroup.transpose().map_err(failure)?;
         Ok(Filter { pid: self.pid, uid: self.uid, comm: self.comm.clone(), cgroup })
     }
+
+    /// The process that is asked for, or one of the container.
+    pub fn process(&self, filter: &Filter) -> Option<u32> {
+        let of_container = || filter.cgroup.as_ref().filter(|_| self.container.is_some())?.processes().first().copied();
+        self.pid.or_else(of_container)
+    }
 }

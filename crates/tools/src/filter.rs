@@ -60,6 +60,46 @@ impl Filter {
         }
         Ok(settings)
     }
+
+    /// Processes that it takes now. A process one of whose threads has the name is one of them.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        let mut found = match (self.pid, &self.cgroup) {
+            (Some(pid), _) => vec![pid],
+            (None, Some(cgroup)) => cgroup.processes(),
+            (None, None) => numbers("/proc"),
+        };
+        if let (Some(_), Some(cgroup)) = (self.pid, &self.cgroup) {
+            let within = cgroup.processes();
+            found.retain(|pid| within.contains(pid));
+        }
+        found.retain(|pid| self.uid.is_none_or(|uid| user(*pid) == Some(uid)));
+        found.retain(|pid| self.comm.as_ref().is_none_or(|comm| has_thread(*pid, comm)));
+        found
+    }
+
+    /// Nothing is left out.
+    pub(crate) fn takes_all(&self) -> bool {
+        *self == Filter::default()
+    }
+}
+
+/// Directories whose names are numbers.
+fn numbers(path: &str) -> Vec<u32> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// The user by whom a process runs, as `bpf_get_current_uid_gid` gives it.
+fn user(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok())
+}
+
+fn has_thread(pid: u32, name: &str) -> bool {
+    let is = |thread: u32| {
+        fs::read(format!("/proc/{pid}/task/{thread}/comm")).is_ok_and(|comm| comm.trim_ascii_end() == name.as_bytes())
+    };
+    numbers(&format!("/proc/{pid}/task")).into_iter().any(is)
 }
 
 impl Cgroup {
@@ -71,7 +111,7 @@ impl Cgroup {
         let path = path.as_ref();
         let fail = |why: String| Error::NoCgroup { path: path.to_owned(), why };
         let root =
-            root().ok_or_else(|| fail("no cgroup2 is mounted (mount -t cgroup2 cgroup2 /sys/fs/cgroup)".into()))?;
+            groups().ok_or_else(|| fail("no cgroup2 is mounted (mount -t cgroup2 cgroup2 /sys/fs/cgroup)".into()))?;
         let below = || root.join(path.strip_prefix("/").unwrap_or(path));
         let inside = |path: PathBuf| path.canonicalize().ok().filter(|path| path.starts_with(&root));
         let found = inside(path.to_owned()).or_else(|| inside(below()));
@@ -91,7 +131,7 @@ impl Cgroup {
     /// There is none, or more than one.
     pub fn of_container(id: &str) -> Result<Cgroup> {
         let none = || Error::NoContainer { id: id.to_owned() };
-        let (root, mut found) = (root().ok_or_else(none)?, Vec::new());
+        let (root, mut found) = (groups().ok_or_else(none)?, Vec::new());
         let (mut todo, mut looked_at) = (vec![root.clone()], 0);
         while let Some(directory) = todo.pop()
             && looked_at < MOST_GROUPS
@@ -126,10 +166,26 @@ impl Cgroup {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Processes in it, and in those below it.
+    pub fn processes(&self) -> Vec<u32> {
+        let (mut todo, mut found) = (vec![self.path.clone()], Vec::new());
+        while let Some(directory) = todo.pop() {
+            // Not that of a group of threads: its processes are in the group above.
+            let here = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+            // 0: of another namespace.
+            found.extend(here.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid != 0));
+            let below = fs::read_dir(directory).into_iter().flatten().flatten();
+            todo.extend(
+                below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()),
+            );
+        }
+        found
+    }
 }
 
 /// Where cgroup2 is mounted.
-fn root() -> Option<PathBuf> {
+pub(crate) fn groups() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
     let mut lines = mounts.lines().map(|line| line.split(' '));
     lines.find_map(|mut words| {
@@ -153,7 +209,7 @@ mod tests {
 
     #[test]
     fn groups_are_found_by_either_path() {
-        let Some(root) = root() else { return println!("skipped: cgroup2 is not mounted") };
+        let Some(root) = groups() else { return println!("skipped: cgroup2 is not mounted") };
         let by_root = Cgroup::at(&root).expect("the root");
         assert_eq!((by_root.level, by_root.id), (0, fs::metadata(&root).expect("there").ino()));
         // As `/proc/PID/cgroup` names it.

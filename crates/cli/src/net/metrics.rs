@@ -71,6 +71,7 @@ pub fn fill(page: &mut Page, traffic: &Traffic) {
         ("sample", lost.samples),
         ("retransmit", lost.retransmits),
         ("device", lost.unexpected),
+        ("socket", lost.sockets),
     ];
     for (what, number) in kinds {
         let help = "Packets that are counted in general and not for what they are part of.";

@@ -10,9 +10,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use ringfence::hook::NetNamespace;
 use ringfence_tools::net::{Capture, Frames, Match, Options, Rule, Sampling, Watch};
 
 use crate::exit::{Exit, Failure};
+use crate::filter::Whose;
 use crate::live;
 use crate::metrics::Asked;
 use crate::output::{Format, Wrote};
@@ -40,17 +42,17 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["generic", "native"])]
     no_xdp: bool,
     /// Count by XDP in the driver, also of a veth, whose driver may lose a packet when the program is taken off.
-    #[arg(long, conflicts_with = "generic")]
+    #[arg(long, conflicts_with_all = ["generic", "pid", "comm", "uid", "cgroup", "container"])]
     native: bool,
     /// Count by XDP in the kernel's stack even where the driver could.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["pid", "comm", "uid", "cgroup", "container"])]
     generic: bool,
     /// Count only packets that fit: `tcp port 443 and host 10.0.0.1`. Words: in, out, ip, ip6, tcp, udp, .., proto N, host A, src A,
     /// dst A, port N, sport N, dport N-M, vlan N; all must hold. Decided in the kernel.
     #[arg(long, value_name = "WORDS")]
     filter: Option<Match>,
     #[command(flatten)]
-    _whose: Whose,
+    whose: Whose,
     /// Set priority, mark or DSCP of packets: `tcp dport 443 => prio 6 mark 0x10 dscp af41`. May be given several times; the first
     /// that fits is taken.
     #[arg(long, value_name = "WORDS => WHAT")]
@@ -84,32 +86,16 @@ pub struct Args {
     metrics: Option<SocketAddr>,
 }
 
-/// The other tools' filters: whoever tries them here is told why there are none.
-#[derive(clap::Args)]
-struct Whose {
-    #[arg(long = "pid", hide = true, value_parser = whose)]
-    _pid: Option<String>,
-    #[arg(long = "comm", hide = true, value_parser = whose)]
-    _comm: Option<String>,
-    #[arg(long = "uid", hide = true, value_parser = whose)]
-    _uid: Option<String>,
-    #[arg(long = "cgroup", hide = true, value_parser = whose)]
-    _cgroup: Option<String>,
-    #[arg(long = "container", hide = true, value_parser = whose)]
-    _container: Option<String>,
-}
-
-fn whose(_: &str) -> Result<String, &'static str> {
-    Err(
-        "at a device it is not known any more, or not yet, whose packet it is; a container's packets are those of its devices: \
-         --netns PID --all; ports and addresses: --filter",
-    )
-}
-
 pub fn run(args: &Args) -> Result<(), Failure> {
+    let whose = args.whose.filter()?;
     let options = Options {
         devices: args.dev.clone(),
-        namespace: args.netns.as_deref().map(namespace),
+        // A process's packets are where its devices are.
+        namespace: args
+            .netns
+            .as_deref()
+            .map(namespace)
+            .or_else(|| args.whose.process(&whose).map(NetNamespace::of_process)),
         frames: match (args.no_xdp, args.generic, args.native) {
             (true, ..) => Frames::Off,
             (_, true, _) => Frames::Generic,
@@ -119,6 +105,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         flows: true,
         most_flows: args.flows,
         filter: args.filter.clone(),
+        whose,
         rules: args.mark.clone(),
         sampling: args.pcap.as_ref().map(|_| Sampling { every: args.sample, snap: args.snaplen }),
     };
@@ -130,7 +117,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     until.start();
     let capture = file.map(|file| Capture::new(BufWriter::new(file), watch.devices(), args.snaplen));
     let capture = capture.transpose().map_err(failure)?;
-    for line in report::attached(watch.devices()) {
+    for line in report::attached(watch.devices(), watch.sockets()) {
         say(&line);
     }
     say(&format!("net: {}", until.words()));

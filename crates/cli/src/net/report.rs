@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use crate::exit::Failure;
 use crate::output::{Format, Wrote, bytes, document, table_within, terminal_width, write, yaml};
 
-/// Which devices are watched, and how.
-pub fn attached(devices: &[Watched]) -> Vec<String> {
+/// Which devices are watched, and how; which sockets, if not all.
+pub fn attached(devices: &[Watched], sockets: Option<usize>) -> Vec<String> {
     let line = |device: &Watched| {
         let frames = match device.frames {
             Frames::Native => "xdp (native), in, out",
@@ -20,7 +20,8 @@ pub fn attached(devices: &[Watched]) -> Vec<String> {
         let why = device.why.as_ref().map(|why| format!("; {}", why.replace('\n', " "))).unwrap_or_default();
         format!("net: {}: {frames}{why}", device.name)
     };
-    devices.iter().map(line).collect()
+    let some = |held| format!("net: only packets of sockets that these processes hold ({held}) or make from now on");
+    devices.iter().map(line).chain(sockets.map(some)).collect()
 }
 
 /// A line for each place, with what came since the last one.
@@ -163,6 +164,7 @@ fn whole(traffic: &Traffic, top: usize) -> Value {
             "samples": lost.samples,
             "retransmits": lost.retransmits,
             "unexpected": lost.unexpected,
+            "sockets": lost.sockets,
         },
         "own_cpu_s": cost.own_cpu.as_secs_f64(),
         "kernel_s": cost.in_kernel.map(|(time, _)| time.as_secs_f64()),
@@ -305,6 +307,7 @@ pub fn summary(traffic: &Traffic) -> Vec<String> {
         (lost.samples, "samples"),
         (lost.retransmits, "repeated segments without their connection"),
         (lost.unexpected, "packets of unknown devices"),
+        (lost.sockets, "sockets of the processes"),
     ];
     let some: Vec<_> =
         kinds.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}")).collect();

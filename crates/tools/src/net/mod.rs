@@ -18,6 +18,7 @@ mod pcapng;
 mod raw;
 mod report;
 mod rules;
+mod sockets;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -32,6 +33,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::cost::Meter;
 use crate::error::{Error, Result};
+use crate::filter::Filter;
 pub use pcapng::Capture;
 pub use report::{End, Flow, Lost, Own, Place, Protocol, SIZES, Talker, Traffic};
 pub use rules::{Match, Rule};
@@ -109,6 +111,8 @@ pub struct Options {
     pub most_flows: u32,
     /// Count nothing else.
     pub filter: Option<Match>,
+    /// Count only packets of sockets that these processes hold, or make from now on. XDP cannot tell them: `frames` is off with it.
+    pub whose: Filter,
     /// What is set in packets: at most 32.
     pub rules: Vec<Rule>,
     /// Packets that are handed out.
@@ -124,9 +128,16 @@ impl Default for Options {
             flows: true,
             most_flows: 65_536,
             filter: None,
+            whose: Filter::default(),
             rules: Vec::new(),
             sampling: None,
         }
+    }
+}
+
+impl Options {
+    fn sees_frames(&self) -> bool {
+        self.frames != Frames::Off && self.whose.takes_all()
     }
 }
 
@@ -176,6 +187,8 @@ pub struct Watch {
     links: Vec<Link>,
     events: Option<Events>,
     watched: Vec<Watched>,
+    /// With a filter for processes: sockets that were there.
+    held: Option<usize>,
     namespace: NetNamespace,
     places: PerCpuTable<raw::Place, raw::Counts>,
     protocols: PerCpuTable<raw::Protocol, raw::Amount>,
@@ -193,10 +206,11 @@ impl Watch {
     /// # Errors
     /// A device is not there, or has an XDP program of somebody else's; the kernel refuses.
     pub fn start(options: &Options) -> Result<Watch> {
+        let settings = options.whose.settings(Settings::new())?;
         let namespace = options.namespace.clone().unwrap_or_else(NetNamespace::own);
         let mut watched = choose(options, namespace.devices()?)?;
         let mut programs = raw::Programs::open()?;
-        set(&mut programs, options, &watched, &namespace)?;
+        set(&mut programs, options, settings, &watched, &namespace)?;
         let mut meter = Meter::start();
         let loaded = programs.load()?;
         let maps = loaded.maps();
@@ -210,10 +224,16 @@ impl Watch {
             }
         }
         let (protocols, flows) = (maps.protocols()?, maps.flows()?);
-        let (retransmits, totals) = (maps.retransmits()?, maps.totals()?);
+        let (retransmits, totals, owned) = (maps.retransmits()?, maps.totals()?, maps.owned()?);
         let loaded = loaded.0;
         let events = options.sampling.map(|_| loaded.events("samples")).transpose()?;
         let mut links = Vec::new();
+        let mut held = None;
+        if !options.whose.takes_all() {
+            let (link, sockets) = sockets::mark(&loaded, &owned, &options.whose)?;
+            links.push(link);
+            held = Some(sockets);
+        }
         for device in &mut watched {
             let tc = Tc::index(device.index);
             links.push(attach(&loaded, "on_in", &namespace, tc.clone().ingress())?);
@@ -230,6 +250,7 @@ impl Watch {
             links,
             events,
             watched,
+            held,
             namespace,
             places,
             protocols,
@@ -245,6 +266,11 @@ impl Watch {
     /// The devices, and how they are watched.
     pub fn devices(&self) -> &[Watched] {
         &self.watched
+    }
+
+    /// With a filter for processes: how many sockets they had.
+    pub fn sockets(&self) -> Option<usize> {
+        self.held
     }
 
     /// Watches for this long; packets that are handed out go to `take`.
@@ -358,6 +384,7 @@ impl Watch {
             totals.retransmits += one.retransmits;
             totals.retransmits_lost += one.retransmits_lost;
             totals.unexpected += one.unexpected;
+            totals.sockets_lost += one.sockets_lost;
         }
         let clock = since_boot(ClockId::Monotonic);
         let mut flows = Vec::new();
@@ -367,6 +394,9 @@ impl Watch {
             flows.push(Flow::of(name(key.device), &key, &flow, clock, times.copied().unwrap_or(0)));
         }
         flows.sort_by(|a, b| b.all_bytes().cmp(&a.all_bytes()).then_with(|| a.idle.cmp(&b.idle)));
+        // Whose connection it is, only the flow tells.
+        let of_flows = || flows.iter().map(|flow| flow.retransmits).sum();
+        let retransmits = if self.held.is_some() { of_flows() } else { totals.retransmits };
         let present = u64::try_from(flows.len()).unwrap_or(u64::MAX);
         Ok(Traffic {
             time,
@@ -382,8 +412,9 @@ impl Watch {
                 samples: totals.samples_lost,
                 retransmits: totals.retransmits_lost,
                 unexpected: totals.unexpected,
+                sockets: totals.sockets_lost,
             },
-            retransmits: totals.retransmits,
+            retransmits,
             sampled: totals.sampled,
             cost: self.meter.read(&self.loaded)?,
         })
@@ -419,20 +450,28 @@ fn choose(options: &Options, there: Vec<Device>) -> Result<Vec<Watched>> {
 }
 
 /// What the programs are told before they are loaded.
-fn set(programs: &mut raw::Programs, options: &Options, watched: &[Watched], namespace: &NetNamespace) -> Result<()> {
+fn set(
+    programs: &mut raw::Programs,
+    options: &Options,
+    settings: Settings,
+    watched: &[Watched],
+    namespace: &NetNamespace,
+) -> Result<()> {
     let count = u32::try_from(watched.len()).unwrap_or(u32::MAX);
-    let settings = Settings::new()
+    let settings = settings
         .map_entries("devices", count.saturating_mul(3))
         .map_entries("bare", count)
         .map_entries("flows", if options.flows { options.most_flows.max(1) } else { 1 })
         .map_entries("samples", if options.sampling.is_some() { SAMPLES } else { 4096 });
-    let settings = match (options.frames, options.flows) {
-        (Frames::Off, false) => settings.only(["on_in", "on_out"]),
-        (Frames::Off, true) => settings.only(["on_in", "on_out", "on_retransmit"]),
-        (_, false) => settings.only(["on_in", "on_out", "on_frame"]),
-        (_, true) => settings,
-    };
-    *programs.settings() = settings;
+    let of_processes = !options.whose.takes_all();
+    let wanted = [
+        ("on_in", true),
+        ("on_out", true),
+        ("on_frame", options.sees_frames()),
+        ("on_retransmit", options.flows),
+        ("on_socket", of_processes),
+    ];
+    *programs.settings() = settings.only(wanted.iter().filter(|(_, wanted)| *wanted).map(|(name, _)| *name));
     if options.rules.len() > raw::MOST_RULES {
         return Err(Error::Nothing(format!("there can be {} rules", raw::MOST_RULES)));
     }
@@ -445,7 +484,7 @@ fn set(programs: &mut raw::Programs, options: &Options, watched: &[Watched], nam
     let inode = inode.ok().and_then(|inode| u32::try_from(inode).ok()).unwrap_or(0);
     let mut rodata = programs.rodata();
     rodata.set_rules(rules).set_rule_count(u32::try_from(options.rules.len()).unwrap_or(0));
-    rodata.set_flows_wanted(options.flows).set_netns(inode);
+    rodata.set_flows_wanted(options.flows).set_netns(inode).set_by_owner(of_processes);
     rodata.set_any_bare(watched.iter().any(|device| !device.is_framed()));
     if let Some(filter) = &options.filter {
         rodata.set_filtering(true).set_filter(filter.raw);
@@ -462,7 +501,7 @@ fn attach(loaded: &Loaded, program: &str, namespace: &NetNamespace, hook: impl H
 
 /// Counts a device's frames, as far in front as can be.
 fn frames(loaded: &Loaded, namespace: &NetNamespace, options: &Options, device: &mut Watched) -> Result<Option<Link>> {
-    if options.frames == Frames::Off {
+    if !options.sees_frames() {
         return Ok(None);
     }
     // Those of the loopback are seen twice as it is.

@@ -53,12 +53,14 @@ pub struct Lost {
     pub retransmits: u64,
     /// Packets of devices that came while it ran.
     pub unexpected: u64,
+    /// Sockets that could not be marked as those of a process that is watched.
+    pub sockets: u64,
 }
 
 impl Lost {
     /// All of it.
     pub fn sum(&self) -> u64 {
-        self.flows + self.protocols + self.samples + self.retransmits + self.unexpected
+        self.flows + self.protocols + self.samples + self.retransmits + self.unexpected + self.sockets
     }
 }
 
