@@ -9,15 +9,26 @@ const REPEAT: u32 = 500_000;
 /// A test run's device is the loopback.
 const DEVICE: u64 = 1;
 
-/// How the tool is set up: case, program, whether flows are known, whether a rule is there that fits.
-const CASES: [(&str, &str, bool, bool, Frame); 6] = [
-    ("XDP:_IPv4_UDP", "on_frame", true, false, Frame::Udp4),
-    ("XDP:_IPv6_TCP", "on_frame", true, false, Frame::Tcp6),
-    ("tc:_IPv4_UDP,_without_flows", "on_in", false, false, Frame::Udp4),
-    ("tc:_IPv4_UDP", "on_in", true, false, Frame::Udp4),
-    ("tc:_IPv6_TCP", "on_in", true, false, Frame::Tcp6),
-    ("tc:_IPv4_UDP,_a_rule_sets_mark_and_priority", "on_in", true, true, Frame::Udp4),
+/// Case, program, how the tool is set up.
+const CASES: [(&str, &str, Way, Frame); 7] = [
+    ("XDP:_IPv4_UDP", "on_frame", Way::Plain, Frame::Udp4),
+    ("XDP:_IPv6_TCP", "on_frame", Way::Plain, Frame::Tcp6),
+    ("tc:_IPv4_UDP,_without_flows", "on_in", Way::NoFlows, Frame::Udp4),
+    ("tc:_IPv4_UDP", "on_in", Way::Plain, Frame::Udp4),
+    ("tc:_IPv6_TCP", "on_in", Way::Plain, Frame::Tcp6),
+    ("tc:_IPv4_UDP,_a_rule_sets_mark_and_priority", "on_in", Way::Rule, Frame::Udp4),
+    ("tc:_IPv4_UDP,_left_out_by_its_socket", "on_in", Way::Process, Frame::Udp4),
 ];
+
+#[derive(Clone, Copy)]
+enum Way {
+    Plain,
+    NoFlows,
+    /// A rule is there that fits.
+    Rule,
+    /// Another process is asked for. A test run's packet is on the loopback: sockets are looked up for both of its ends.
+    Process,
+}
 
 #[derive(Clone, Copy)]
 enum Frame {
@@ -52,12 +63,19 @@ fn load(object: &[u8], settings: &Settings) -> Result<Loaded> {
 }
 
 /// Every hook of the device is to be counted.
-fn tool(program: &str, flows: bool, rule: bool) -> Result<Loaded> {
-    let mut settings = Settings::new().only([program]).global("flows_wanted", flows);
-    if rule {
-        settings = settings.global("rule_count", 1u32).global("rules[0].match.hooks", 7u8);
-        settings = settings.global("rules[0].set", 3u8).global("rules[0].mark", 16u32).global("rules[0].prio", 6u32);
-    }
+fn tool(program: &str, way: Way) -> Result<Loaded> {
+    let settings = Settings::new().only([program]);
+    let settings = match way {
+        Way::Plain => settings,
+        Way::NoFlows => settings.global("flows_wanted", false),
+        Way::Rule => settings
+            .global("rule_count", 1u32)
+            .global("rules[0].match.hooks", 7u8)
+            .global("rules[0].set", 3u8)
+            .global("rules[0].mark", 16u32)
+            .global("rules[0].prio", 6u32),
+        Way::Process => settings.global("by_owner", true),
+    };
     let loaded = load(TOOL, &settings)?;
     // `struct place` and `struct counts`, which are all numbers.
     let places = loaded.map("devices")?.per_cpu::<u64, [u64; 16]>()?;
@@ -71,8 +89,8 @@ fn main() -> Result<()> {
     let rounds: usize = arguments.next().context("usage: net BARE-OBJECT ROUNDS")?.parse()?;
     let bare = load(&bare, &Settings::new())?;
     let mut tools = Vec::new();
-    for (_, program, flows, rule, _) in CASES {
-        tools.push(tool(program, flows, rule)?);
+    for (_, program, way, _) in CASES {
+        tools.push(tool(program, way)?);
     }
     for round in 0..rounds + 1 {
         for ((case, program, .., frame), tool) in CASES.iter().zip(&tools) {
@@ -91,7 +109,7 @@ fn main() -> Result<()> {
         let mut counted = 0;
         for hook in 0..3u64 {
             counted +=
-                places.get(&(DEVICE | hook << 32))?.iter().flat_map(|all| all.iter()).map(|one| one[0]).sum::<u64>();
+                places.get(&(DEVICE | hook << 32))?.iter().flat_map(|all| all.iter()).map(|one| one[0] + one[2]).sum::<u64>();
         }
         ensure!(counted == u64::from(REPEAT) * (rounds as u64 + 1), "{case}: {counted} counted");
     }

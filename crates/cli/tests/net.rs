@@ -198,7 +198,24 @@ fn what_is_asked_for_in_vain_is_said() {
     refused(&["--dev", "lo", "--mark", "tcp => drop"], 2, &["`drop` is none of prio, mark, dscp"]);
     refused(&["--dev", "lo", "--filter", "tpc"], 2, &["`tpc` is none of in, out"]);
     refused(&["--dev", "lo", "--sample", "10"], 2, &["--pcap"]);
-    refused(&["--dev", "lo", "--cgroup", "/some"], 2, &["whose packet it is", "--netns PID"]);
+    refused(&["--dev", "lo", "--cgroup", "/some"], 1, &["/some is no control group"]);
+    refused(&["--dev", "lo", "--pid", "4294967294"], 1, &["there is no process 4294967294"]);
+    refused(&["--dev", "lo", "--pid", "1", "--native"], 2, &["'--pid <PID>' cannot be used with '--native'"]);
+}
+
+#[test]
+fn a_process_is_watched_where_its_devices_are() {
+    let (_alone, wire, before) = (alone(), Wire::veth("cnetp"), held());
+    let mut process = wire.near.inside(|| std::process::Command::new("sleep").arg("60").spawn()).expect("sleep");
+    let pid = process.id().to_string();
+    let output = ringfence_with(["net", "--dev", "wire", "--pid", &pid, "--for", "200ms", "-o", "json"]);
+    process.kill().expect("it runs");
+    process.wait().expect("its end");
+    let said = stderr(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("net: wire: in, out\n") && said.contains("these processes hold (0)"), "{said}");
+    drop(wire);
+    assert_nothing_left(&before);
 }
 
 #[test]
