@@ -48,7 +48,7 @@ fn ringfence(
     let loaded = choose(Loader::new(&plan, &kernel)).load()?;
     let load = start.elapsed();
     let program = loaded.program("nothing")?;
-    let links = TRACEPOINTS.iter().map(|name| Tracepoint::new("syscalls", *name).attach(program));
+    let links = TRACEPOINTS.iter().map(|name| Tracepoint::new("syscalls", name).attach(program));
     let links: Links = links.collect::<ringfence::Result<_>>()?;
     let start = Instant::now();
     close(links);
