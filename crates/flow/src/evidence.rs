@@ -176,6 +176,12 @@ impl<'a> Reader<'a> {
         (None, line, text)
     }
 
+    /// The member that the line of a store assigns to.
+    pub(crate) fn assigned(&self, write: &Write) -> Option<(String, Line)> {
+        let line = line_of(self.object.functions.get(write.function.0)?, write.insn)?;
+        Some((names::assigned(self.text(Some(line)), line.column.into())?.name, line))
+    }
+
     /// The member that a macro in this line sets.
     fn set_by_macro(&self, function: &Function, text: &str) -> Option<Named> {
         names::set_by_macro(text, &|name| self.is_pointer(function, name))

@@ -22,6 +22,7 @@ mod compare;
 mod contradict;
 pub mod event;
 mod evidence;
+mod headers;
 mod helpers;
 mod kinds;
 mod layout;

@@ -11,6 +11,7 @@ use ringfence_object::{FunctionId, MapId, Object};
 use ringfence_uapi::MapType;
 
 use crate::evidence::{self, Evidence, Reader};
+use crate::headers;
 use crate::layout::{Certainty, Field, Layout, Meaning};
 use crate::merge::{merged, resolved};
 use crate::outputs::{self, Output, Size};
@@ -224,19 +225,21 @@ impl<'a> Recovery<'a> {
     /// The bytes that a call sends every time.
     fn constants(&mut self, taken: &Taken) -> Constants {
         let mut constants = Constants::default();
+        let big_endian = self.reader.object.big_endian;
         for (region, start) in &taken.places {
             let known = self.reaching(*region, *start, taken);
             // What else is stored in the same place counts behind what is known.
             let number = |write: &&Write| matches!(write.by, By::Constant(_));
             let others = known.0.iter().filter(|write| !number(write));
             for write in known.0.iter().filter(number).chain(others) {
-                let Ok(offset) = u32::try_from(write.at.saturating_sub(*start)) else { continue };
-                match write.by {
-                    _ if write.every.is_some() => constants.unknown(offset, taken.bytes),
-                    By::Constant(value) => {
-                        constants.store(offset, write.bytes, value, self.reader.object.big_endian);
+                let halves = headers::halves(write, taken, big_endian);
+                for piece in halves.map_or_else(|| vec![*write], Vec::from) {
+                    let Ok(offset) = u32::try_from(piece.at.saturating_sub(*start)) else { continue };
+                    match piece.by {
+                        _ if piece.every.is_some() => constants.unknown(offset, taken.bytes),
+                        By::Constant(value) => constants.store(offset, piece.bytes, value, big_endian),
+                        By::Store(_) | By::Helper(_) | By::Read => constants.unknown(offset, piece.bytes),
                     }
-                    By::Store(_) | By::Helper(_) | By::Read => constants.unknown(offset, write.bytes),
                 }
             }
         }
@@ -255,7 +258,10 @@ impl<'a> Recovery<'a> {
             let (writes, reads) = known.as_ref();
             let mut own: Vec<Evidence> = Vec::new();
             for write in writes.iter().chain(reads) {
-                if let Ok(offset) = u32::try_from(write.at.saturating_sub(*start)) {
+                let halves = headers::halves(write, taken, self.reader.object.big_endian);
+                if let Some(halves) = halves.filter(|_| depth == 0) {
+                    own.extend(self.reader.header(halves, taken, *start));
+                } else if let Ok(offset) = u32::try_from(write.at.saturating_sub(*start)) {
                     own.extend(self.reader.evidence(write, offset));
                 }
             }

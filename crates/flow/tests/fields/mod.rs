@@ -252,9 +252,8 @@ impl Score {
             let shown = format!("`{name}` at {}, {} bytes", field.offset, field.width);
             if !facts.iter().any(|fact| here(&fact)) {
                 score.wrong.push(shown);
-            } else if !facts
-                .iter()
-                .any(|fact| here(&fact) && (fact.0 == name || name.ends_with(&format!("_{}", fact.0))))
+            } else if field.name.is_some()
+                && !facts.iter().any(|fact| here(&fact) && (fact.0 == name || name.ends_with(&format!("_{}", fact.0))))
             {
                 score.misnamed.push(shown);
             }
