@@ -437,10 +437,18 @@ impl<'a> Reader<'a> {
                 Origin::Data(map, at, bytes) if bytes == write.bytes && self.number_at(map, at, bytes).is_some() => {
                     field.meaning = self.number_at(map, at, bytes).map_or(Meaning::Unsigned, |(_, meaning)| meaning);
                 }
+                Origin::Context(at, bytes)
+                    if bytes == write.bytes && !copies && self.of_context(function, at, bytes, text).is_some() =>
+                {
+                    if let Some((name, ty)) = self.of_context(function, at, bytes, text) {
+                        field.meaning = self.typed(ty, bytes).unwrap_or(Meaning::Unsigned);
+                        by_origin(field, &name);
+                    }
+                }
                 Origin::Memory(bytes)
                 | Origin::Data(_, _, bytes)
                 | Origin::Stack(_, _, bytes)
-                | Origin::Context(bytes)
+                | Origin::Context(_, bytes)
                     if bytes == write.bytes =>
                 {
                     // What was read for this line alone was one number; else two may have been copied at once.
@@ -454,7 +462,7 @@ impl<'a> Reader<'a> {
                         field.certainty = match origin {
                             Origin::Stack(of, at, _) => self.copied(Region::Frame(of), at, bytes),
                             // Arguments have 8 bytes each: no two fit into one load.
-                            Origin::Context(8) => Certainty::Likely,
+                            Origin::Context(_, 8) => Certainty::Likely,
                             _ if bytes == 1 => Certainty::Likely,
                             _ => Certainty::Guessed,
                         };
@@ -463,7 +471,7 @@ impl<'a> Reader<'a> {
                 Origin::Memory(_)
                 | Origin::Data(..)
                 | Origin::Stack(..)
-                | Origin::Context(_)
+                | Origin::Context(..)
                 | Origin::MapValue(..)
                 | Origin::Other
                 | Origin::Elapsed(_)
@@ -718,6 +726,33 @@ impl<'a> Reader<'a> {
         let ty = global.ty.filter(|_| global.size == bytes)?;
         match self.object.btf.as_ref()?.resolve(ty).ok()?.def {
             Def::Int(_) | Def::Enum(_) | Def::Ptr(_) => Some((global.name.as_str(), self.typed(ty, bytes)?)),
+            _ => None,
+        }
+    }
+
+    /// The member of a program's context that one load for this line reads, if it is a number of this size. Two members at
+    /// once the verifier refuses.
+    fn of_context(&self, function: &Function, at: i16, bytes: u32, text: &str) -> Option<(String, TypeId)> {
+        let (btf, start) = (self.object.btf.as_ref()?, u64::try_from(at).ok()?);
+        let (path, field) = btf.member_at(self.context(function)?, start).ok()?;
+        let number = matches!(btf.resolve(field.ty).ok()?.def, Def::Int(_) | Def::Enum(_) | Def::Ptr(_));
+        let whole = field.bit_offset == start.checked_mul(8)? && self.size(field.ty) == Some(bytes);
+        // An element that the line does not name may be one of several that it copies.
+        let one = !path.contains('[') || names::right_side(text).contains('[');
+        let name = path.rsplit('.').next().unwrap_or(&path);
+        (number && whole && one).then(|| (name.to_owned(), field.ty))
+    }
+
+    /// The struct that a program's first argument leads to.
+    fn context(&self, function: &Function) -> Option<TypeId> {
+        let btf = self.object.btf.as_ref()?;
+        let entry = |of: FunctionId| self.object.functions.get(of.0).is_some_and(|of| std::ptr::eq(of, function));
+        self.spend(self.object.programs.len()).then_some(())?;
+        self.object.programs.iter().any(|program| entry(program.function)).then_some(())?;
+        let Def::Func { proto, .. } = btf.get(function.btf?).ok()?.def else { return None };
+        let Def::FuncProto(proto) = btf.get(proto).ok()?.def else { return None };
+        match btf.resolve(proto.params().next()?.ok()?.ty).ok()?.def {
+            Def::Ptr(context) => Some(context),
             _ => None,
         }
     }

@@ -49,7 +49,7 @@ pub(crate) enum Origin {
     /// Read from a frame of the call stack: whose, offset, bytes.
     Stack(FunctionId, i32, u32),
     /// Read from the context: bytes.
-    Context(u32),
+    Context(i16, u32),
     /// Read from other memory: bytes.
     Memory(u32),
 }
@@ -95,7 +95,7 @@ impl Origin {
                 Some(at) => Origin::Stack(frame.of, at, bytes),
                 None => Origin::Memory(bytes),
             },
-            (None, Value::Context) => Origin::Context(bytes),
+            (None, Value::Context) => Origin::Context(off, bytes),
             _ => Origin::Memory(bytes),
         }
     }

@@ -221,7 +221,7 @@ fn quantity(object: &Object, origin: Origin, known: &BTreeMap<Place, Quantity>, 
         | Origin::Uid
         | Origin::Cpu
         | Origin::CgroupId
-        | Origin::Context(_)
+        | Origin::Context(..)
         | Origin::Data(..)
         | Origin::Memory(_) => None,
     }

@@ -82,8 +82,22 @@ const WILD: &[(&str, &[&str], Truth)] = &[
     ("flows.c", &["-O2", "-mcpu=v3"], Structs(&["flow_event"])),
 ];
 
+/// The fifth set (tests/objects/held5), in the styles of agents: a sensor, a tracer of packets, a service map, a data path.
+const AGENTS: &[(&str, &[&str], Truth)] = &[
+    ("process.c", &["-O2", "-mcpu=v3"], Structs(&["msg_exec", "msg_exit"])),
+    ("skb.c", &["-O2", "-mcpu=v3"], Structs(&["event_t"])),
+    ("oom.c", &["-O2", "-mcpu=v2"], Structs(&["data_t"])),
+    ("http.c", &["-O2", "-mcpu=v3"], Structs(&["l7_event"])),
+    ("offcpu.c", &["-O2", "-mcpu=v3"], Structs(&["stack_event"])),
+    ("drops.c", &["-O2", "-mcpu=v3"], Structs(&["drop_notify", "trace_notify"])),
+    ("cgroup.c", &["-O2", "-mcpu=v2"], Structs(&["ev"])),
+];
+
 /// What is not right yet: program, and what is said.
-const NOT_RIGHT: &[(&str, &str)] = &[];
+const NOT_RIGHT: &[(&str, &str)] = &[
+    // A loop copies it byte by byte; that these are text nothing says.
+    ("http.c", "`payload` at 36, 64 bytes"),
+];
 
 // The first score, before any rule was changed for these: 135 fields, 67 % in place, 63 % named, 5 misnamed; wrong: a byte of a packed
 // number and two bit-fields taken for fields of one byte, a text taken for bytes.
@@ -129,6 +143,8 @@ fn members(btf: &Btf, ty: TypeId, base: u32, facts: &mut Vec<Fact>) {
                     continue;
                 }
                 Def::Int(int) if int.size == 1 && (int.char || int.signed) => 't',
+                // Of whatever type: the kernel writes text there.
+                _ if member.name == "comm" => 't',
                 _ => 'b',
             },
             _ if size == 16 => 'b',
@@ -245,4 +261,12 @@ fn nothing_is_wrong_last() {
 fn nothing_is_wrong_in_the_wild() {
     let Some(sum) = held("held4", WILD) else { return };
     assert!(sum.placed * 100 >= sum.fields * 94 && sum.named * 100 >= sum.fields * 94, "{sum:?}");
+}
+
+// At first 113 fields, 73 % in place and named, without drops.c 91 %: an initialiser over several lines whose numbers come from the
+// context. What is missing now: members that nothing writes, and constants of which the compiler keeps no line of their own.
+#[test]
+fn nothing_is_wrong_of_agents() {
+    let Some(sum) = held("held5", AGENTS) else { return };
+    assert!(sum.placed * 100 >= sum.fields * 83 && sum.named * 100 >= sum.fields * 81, "{sum:?}");
 }

@@ -88,8 +88,9 @@ impl NetNamespace {
                 }
             }
             // What `proc_ns_readlink` asks for is what tracing that process takes.
-            Errno::ACCESS | Errno::PERM => crate::explain::plain(errno)
-                .action("another user's process: this takes CAP_SYS_PTRACE, and to enter CAP_SYS_ADMIN; run it as root"),
+            Errno::ACCESS | Errno::PERM => crate::explain::plain(errno).action(
+                "another user's process: this takes CAP_SYS_PTRACE, and to enter CAP_SYS_ADMIN; run it as root",
+            ),
             _ => crate::explain::plain(errno),
         })
     }
