@@ -37,6 +37,7 @@ mod source;
 mod state;
 mod step;
 mod tags;
+mod types;
 mod uses;
 mod value;
 mod walk;
