@@ -1,11 +1,11 @@
 //! `net` on the real kernel: two namespaces with a wire between them, and frames of which it is known what they are.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod common;
 #[path = "../../ringfence/tests/common/net.rs"]
 #[allow(dead_code, reason = "the tests of the library use all of it")]
 mod wire;
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
@@ -13,19 +13,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use common::alone;
 use pnet_datalink::{Channel, DataLinkReceiver, DataLinkSender};
 use ringfence::hook::{Tc, Xdp};
 use ringfence::{Kernel, Settings};
 use ringfence_tools::Error;
 use ringfence_tools::net::{Capture, Direction, End, Frames, Options, Place, Sampling, Traffic, Watch};
 use wire::{FAR, NEAR, Space, WIRE, Wire};
-
-/// One test at a time may load something: tests of other rooms compare ids before and after.
-fn alone() -> File {
-    let lock = File::create(std::env::temp_dir().join("ringfence-tests.lock")).expect("a lock file");
-    lock.lock().expect("the lock");
-    lock
-}
 
 fn options(space: &Space) -> Options {
     Options { devices: vec![WIRE.into()], namespace: Some(space.namespace()), ..Options::default() }

@@ -1,27 +1,21 @@
 //! `net` with a filter for processes: whose packet it is, known by the socket.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod common;
 #[path = "../../ringfence/tests/common/net.rs"]
 #[allow(dead_code, reason = "the tests of the library use all of it")]
 mod wire;
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use common::alone;
 use ringfence_tools::net::{Direction, Flow, Options, Place, Traffic, Watch};
 use ringfence_tools::{Cgroup, Error, Filter};
 use wire::{FAR, NEAR, Space, WIRE, Wire};
-
-/// One test at a time may load something: tests of other rooms compare ids before and after.
-fn alone() -> File {
-    let lock = File::create(std::env::temp_dir().join("ringfence-tests.lock")).expect("a lock file");
-    lock.lock().expect("the lock");
-    lock
-}
 
 fn watch(space: &Space, device: &str, whose: Filter) -> Watch {
     let options =

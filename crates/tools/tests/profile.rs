@@ -1,21 +1,17 @@
 //! `profile` on the real kernel: programs of which it is known where their time goes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::fs::{self, File};
+mod common;
+
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::alone;
 use ringfence_tools::profile::{Clock, Folded, Frame, Hot, Options, Profile, Profiler, Unwind};
 use ringfence_tools::{Cgroup, Error, Filter};
 use tempfile::TempDir;
-
-/// One test at a time may load something: tests of other rooms compare ids before and after.
-fn alone() -> File {
-    let lock = File::create(std::env::temp_dir().join("ringfence-tests.lock")).expect("a lock file");
-    lock.lock().expect("the lock");
-    lock
-}
 
 fn source(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(name)

@@ -1,21 +1,17 @@
 //! `trace` on real kernels: what is read at each kind of place is what was there.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod common;
+
 use std::fs::File;
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use common::alone;
 use ringfence_tools::Filter;
 use ringfence_tools::trace::{Options, Prepared, Seen, Spec};
 use ringfence_value::{Layout, Options as Shown, Value};
-
-/// One test at a time may load something: ids are compared elsewhere.
-fn alone() -> File {
-    let lock = File::create(std::env::temp_dir().join("ringfence-tests.lock")).expect("a lock file");
-    lock.lock().expect("the lock");
-    lock
-}
 
 /// This process alone.
 fn options(specs: &[&str]) -> Options {
