@@ -1,6 +1,6 @@
 //! One object as one Rust module.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use ringfence_btf::{Btf, TypeId};
@@ -28,9 +28,13 @@ pub(crate) fn write(object: &Object, btf: &Btf, name: &str, bytes: &str, len: us
         (String::new(), String::new(), String::new(), String::new());
     let mut expected = String::new();
     for (at, map) in object.maps.iter().enumerate() {
-        if let Role::Data(data) = &map.role {
+        // An arena's variables are in its memory, which is reached as a whole.
+        let arena = map.kind == MapType::ARENA;
+        if let Role::Data(data) = &map.role
+            && !arena
+        {
             section(object, MapId(at), map, data.read_only, &mut types, (&mut setters, &mut variables), &mut expected);
-        } else if matches!(map.role, Role::Declared | Role::Legacy) {
+        } else if arena || matches!(map.role, Role::Declared | Role::Legacy) {
             let of = events.get(&at).map(Vec::as_slice).unwrap_or_default();
             one_map(map, of, &mut types, &mut maps);
             let _ = writeln!(expected, "        Expected::Map({:?}, {}, {}),", map.name, map.key_size, map.value_size);
@@ -200,6 +204,7 @@ fn section(
     let before = types.take(&camel(&format!("{method}_settings")));
     let after = types.take(&camel(&method));
     let (mut set, mut get) = (String::new(), String::new());
+    let setters_of: BTreeSet<String> = globals.iter().map(|global| format!("set_{}", global.name)).collect();
     for global in globals {
         let Some(ty) = global.ty else { continue };
         let name = &global.name;
@@ -225,7 +230,7 @@ fn section(
             self.0.variable({name:?})?.get::<{of}>(){wrap}
         }}
 ",
-            ident(name)
+            if setters_of.contains(name) { format!("{name}_") } else { ident(name) }
         );
         if !read_only {
             let value = if shape.bool { "u8::from(value)" } else { "value" };

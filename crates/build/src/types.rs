@@ -13,9 +13,12 @@ const KEYWORDS: &[&str] = &[
     "true", "try", "type", "typeof", "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
 ];
 
-/// Names of the module itself, which no C type may take.
-const OWN: &[&str] =
-    &["Maps", "Globals", "Programs", "Loaded", "Object", "Settings", "Kernel", "Links", "Error", "Debug", "Default"];
+/// Names that the module uses itself; a C type with one of them gets a `_` behind it.
+#[rustfmt::skip]
+const OWN: &[&str] = &[
+    "Default", "Debug", "Err", "Error", "EventMap", "Expected", "FromBytes", "Globals", "Immutable", "IntoBytes", "Kernel", "Links", "Loaded",
+    "Map", "Maps", "None", "Object", "Ok", "Option", "Program", "Programs", "Result", "Self", "Settings", "Some", "String", "Vec",
+];
 
 /// How deep types may lie in each other.
 const MAX_DEPTH: usize = 32;
@@ -71,12 +74,13 @@ pub(crate) struct Writer<'b> {
 
 impl<'b> Writer<'b> {
     pub(crate) fn new(btf: &'b Btf) -> Self {
-        let taken = OWN.iter().map(|name| (*name).to_owned()).collect();
-        Writer { btf, main: String::new(), out: String::new(), known: HashMap::new(), taken, expected: BTreeMap::new() }
+        let (taken, expected) = (BTreeSet::new(), BTreeMap::new());
+        Writer { btf, main: String::new(), out: String::new(), known: HashMap::new(), taken, expected }
     }
 
     /// A name that nothing else has.
     pub(crate) fn take(&mut self, base: &str) -> String {
+        let base = if OWN.contains(&base) { &format!("{base}_") } else { base };
         let mut name = base.to_owned();
         for n in 2.. {
             if self.taken.insert(name.clone()) {
