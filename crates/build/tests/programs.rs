@@ -42,7 +42,7 @@ fn every_object_becomes_a_module() {
     let Some(out) = run(include_str!("modules.md")) else { return };
     let wrong = |line: &&str| {
         let known = |name: &&str| line.contains(&format!("{name}.bpf.o"));
-        *line != "opened" && !(line.starts_with("refused: ") && REFUSED.iter().any(|name| known(&name)))
+        *line != "opened" && !(line.starts_with("refused: ") && REFUSED.iter().any(known))
     };
     let wrong: Vec<&str> = out.lines().filter(wrong).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
